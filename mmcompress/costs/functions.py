@@ -1,0 +1,56 @@
+"""The analytic costs: each one function of the table and a policy."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..policy import FLOAT
+from ..registry import COSTS
+from .table import CostTable
+
+
+@COSTS.register_module()
+def macs(
+    table: CostTable, widths: Tensor, weight_bits: Tensor, activation_bits: Tensor
+) -> Tensor:
+    """Multiply-accumulates of convs and linears on one image.
+
+    A layer that is shared over pyramid levels counts at every level. Bits do not
+    matter. Shapes: widths ``(..., U)``, bits ``(..., L)``, result ``(...)``.
+    """
+    return table.weights(widths) @ table.positions
+
+
+@COSTS.register_module()
+def params(
+    table: CostTable, widths: Tensor, weight_bits: Tensor, activation_bits: Tensor
+) -> Tensor:
+    """Parameters of the whole model; a shared layer counts once."""
+    out, into = table.channels(widths)
+    layers = (out * (into * table.kernel + table.bias)).sum(-1)
+    return layers + _other(table, widths)
+
+
+@COSTS.register_module()
+def bops(
+    table: CostTable, widths: Tensor, weight_bits: Tensor, activation_bits: Tensor
+) -> Tensor:
+    """Bit operations: MACs x weight bits x activation bits, float being 32."""
+    per_layer = table.weights(widths) * weight_bits * activation_bits
+    return per_layer @ table.positions
+
+
+@COSTS.register_module()
+def size_bytes(
+    table: CostTable, widths: Tensor, weight_bits: Tensor, activation_bits: Tensor
+) -> Tensor:
+    """Bytes of the weights at their bits plus everything else in float32."""
+    out, _ = table.channels(widths)
+    weights = (table.weights(widths) * weight_bits).sum(-1) / 8
+    rest = out @ table.bias + _other(table, widths)
+    return weights + rest * (FLOAT // 8)
+
+
+def _other(table: CostTable, widths: Tensor) -> Tensor:
+    widths = widths.to(table.other_per_unit.dtype)
+    return widths @ table.other_per_unit + table.other_fixed

@@ -1,0 +1,151 @@
+"""The cost table of a traced model: cost as arithmetic on rows of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..policy import IN, OUT, ModelGraph, Policy, SearchSpace
+from ..registry import COSTS
+
+
+@dataclass(frozen=True, eq=False)
+class CostTable:
+    """Coefficients from which every analytic cost follows.
+
+    With widths ``w`` of shape ``(N, U)``, layer l has ``out_fixed[l] + w @
+    out_per_unit[l]`` output channels. A layer with groups has all channels of one
+    group in one unit, so its input channels per group never change: they are in
+    ``in_fixed`` and ``in_per_unit`` is 0.
+
+    Args:
+        graph (ModelGraph): The model the table describes.
+        out_per_unit, in_per_unit (Tensor): ``(L, U)``, channels of layer l per
+            channel of unit u.
+        out_fixed, in_fixed (Tensor): ``(L,)``, channels no unit governs.
+        kernel, positions, bias (Tensor): ``(L,)``; see :class:`Layer`.
+        other_per_unit (Tensor): ``(U,)``, parameters outside layers (norms) per
+            unit channel.
+        other_fixed (Tensor): Scalar, parameters outside layers that never go.
+    """
+
+    graph: ModelGraph
+    out_per_unit: Tensor
+    in_per_unit: Tensor
+    out_fixed: Tensor
+    in_fixed: Tensor
+    kernel: Tensor
+    positions: Tensor
+    bias: Tensor
+    other_per_unit: Tensor
+    other_fixed: Tensor
+
+    @classmethod
+    def from_graph(cls, graph: ModelGraph) -> CostTable:
+        """Collect the coefficients of a traced model (float64)."""
+        layers = {layer.name: i for i, layer in enumerate(graph.layers)}
+        n, u = len(graph.layers), len(graph.units)
+        out_per, in_per = np.zeros((n, u)), np.zeros((n, u))
+        other = np.zeros(u)
+        for j, unit in enumerate(graph.units):
+            for member in unit.members:
+                i = layers.get(member.layer)
+                if i is None:
+                    other[j] += member.count * graph.norm_params.get(member.layer, 0)
+                elif member.side == OUT:
+                    out_per[i, j] += member.count
+                elif graph.layers[i].groups == 1:
+                    assert member.side == IN
+                    in_per[i, j] += member.count
+        width = np.array([unit.width for unit in graph.units], float)
+        dense_out = np.array([x.out_channels for x in graph.layers], float)
+        dense_in = np.array([x.in_channels // x.groups for x in graph.layers], float)
+        in_layers = sum(x.weights + x.has_bias * x.out_channels for x in graph.layers)
+
+        def column(values: Iterable) -> Tensor:
+            return torch.as_tensor(np.array(list(values), float))
+
+        return cls(
+            graph=graph,
+            out_per_unit=torch.from_numpy(out_per),
+            in_per_unit=torch.from_numpy(in_per),
+            out_fixed=torch.from_numpy(dense_out - out_per @ width),
+            in_fixed=torch.from_numpy(dense_in - in_per @ width),
+            kernel=column(x.kernel for x in graph.layers),
+            positions=column(x.positions for x in graph.layers),
+            bias=column(x.has_bias for x in graph.layers),
+            other_per_unit=torch.from_numpy(other),
+            other_fixed=torch.tensor(graph.params - in_layers - other @ width),
+        )
+
+    def channels(self, widths: Tensor) -> tuple[Tensor, Tensor]:
+        """Output channels and input channels per group of every layer.
+
+        Args:
+            widths (Tensor): ``(..., U)``, real-valued or integer.
+
+        Returns:
+            tuple[Tensor, Tensor]: Two tensors of shape ``(..., L)``.
+        """
+        widths = widths.to(self.out_fixed.dtype)
+        return (widths @ self.out_per_unit.T + self.out_fixed,
+                widths @ self.in_per_unit.T + self.in_fixed)
+
+    def weights(self, widths: Tensor) -> Tensor:
+        """Weight elements of every layer, shape ``(..., L)``."""
+        out, into = self.channels(widths)
+        return out * into * self.kernel
+
+
+class Costs:
+    """Every registered cost of one model, over rows of a search space.
+
+    Args:
+        table (CostTable): The cost table.
+        space (SearchSpace): Gives the meaning of a row.
+        extra (dict[str, Callable]): Further costs with the signature of a
+            registered one, e.g. a latency table bound to this model.
+    """
+
+    def __init__(
+        self,
+        table: CostTable,
+        space: SearchSpace,
+        extra: dict[str, Callable[..., Tensor]] | None = None,
+    ) -> None:
+        self.table = table
+        self.space = space
+        self.functions = {**COSTS.module_dict, **(extra or {})}
+
+    def names(self) -> list[str]:
+        """Names of the costs that can be asked for."""
+        return sorted(self.functions)
+
+    def of_rows(self, name: str, rows: Tensor | np.ndarray) -> Tensor:
+        """Cost of encoded policies.
+
+        Args:
+            name (str): Name of the cost.
+            rows (Tensor | np.ndarray): ``(..., len(space))``; real values are
+                allowed and gradients flow through a tensor.
+
+        Returns:
+            Tensor: float64 of shape ``(...)``.
+        """
+        rows = torch.as_tensor(rows).to(torch.float64)
+        u, n = len(self.space.units), len(self.space.layers)
+        return self.functions[name](
+            self.table, rows[..., :u], rows[..., u:u + n], rows[..., u + n:])
+
+    def of(self, policy: Policy) -> dict[str, float]:
+        """All costs of one policy."""
+        row = self.space.encode(policy)[0]
+        return {name: float(self.of_rows(name, row)) for name in self.names()}
+
+    def dense(self) -> dict[str, float]:
+        """All costs of the uncompressed model."""
+        return self.of(Policy())

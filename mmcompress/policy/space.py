@@ -1,0 +1,180 @@
+"""The allowed widths and bits, and policies as rows of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+
+from ..errors import PolicyError
+from .policy import FLOAT, Bits, Policy
+from .units import ChannelUnit, ModelGraph
+
+
+def width_choices(
+    unit: ChannelUnit, divisor: int = 8, min_ratio: float = 0.1
+) -> tuple[int, ...]:
+    """Widths of one unit whose real channel count is a multiple of ``divisor``.
+
+    The dense width is always allowed, and a unit narrower than ``divisor`` may
+    take any width from its floor.
+
+    Args:
+        unit (ChannelUnit): The unit.
+        divisor (int): Real channel counts to allow. Defaults to 8.
+        min_ratio (float): Smallest kept share. Defaults to 0.1.
+
+    Returns:
+        tuple[int, ...]: Ascending widths; the last one is the dense width.
+    """
+    floor = max(1, ceil(min_ratio * unit.width - 1e-9))
+    widths = range(floor, unit.width + 1)
+    if unit.width * unit.granularity >= 2 * divisor:
+        widths = [w for w in widths if w * unit.granularity % divisor == 0]
+    return tuple(sorted({*widths, unit.width}))
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Choices of every unit and layer, in a fixed order.
+
+    A policy is encoded as one row of ``len(space)`` numbers: the widths in the
+    order of ``units``, then the weight bits and the activation bits in the order
+    of ``layers``. Costs and predictors work on such rows.
+
+    Args:
+        units (tuple[str, ...]): Unit names.
+        layers (tuple[str, ...]): Layer names.
+        choices (tuple[tuple[int, ...], ...]): Ascending allowed values of every
+            column. The last value of a column is the uncompressed one.
+    """
+
+    units: tuple[str, ...]
+    layers: tuple[str, ...]
+    choices: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.choices) == len(self.units) + 2 * len(self.layers)
+        assert all(c and list(c) == sorted(set(c)) for c in self.choices)
+
+    @classmethod
+    def from_graph(
+        cls,
+        graph: ModelGraph,
+        divisor: int = 8,
+        min_ratio: float = 0.1,
+        weight_bits: Sequence[int] | dict[str, Sequence[int]] = (FLOAT,),
+        activation_bits: Sequence[int] | dict[str, Sequence[int]] = (FLOAT,),
+        prune: bool = True,
+    ) -> SearchSpace:
+        """Build the space of a traced model.
+
+        Args:
+            graph (ModelGraph): The traced model.
+            divisor, min_ratio: See :func:`width_choices`.
+            weight_bits, activation_bits: Allowed bits of every layer, or by layer
+                name (layers that are absent stay in float).
+            prune (bool): Whether widths may change. Defaults to True.
+        """
+
+        def bits(spec: Sequence[int] | dict, layer: str) -> tuple[int, ...]:
+            allowed = spec.get(layer, (FLOAT,)) if isinstance(spec, dict) else spec
+            return tuple(sorted(set(allowed)))
+
+        names = tuple(layer.name for layer in graph.layers)
+        widths = [
+            width_choices(u, divisor, min_ratio) if prune else (u.width,)
+            for u in graph.units
+        ]
+        return cls(
+            tuple(u.name for u in graph.units),
+            names,
+            (*widths,
+             *(bits(weight_bits, n) for n in names),
+             *(bits(activation_bits, n) for n in names)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.choices)
+
+    @property
+    def free(self) -> np.ndarray:
+        """Indices of the columns with more than one choice."""
+        return np.array([i for i, c in enumerate(self.choices) if len(c) > 1], int)
+
+    @property
+    def lowest(self) -> np.ndarray:
+        """Row of the smallest choice of every column."""
+        return np.array([c[0] for c in self.choices], dtype=np.int64)
+
+    @property
+    def highest(self) -> np.ndarray:
+        """Row of the largest choice of every column: the least compressed."""
+        return np.array([c[-1] for c in self.choices], dtype=np.int64)
+
+    def encode(self, policies: Policy | Iterable[Policy]) -> np.ndarray:
+        """Turn policies into rows.
+
+        Returns:
+            np.ndarray: Integers of shape ``(N, len(self))``; one policy gives one
+            row (N = 1).
+        """
+        if isinstance(policies, Policy):
+            policies = [policies]
+        dense = self.highest
+        u, n = len(self.units), len(self.layers)
+        rows = []
+        for policy in policies:
+            row = np.concatenate([dense[:u], np.full(2 * n, FLOAT, np.int64)])
+            row[:u] = [policy.widths.get(k, row[i]) for i, k in enumerate(self.units)]
+            for i, name in enumerate(self.layers):
+                if name in policy.bits:
+                    row[u + i], row[u + n + i] = policy.bits[name]
+            rows.append(row)
+        return np.array(rows, dtype=np.int64).reshape(-1, len(self))
+
+    def decode(self, rows: np.ndarray) -> list[Policy]:
+        """Turn rows into policies; layers in float are left out of ``bits``."""
+        u, n = len(self.units), len(self.layers)
+        policies = []
+        for row in np.atleast_2d(np.asarray(rows)).astype(int).tolist():
+            pairs = zip(self.layers, row[u:u + n], row[u + n:])
+            bits = {name: Bits(w, a) for name, w, a in pairs}
+            bits = {name: b for name, b in bits.items() if not b.is_float}
+            policies.append(Policy(dict(zip(self.units, row[:u])), bits))
+        return policies
+
+    def snap(self, rows: np.ndarray) -> np.ndarray:
+        """Move every entry to the nearest allowed value (ties go down)."""
+        rows = np.atleast_2d(np.asarray(rows, dtype=float))
+        out = np.empty(rows.shape, dtype=np.int64)
+        for i, choice in enumerate(self.choices):
+            values = np.asarray(choice)
+            middles = (values[1:] + values[:-1]) / 2
+            out[:, i] = values[np.searchsorted(middles, rows[:, i], side='left')]
+        return out
+
+    def check(self, policy: Policy) -> None:
+        """Raise :class:`PolicyError` if ``policy`` is not in this space."""
+        for kind, given, known in (
+            ('unit', policy.widths, self.units), ('layer', policy.bits, self.layers)
+        ):
+            if unknown := sorted(set(given) - set(known)):
+                raise PolicyError(
+                    f'The policy names the {kind} {unknown[0]!r}, which this model '
+                    f'does not have. Known {kind}s start with: '
+                    f'{", ".join(known[:5])}. Use a policy searched on this model.')
+        row = self.encode(policy)[0]
+        u, n = len(self.units), len(self.layers)
+        for i, (value, allowed) in enumerate(zip(row.tolist(), self.choices)):
+            if value in allowed:
+                continue
+            what = ('width' if i < u
+                    else 'weight bits' if i < u + n else 'activation bits')
+            name = (self.units[i] if i < u else self.layers[(i - u) % n])
+            raise PolicyError(
+                f'{what} {value} of {name!r} is outside the search space; allowed: '
+                f'{", ".join(map(str, allowed))}. Change the policy or widen the '
+                'space (divisor, min_ratio, bits).')
