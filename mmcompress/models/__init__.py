@@ -1,0 +1,5 @@
+"""Models that mmcompress adds to OpenMMLab's."""
+
+from .cifar_resnet import CifarResNet, convert_akamaster
+
+__all__ = ['CifarResNet', 'convert_akamaster']

@@ -1,0 +1,5 @@
+"""Layers that a compressed network is made of."""
+
+from .channel_pad import ChannelPad
+
+__all__ = ['ChannelPad']

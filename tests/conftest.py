@@ -1,0 +1,25 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import mmcompress  # noqa: F401  (declares torchvision's operators where needed)
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope='session')
+def repo() -> Path:
+    """Root of the repository."""
+    return REPO
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> Path:
+    """Folder of the real weights and images; the test is skipped without it."""
+    path = Path(os.environ.get('MMCOMPRESS_DATA', REPO.parent / 'shared' / 'data'))
+    if not path.is_dir():
+        pytest.skip(f'no real data at {path}; set MMCOMPRESS_DATA')
+    return path
