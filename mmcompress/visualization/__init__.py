@@ -1,0 +1,30 @@
+"""Reports of a search: first a plain object, then files and pictures of it."""
+
+from .compare import Comparison, comparison_table, make_comparison, plot_comparison
+from .files import Outcome, load_outcome, make_outcome, save_outcome, write_all
+from .html import render_report, write_report
+from .panels import Panel, make_panels
+from .plot import draw_tradeoff, plot_tradeoff
+from .policy_chart import PolicyChart, UnitChoice, make_chart, make_charts, plot_charts
+from .summary import GraphSummary, UnitSummary, summarise
+from .tables import TextTable, print_table, table_markdown, table_text, tradeoff_table
+from .tradeoff import (
+    COLUMNS,
+    Point,
+    Tradeoff,
+    TradeoffRow,
+    best_within,
+    make_tradeoff,
+    read_csv,
+    write_csv,
+)
+
+__all__ = [
+    'COLUMNS', 'Comparison', 'GraphSummary', 'Outcome', 'Panel', 'Point', 'PolicyChart',
+    'TextTable', 'Tradeoff', 'TradeoffRow', 'UnitChoice', 'UnitSummary', 'best_within',
+    'comparison_table', 'draw_tradeoff', 'load_outcome', 'make_chart', 'make_charts',
+    'make_comparison', 'make_outcome', 'make_panels', 'make_tradeoff',
+    'plot_charts', 'plot_comparison', 'plot_tradeoff', 'print_table', 'read_csv',
+    'render_report', 'save_outcome', 'summarise', 'table_markdown', 'table_text',
+    'tradeoff_table', 'write_all', 'write_csv', 'write_report',
+]

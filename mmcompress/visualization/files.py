@@ -1,0 +1,171 @@
+"""The outcome of a search: one object that every file of a report comes from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..costs import Target
+from ..errors import DataError
+from ..policy import ModelGraph, Policy
+from ._files import write_text
+from .html import write_report
+from .plot import plot_tradeoff
+from .policy_chart import make_charts, plot_charts
+from .summary import GraphSummary, LayerSummary, UnitSummary, summarise
+from .tradeoff import (
+    Point,
+    Tradeoff,
+    TradeoffRow,
+    best_within,
+    make_tradeoff,
+    write_csv,
+)
+
+if TYPE_CHECKING:
+    from ..search.base import Evaluated
+
+VERSION = 1
+OUTCOME = 'outcome.json'
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything that the files of a finished or running search are drawn from.
+
+    Args:
+        tradeoff (Tradeoff): Rows and evaluated points.
+        graph (GraphSummary): The model.
+        policies (Mapping[str, Policy]): Best policy by target name.
+        facts (Mapping[str, str]): Lines for the head of the report, e.g. model,
+            config, date, seed.
+    """
+
+    tradeoff: Tradeoff
+    graph: GraphSummary
+    policies: Mapping[str, Policy]
+    facts: Mapping[str, str]
+
+
+def make_outcome(
+    history: Sequence[Evaluated],
+    targets: Sequence[Target],
+    dense: Mapping[str, float],
+    dense_score: float | None,
+    score_name: str,
+    policy_files: Mapping[str, str],
+    graph: ModelGraph | GraphSummary,
+    facts: Mapping[str, str],
+    searcher: str = '',
+    failures: int = 0,
+    evaluations: int | None = None,
+) -> Outcome:
+    """Collect the outcome of a search; see :func:`make_tradeoff`.
+
+    Args:
+        graph (ModelGraph | GraphSummary): The searched model.
+        facts (Mapping[str, str]): Lines for the head of the report.
+    """
+    tradeoff = make_tradeoff(
+        history, targets, dense, dense_score, score_name, policy_files, searcher,
+        failures, evaluations)
+    winners = {t.name: best_within(history, t) for t in targets}
+    return Outcome(
+        tradeoff, summarise(graph),
+        {name: won.policy for name, won in winners.items() if won},
+        {str(k): str(v) for k, v in facts.items()})
+
+
+def _finite(value: Any) -> Any:
+    """Replace numbers that JSON cannot hold by None."""
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
+
+
+def save_outcome(path: str | Path, outcome: Outcome) -> Path:
+    """Write an outcome as JSON."""
+    data = {
+        'version': VERSION,
+        'facts': dict(outcome.facts),
+        'tradeoff': asdict(outcome.tradeoff),
+        'graph': asdict(outcome.graph),
+        'policies': {k: p.to_dict() for k, p in outcome.policies.items()}}
+    return write_text(path, json.dumps(_finite(data), allow_nan=False))
+
+
+def load_outcome(path: str | Path) -> Outcome:
+    """Inverse of :func:`save_outcome`.
+
+    Args:
+        path (str | Path): The file, or the work directory that holds it.
+
+    Raises:
+        DataError: There is no such file, or it is not an outcome.
+    """
+    path = Path(path)
+    path = path / OUTCOME if path.is_dir() else path
+    if not path.is_file():
+        raise DataError(f'No search outcome at {path}. Run tools/search.py first, or '
+                        'give the work directory of a search.')
+    try:
+        data = json.loads(path.read_text(encoding='utf-8'))
+        if data['version'] != VERSION:
+            raise DataError(f'{path} has version {data["version"]}, this mmcompress '
+                            f'reads {VERSION}. Use the release that wrote it.')
+        return Outcome(
+            _tradeoff(data['tradeoff']), _graph(data['graph']),
+            {k: Policy.from_dict(p) for k, p in data['policies'].items()},
+            data['facts'])
+    except DataError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f'{path} is not a search outcome ({error!r}). Delete it and '
+                        're-run tools/search.py, which resumes.') from error
+
+
+def _tradeoff(data: dict) -> Tradeoff:
+    return Tradeoff(**{
+        **data,
+        'rows': tuple(TradeoffRow(**r) for r in data['rows']),
+        'points': tuple(Point(**p) for p in data['points']),
+        'targets': tuple(Target(**t) for t in data['targets']),
+        'best': tuple(data['best'])})
+
+
+def _graph(data: dict) -> GraphSummary:
+    units = tuple(
+        UnitSummary(**{k: tuple(v) if isinstance(v, list) else v for k, v in u.items()})
+        for u in data['units'])
+    return GraphSummary(**{
+        **data, 'units': units,
+        'layers': tuple(LayerSummary(**x) for x in data['layers']),
+        'input_shape': tuple(data['input_shape']),
+        'unvisited': tuple(data['unvisited'])})
+
+
+def write_all(outcome: Outcome, work_dir: str | Path) -> dict[str, Path]:
+    """Write every file of a report.
+
+    Returns:
+        dict[str, Path]: Path by name: ``outcome.json``, ``tradeoff.csv``,
+        ``tradeoff.png``, ``report.html``, and ``policies.png`` if a target is met.
+    """
+    work_dir = Path(work_dir)
+    paths = [
+        # First, so that a kill while drawing leaves what tools/report.py needs.
+        save_outcome(work_dir / OUTCOME, outcome),
+        write_csv(outcome.tradeoff, work_dir / 'tradeoff.csv'),
+        plot_tradeoff(outcome.tradeoff, work_dir / 'tradeoff.png'),
+        write_report(work_dir / 'report.html', outcome.tradeoff, outcome.graph,
+                     outcome.policies, outcome.facts)]
+    if outcome.policies and outcome.graph.units:
+        charts = make_charts(outcome.graph, outcome.policies)
+        paths.append(plot_charts(charts, work_dir / 'policies.png'))
+    return {path.name: path for path in paths}

@@ -1,0 +1,187 @@
+"""What a policy keeps of every unit, as data and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import PolicyError
+from ..policy import Bits, ModelGraph, Policy
+from ._files import replacing
+from .summary import GraphSummary, UnitSummary, summarise
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class UnitChoice:
+    """What a policy decides about one unit.
+
+    Args:
+        unit (UnitSummary): The unit.
+        kept (int): Width that the policy keeps.
+        bits (tuple[Bits, ...]): Bits of the layers that produce the channels,
+            in the order of ``unit.producers``.
+    """
+
+    unit: UnitSummary
+    kept: int
+    bits: tuple[Bits, ...] = ()
+
+    @property
+    def ratio(self) -> float:
+        """Kept share of the dense width."""
+        return self.kept / self.unit.width
+
+
+@dataclass(frozen=True)
+class PolicyChart:
+    """A policy over the units and layers of its model, in execution order.
+
+    Args:
+        title (str): Name of the target or the policy.
+        units (tuple[UnitChoice, ...]): One entry per unit.
+        bits (Mapping[str, Bits]): Bits of every layer; empty if the policy leaves
+            all of them in float.
+    """
+
+    title: str
+    units: tuple[UnitChoice, ...]
+    bits: Mapping[str, Bits]
+
+
+def make_chart(
+    graph: ModelGraph | GraphSummary, policy: Policy, title: str = ''
+) -> PolicyChart:
+    """Spread a policy over the units of its model.
+
+    Raises:
+        PolicyError: The policy names a unit or a layer that the model lacks.
+    """
+    graph = summarise(graph)
+    layers = tuple(layer.name for layer in graph.layers)
+    names = tuple(unit.name for unit in graph.units)
+    for kind, given, known in (('unit', policy.widths, names),
+                               ('layer', policy.bits, layers)):
+        if unknown := sorted(set(given) - set(known)):
+            raise PolicyError(
+                f'Policy {title!r} names the {kind} {unknown[0]!r}, which this model '
+                'does not have. Draw it with the model it was searched on.')
+    choices = tuple(
+        UnitChoice(unit, policy.widths.get(unit.name, unit.width),
+                   tuple(policy.bits.get(n, Bits()) for n in unit.producers))
+        for unit in graph.units)
+    quantised = {n: policy.bits.get(n, Bits()) for n in layers} if policy.bits else {}
+    return PolicyChart(title, choices, quantised)
+
+
+def make_charts(
+    graph: ModelGraph | GraphSummary, policies: Mapping[str, Policy]
+) -> tuple[PolicyChart, ...]:
+    """One chart per policy."""
+    graph = summarise(graph)
+    return tuple(make_chart(graph, p, name) for name, p in policies.items())
+
+
+def plot_charts(charts: Sequence[PolicyChart], path: str | Path) -> Path:
+    """Draw policies: bars for one, a map of targets x units for several.
+
+    Args:
+        charts (Sequence[PolicyChart]): Policies of one model.
+        path (str | Path): Where to write; the suffix gives the format.
+    """
+    figure = draw_charts(charts)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+    return Path(path)
+
+
+def draw_charts(charts: Sequence[PolicyChart]) -> Figure:
+    """Return the figure that :func:`plot_charts` writes."""
+    from matplotlib.figure import Figure
+
+    if not charts:
+        raise PolicyError('No policy to draw: no target was met.')
+    if len(charts) == 1 and not charts[0].bits:
+        units = len(charts[0].units)
+        figure = Figure(figsize=(8, 1.4 + 0.19 * units), layout='constrained')
+        _draw_bars(figure.add_subplot(), charts[0])
+        return figure
+    quantised = [c for c in charts if c.bits]
+    columns = max(len(charts[0].units), *(len(c.bits) for c in charts), 12)
+    rows = 1 + bool(quantised) * 2
+    figure = Figure(
+        figsize=(min(2.4 + 0.2 * columns, 40),
+                 2.9 * rows + 0.26 * (len(charts) + 2 * len(quantised))),
+        layout='constrained')
+    axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
+    _draw_widths(axes[0], charts)
+    if quantised:
+        _draw_bits(axes[1], quantised, 'weight')
+        _draw_bits(axes[2], quantised, 'activation')
+    return figure
+
+
+def _draw_bars(axes: Axes, chart: PolicyChart) -> None:
+    rows = range(len(chart.units))
+    axes.barh(rows, [1.0] * len(rows), color='#e5e7eb', height=0.72)
+    axes.barh(rows, [u.ratio for u in chart.units], color='#2563eb', height=0.72)
+    axes.set_yticks(rows, [u.unit.name for u in chart.units], fontsize=7)
+    for i, choice in enumerate(chart.units):
+        axes.text(1.01, i, f'{choice.kept}/{choice.unit.width}', va='center',
+                  fontsize=6.5, color='#4b5563')
+    axes.set(xlim=(0, 1), ylim=(len(rows) - 0.4, -0.6))
+    axes.set_xlabel('kept share of the channels')
+    axes.set_title(f'{chart.title}: what each unit keeps', loc='left', fontsize=10)
+    axes.spines[['top', 'right', 'left']].set_visible(False)
+    axes.tick_params(axis='y', length=0)
+
+
+def _draw_map(
+    axes: Axes, values: Sequence[Sequence[float]], rows: Sequence[str],
+    columns: Sequence[str], limits: tuple[float, float], label: str,
+) -> None:
+    image = axes.imshow(values, aspect='auto', cmap='YlGnBu', vmin=limits[0],
+                        vmax=limits[1], interpolation='nearest')
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.set_xticks(range(len(columns)), columns, fontsize=6.5, rotation=90)
+    axes.set_xticks([i - 0.5 for i in range(1, len(columns))], minor=True)
+    axes.set_yticks([i - 0.5 for i in range(1, len(rows))], minor=True)
+    axes.grid(which='minor', color='white', linewidth=1)
+    axes.tick_params(which='both', length=0)
+    axes.spines[:].set_visible(False)
+    bar = axes.figure.colorbar(image, ax=axes, pad=0.01, fraction=0.05, aspect=12)
+    bar.outline.set_visible(False)
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7, length=0)
+
+
+def _draw_widths(axes: Axes, charts: Sequence[PolicyChart]) -> None:
+    values = [[u.ratio for u in chart.units] for chart in charts]
+    names = [u.unit.name for u in charts[0].units]
+    _draw_map(axes, values, [c.title for c in charts], names, (0, 1), 'kept share')
+    for i, row in enumerate(values):
+        for j, ratio in enumerate(row):
+            axes.text(j, i, f'{100 * ratio:.0f}', ha='center', va='center',
+                      fontsize=5.5, color='white' if ratio > 0.6 else '#1f2937')
+    axes.set_title('Channels kept by every unit, in %, in execution order',
+                   loc='left', fontsize=10)
+
+
+def _draw_bits(axes: Axes, charts: Sequence[PolicyChart], kind: str) -> None:
+    names = list(charts[0].bits)
+    # Float is drawn as 8 bits on the colour scale and as f in the cell, so that
+    # 2 to 8 bits stay distinguishable.
+    exact = [[getattr(c.bits[n], kind) for n in names] for c in charts]
+    shown = [[min(b, 8) for b in row] for row in exact]
+    _draw_map(axes, shown, [c.title for c in charts], names, (2, 8), 'bits')
+    for i, row in enumerate(exact):
+        for j, b in enumerate(row):
+            axes.text(j, i, 'f' if b > 16 else str(b), ha='center', va='center',
+                      fontsize=5.5, color='white' if b > 5 else '#1f2937')
+    axes.set_title(f'{kind.capitalize()} bits of every layer (f: float)', loc='left',
+                   fontsize=10)
