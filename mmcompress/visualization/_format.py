@@ -26,14 +26,18 @@ def format_cost(cost: str, value: float | None) -> str:
     if value is None:
         return UNKNOWN
     if cost.endswith('_ms'):
-        return f'{value:.3g} ms'
+        digits = f'{value:#.3g}' if abs(value) < 999.5 else f'{value:.0f}'
+        return digits.rstrip('.') + ' ms'
     prefixes = ('', 'k', 'M', 'G', 'T', 'P', 'E')
     unit = 'B' if cost.endswith('_bytes') else ''
     step = 0
     # 999.5 is where three digits would round up to 1000 and read as 1e+03.
     while abs(value) >= 999.5 and step < len(prefixes) - 1:
         value, step = value / 1000, step + 1
-    return f'{value:.3g} {prefixes[step]}{unit}'.rstrip()
+    if step == 0:
+        return f'{value:.4g} {unit}'.rstrip()
+    # Three digits always, 2.40 as well as 2.41, so that columns line up.
+    return f'{value:#.3g}'.rstrip('.') + f' {prefixes[step]}{unit}'
 
 
 def format_share(share: float | None) -> str:
@@ -52,8 +56,8 @@ def format_score(score: float | None, decimals: int = 4) -> str:
     return UNKNOWN if score is None else f'{score:.{decimals}f}'
 
 
-def target_label(target: Target, dense: float | None = None) -> str:
-    """Say what a budget allows, e.g. ``MACs <= 50 %`` of the dense model.
+def limit_label(target: Target, dense: float | None = None) -> str:
+    """Say what a budget allows, e.g. ``<= 50 %`` of the dense model.
 
     Args:
         target (Target): The budget.
@@ -64,4 +68,4 @@ def target_label(target: Target, dense: float | None = None) -> str:
                 and abs(target.limit - target.value * dense) <= 1e-6 * dense)
     limit = (f'{100 * target.value:g} %' if relative
              else format_cost(target.cost, target.limit))
-    return f'{cost_label(target.cost)} ≤ {limit}'
+    return f'≤ {limit}'

@@ -44,7 +44,7 @@ th[aria-sort=descending] button::after{content:" \\2193"}
 code,.unit{font:12.5px ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 .unit{max-width:330px;overflow:hidden;text-overflow:ellipsis}
 .units td{padding:3px 10px}
-.units td.keep{width:150px;min-width:110px}
+.units td.keep{min-width:140px}
 .units tbody tr:nth-child(n) td{border-bottom-color:transparent}
 .bar{display:flex;align-items:center;gap:8px}
 .bar i{flex:1;height:11px;border-radius:2px;background:var(--track);overflow:hidden}
@@ -99,11 +99,11 @@ const byNumber = new Map(data.points.map(p => [p[0], p]));
 
 function cost(name, v) {
   if (v === null) return '-';
-  if (name.endsWith('_ms')) return +v.toPrecision(3) + ' ms';
+  if (name.endsWith('_ms')) return v.toPrecision(3) + ' ms';
   let step = 0;
   while (Math.abs(v) >= 999.5 && step < 6) { v /= 1000; step++; }
   const unit = ['', 'k', 'M', 'G', 'T', 'P', 'E'][step];
-  return +v.toPrecision(3) + ' ' + unit + (name.endsWith('_bytes') ? 'B' : '');
+  return (step ? v.toPrecision(3) : +v.toPrecision(4)) + ' ' + unit + (name.endsWith('_bytes') ? 'B' : '');
 }
 function describe(n) {
   const p = byNumber.get(n);

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, isfinite, log10
 
-from ._format import format_cost, format_score
+from ._format import cost_label, format_cost, format_score
 from .panels import Panel
 
 WIDTH, HEIGHT = 900, 430
@@ -42,8 +42,9 @@ def ticks(low: float, high: float, count: int = 6) -> tuple[float, ...]:
     span = high - low
     if not (isfinite(span) and span > 0):
         return (low,)
+    wanted = span / count * (1 - 1e-9)
     power = 10.0 ** floor(log10(span / count))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= span / count)
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= wanted)
     first, last = ceil(low / step - 1e-9), floor(high / step + 1e-9)
     return tuple(round(i * step, 12) for i in range(first, last + 1))
 
@@ -97,12 +98,10 @@ def _budgets(panel: Panel, x: Axis, y: Axis) -> list[str]:
     parts = []
     for budget in panel.budgets:
         at = x(budget.limit)
-        missed = '' if budget.x is not None else ' (not met)'
+        missed = '' if budget.x is not None else ', not met'
         parts.append(f'<line class="budget" x1="{at}" x2="{at}" y1="{y.end}" '
                      f'y2="{y.start}"/>')
-        parts.append(_text(
-            at - 5, y.end + 4, budget.label + missed, 'budget-name end',
-            f'transform="rotate(-90 {at - 5} {y.end + 4})"'))
+        parts.append(_text(at, y.end - 8, budget.label + missed, 'budget-name mid'))
     return parts
 
 
@@ -133,13 +132,13 @@ def highlights(panel: Panel, decimals: int) -> str:
             continue
         seen.add(budget.number)
         a, b = x(budget.x), y(budget.score)
-        tip = (f'Best for {budget.label}\npolicy {budget.number}\nscore '
-               f'{format_score(budget.score, decimals)}\n'
+        score = format_score(budget.score, decimals)
+        tip = (f'Best for {cost_label(panel.cost)} {budget.label}\n'
+               f'policy {budget.number}\nscore {score}\n'
                + format_cost(panel.cost, budget.x * panel.scale))
         parts.append(f'<circle class="best" cx="{a}" cy="{b}" r="6.5" '
                      f'data-tip="{escape(tip)}"/>')
-        parts.append(_text(a - 10, b - 7, format_score(budget.score, decimals),
-                           'best-name end'))
+        parts.append(_text(a - 10, b - 7, score, 'best-name end'))
     if panel.dense:
         a, b = x(panel.dense[0]), y(panel.dense[1])
         score = format_score(panel.dense[1], decimals)

@@ -73,8 +73,8 @@ def render_report(
 
 def _lead(tradeoff: Tradeoff) -> str:
     met = sum(number is not None for number in tradeoff.best)
-    return (f'Best {tradeoff.score_name} within {len(tradeoff.targets)} budgets; '
-            f'{met} of them met by {len(tradeoff.points)} scored policies.')
+    return (f'{len(tradeoff.points)} policies scored by {tradeoff.score_name}; '
+            f'{met} of {len(tradeoff.targets)} budgets met.')
 
 
 def _section(title: str, note: str, *parts: str) -> str:
@@ -210,20 +210,17 @@ def _tip(choice: UnitChoice, title: str) -> str:
 
 
 def _keep_cell(choice: UnitChoice, title: str) -> str:
-    bits = _bits_text(choice.bits)
-    text = f'{choice.kept}/{choice.unit.width}'
-    bits = f'<span>{escape(bits)}</span>' if bits else ''
     return (f'<td class="keep" data-v="{choice.ratio:.4f}" '
             f'data-tip="{escape(_tip(choice, title))}"><div class="bar"><i>'
             f'<b style="width:{100 * choice.ratio:.1f}%"></b></i>'
-            f'<span>{text}</span>{bits}</div></td>')
+            f'<span>{choice.kept}/{choice.unit.width}</span></div></td>')
 
 
 def _units(charts: Sequence[PolicyChart]) -> str:
     if not charts or not charts[0].units:
         return ''
-    head = _head([('#', False), ('unit', True), ('width', False),
-                  ('MACs touched', False), *((c.title, True) for c in charts)])
+    head = _head([('#', False), ('unit', True), ('MACs touched', False),
+                  *((c.title, True) for c in charts)])
     body = ''
     for i, choices in enumerate(zip(*(c.units for c in charts))):
         unit = choices[0].unit
@@ -231,7 +228,6 @@ def _units(charts: Sequence[PolicyChart]) -> str:
         body += (
             f'<tr><td class="dim" data-v="{i}">{i + 1}</td>'
             f'<td class="t unit" data-v="{name}" title="{name}">{name}</td>'
-            f'<td data-v="{unit.width}">{unit.width}</td>'
             f'<td data-v="{unit.share:.6f}">{format_share(unit.share)}</td>'
             + ''.join(_keep_cell(c, chart.title) for c, chart in zip(choices, charts))
             + '</tr>')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ._format import cost_label, target_label
+from ._format import cost_label, limit_label
 from .tradeoff import Point, Tradeoff
 
 
@@ -15,7 +15,7 @@ class Budget:
 
     Args:
         name (str): Name of the target.
-        label (str): What it allows, in words.
+        label (str): What it allows, e.g. ``<= 50 %``.
         limit (float): Position on the axis.
         number (int, optional): Best evaluated policy within the budget.
         x, score (float, optional): Where that policy lies.
@@ -90,7 +90,7 @@ def make_panel(tradeoff: Tradeoff, cost: str) -> Panel:
             continue
         won = by_number.get(number)
         budgets.append(Budget(
-            target.name, target_label(target, dense), target.limit / scale, number,
+            target.name, limit_label(target, dense), target.limit / scale, number,
             won.costs[cost] / scale if won else None, won.score if won else None))
     label = f'{cost_label(cost)}, share of dense' if relative else cost_label(cost)
     known = relative and tradeoff.dense_score is not None

@@ -39,6 +39,7 @@ def draw_tradeoff(tradeoff: Tradeoff) -> Figure:
     for ax, panel in zip(axes, panels):
         draw_panel(ax, panel, decimals)
         style_axes(ax, panel.label, panel.relative)
+        _no_empty_floor(ax, panel)
     axes[0].set_ylabel(tradeoff.score_name, color=INK)
     parts = [tradeoff.searcher, f'{tradeoff.evaluations} evaluations']
     figure.suptitle('  ·  '.join(p for p in parts if p), x=0.01, ha='left',
@@ -56,13 +57,20 @@ def style_axes(axes: Axes, label: str, relative: bool) -> None:
 
     axes.set_xlabel(label, color=INK)
     if relative:
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=' %'))
     axes.grid(color='#e5e7eb', linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[['top', 'right']].set_visible(False)
     axes.spines[['left', 'bottom']].set_color(FAINT)
     axes.tick_params(colors='#4b5563', labelsize=8.5)
-    axes.margins(x=0.06, y=0.12)
+    axes.margins(x=0.1, y=0.08)
+
+
+def _no_empty_floor(axes: Axes, panel: Panel) -> None:
+    """Keep the margin from showing scores below 0 where none can be."""
+    low, high = axes.get_ylim()
+    if panel.scores and min(panel.scores) >= 0 > low:
+        axes.set_ylim(-0.02 * high, high)
 
 
 def draw_panel(axes: Axes, panel: Panel, decimals: int) -> None:
@@ -91,11 +99,11 @@ def _label_budgets(axes: Axes, budgets: Sequence[Budget], decimals: int) -> None
     for budget in budgets:
         axes.axvline(budget.limit, color=BEST, linestyle=(0, (3, 3)), linewidth=0.9,
                      alpha=0.6, zorder=1)
-        missed = '' if budget.x is not None else ' (not met)'
+        missed = '' if budget.x is not None else '\nnot met'
         axes.annotate(
-            budget.label + missed, (budget.limit, 1.0),
-            (-3, -3), xycoords=('data', 'axes fraction'), textcoords='offset points',
-            rotation=90, ha='right', va='top', fontsize=7.5, color='#9a3412')
+            budget.label + missed, (budget.limit, 1.0), (0, 3),
+            xycoords=('data', 'axes fraction'), textcoords='offset points',
+            ha='center', va='bottom', fontsize=7.5, color='#9a3412')
         if budget.x is None or budget.number in labelled:
             continue
         labelled.add(budget.number)

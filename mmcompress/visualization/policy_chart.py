@@ -122,6 +122,7 @@ def draw_charts(charts: Sequence[PolicyChart]) -> Figure:
     _draw_widths(axes[0], charts)
     if quantised:
         _draw_bits(axes[1], quantised, 'weight')
+        axes[1].set_xticks([])  # the same layers as below
         _draw_bits(axes[2], quantised, 'activation')
     return figure
 

@@ -52,20 +52,26 @@ class TextTable:
             for line in lines)
 
     def print(self, console: Console | None = None) -> None:
-        """Print with rich."""
+        """Print with rich; as plain text where the terminal is too narrow."""
+        from rich import box
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(self.title), title_justify='left')
+        console = console or Console()
+        if max(map(len, self.text().splitlines()[1:])) + 4 > console.width:
+            # A folded number or name is worse than a line the terminal wraps.
+            console.print(Text(self.text()), soft_wrap=True)
+            return
+        table = Table(
+            title=Text(self.title), title_justify='left', box=box.SIMPLE_HEAD)
         for i, name in enumerate(self.header):
             table.add_column(
-                Text(name), justify='left' if i < self.left else 'right',
-                overflow='fold')
+                Text(name), justify='left' if i < self.left else 'right', no_wrap=True)
         for row in self.rows:
             # Text, so that a name with brackets is not taken for markup.
             table.add_row(*map(Text, row))
-        (console or Console()).print(table)
+        console.print(table)
 
 
 def _columns(tradeoff: Tradeoff) -> list[tuple[str, str]]:
@@ -93,7 +99,7 @@ def tradeoff_table(tradeoff: Tradeoff) -> TextTable:
     rows = []
     for row in tradeoff.rows:
         known = row.score is not None and row.dense_score is not None
-        change = row.score - row.dense_score if known else None
+        change = row.score - row.dense_score if known and row.policy else None
         rows.append((
             row.target, row.policy or UNKNOWN,
             *(_render(row, name) for name, _ in columns),
