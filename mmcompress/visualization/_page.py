@@ -103,7 +103,8 @@ function cost(name, v) {
   let step = 0;
   while (Math.abs(v) >= 999.5 && step < 6) { v /= 1000; step++; }
   const unit = ['', 'k', 'M', 'G', 'T', 'P', 'E'][step];
-  return (step ? v.toPrecision(3) : +v.toPrecision(4)) + ' ' + unit + (name.endsWith('_bytes') ? 'B' : '');
+  const digits = step ? v.toPrecision(3) : +v.toPrecision(4);
+  return digits + ' ' + unit + (name.endsWith('_bytes') ? 'B' : '');
 }
 function describe(n) {
   const p = byNumber.get(n);

@@ -178,6 +178,13 @@ def test_comparison(outcome):
         'The searches spent different numbers of evaluations.',)
 
 
+def test_comparison_says_when_images_or_budgets_differ(outcome):
+    other = replace(outcome.tradeoff, dense={'macs': 2000.0}, dense_score=0.4)
+    comparison = make_comparison(
+        {'a': outcome, 'b': replace(outcome, tradeoff=other)})
+    assert len(comparison.notes) == 2
+
+
 def test_searches_of_different_models_or_scores_are_not_compared(outcome):
     other = replace(outcome, graph=replace(outcome.graph, fingerprint='xyz'))
     with pytest.raises(DataError, match='models differ'):
