@@ -89,7 +89,7 @@ def make_comparison(outcomes: Mapping[str, Outcome]) -> Comparison:
     if len({s.dense_score for s in searches}) > 1:
         notes.append('The dense scores differ: the images or weights are not the same.')
     if len({s.panel.scale for s in searches}) > 1:
-        notes.append(f'The dense {cost} differ, so equal targets are not equal budgets.')
+        notes.append(f'The dense {cost} differ: equal targets are not equal budgets.')
     targets = dict.fromkeys(t for s in searches for t in s.scores)
     return Comparison(
         first.tradeoff.score_name, tuple(targets), searches, tuple(notes))
