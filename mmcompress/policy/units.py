@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -121,6 +120,8 @@ class ModelGraph:
             member (2 for an affine norm), by member name.
         input_shape (tuple[int, ...]): ``(C, H, W)`` the costs refer to.
         fingerprint (str): Hash of the parameter names and shapes.
+        trace_shape (tuple[int, ...]): ``(C, H, W)`` of the smaller image on which
+            the units were found and are verified.
         excluded (dict[str, str]): Units left out and why.
         unsupported (dict[str, int]): Operators whose MACs are not counted, with
             the number of calls.
@@ -133,6 +134,7 @@ class ModelGraph:
     norm_params: dict[str, int]
     input_shape: tuple[int, ...]
     fingerprint: str
+    trace_shape: tuple[int, ...] = ()
     excluded: dict[str, str] = field(default_factory=dict)
     unsupported: dict[str, int] = field(default_factory=dict)
     unvisited: tuple[str, ...] = ()
@@ -151,14 +153,8 @@ class ModelGraph:
 
     def without(self, reasons: dict[str, str]) -> ModelGraph:
         """Return the graph with the units named in ``reasons`` left out."""
-        return self._replace_units(
-            (u for u in self.units if u.name not in reasons),
-            {**self.excluded, **reasons},
+        return replace(
+            self,
+            units=tuple(u for u in self.units if u.name not in reasons),
+            excluded={**self.excluded, **reasons},
         )
-
-    def _replace_units(
-        self, units: Iterable[ChannelUnit], excluded: dict[str, str]
-    ) -> ModelGraph:
-        from dataclasses import replace
-
-        return replace(self, units=tuple(units), excluded=excluded)

@@ -1,0 +1,5 @@
+"""From policies to models that can be shipped."""
+
+from .materialise import materialise
+
+__all__ = ['materialise']

@@ -1,0 +1,308 @@
+"""From a model to its :class:`ModelGraph`: units, layers and costs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..errors import TraceError
+from ..ops.slicing import can_slice
+from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
+from . import mmcv_rules  # noqa: F401  (registers rules)
+from .inputs import fixed_proposals, make_forward
+from .labels import LabelTracer, tensors_in
+from .rules import follow, has_rule
+
+SMALL = (64, 128)
+"""Sides of the image to trace labels on; channels do not depend on it."""
+FEW = 8
+"""Boxes per image for a RoI head while labels are traced."""
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Hash of the names and shapes of all parameters and buffers."""
+    shapes = [(k, tuple(v.shape)) for k, v in model.state_dict().items()]
+    return hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]
+
+
+def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
+    """Find the channel units and the cost coefficients of a model.
+
+    Two forward passes without gradients: one on a small image follows the labels
+    of all channels (:mod:`mmcompress.graph.labels`), one at ``input_shape`` counts
+    at how many positions each layer is applied, with the arithmetic of convs and
+    linears left out. The model is left as it was.
+
+    Args:
+        model (nn.Module): Detector, classifier or plain module.
+        input_shape (tuple[int, ...]): ``(C, H, W)`` that the costs refer to.
+
+    Returns:
+        ModelGraph: Unverified; see :func:`mmcompress.graph.verify`.
+
+    Raises:
+        TraceError: The model does not run on such an image, or no unit is found.
+    """
+    training = {m: m.training for m in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            tracer, trace_shape = _trace_labels(model, input_shape)
+            uses = _count_uses(model, input_shape)
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    units, excluded = _units(model, tracer)
+    if not units:
+        raise TraceError(
+            f'{type(model).__name__} has no prunable unit: every channel is tied to '
+            'the outputs or to an operator that mixes channels. Operators that were '
+            f'not understood: {dict(tracer.unknown) or "none"}.')
+    names = _layer_names(model)
+    return ModelGraph(
+        units=units,
+        layers=_layers(uses, names),
+        params=sum(p.numel() for p in model.parameters()),
+        norm_params=_params_per_channel(model),
+        input_shape=tuple(input_shape),
+        fingerprint=fingerprint(model),
+        trace_shape=trace_shape,
+        excluded=excluded,
+        unsupported=dict(uses.other),
+        unvisited=tuple(n for m, n in names.items()
+                        if is_layer(m) and m not in uses.positions),
+    )
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether the module is a layer with MACs: conv, transposed conv, linear."""
+    return isinstance(module, (_ConvNd, nn.Linear)) or (
+        can_slice(module) and getattr(module, 'kernel_size', None) is not None)
+
+
+def _layer_names(model: nn.Module) -> dict[nn.Module, str]:
+    return {m: n for n, m in model.named_modules() if has_rule(m)}
+
+
+@contextmanager
+def _watched(model: nn.Module, call: Callable) -> Iterator[None]:
+    """Route every layer with a rule through ``call(module, name, forward, args)``."""
+    watched = _layer_names(model)
+    for module, name in watched.items():
+        def forward(*args, _m=module, _n=name, _f=module.forward, **kwargs):
+            return call(_m, _n, _f, args, kwargs)
+        module.forward = forward
+    try:
+        yield
+    finally:
+        for module in watched:
+            del module.forward
+
+
+def run(model: nn.Module, shape: tuple[int, ...], boxes: int | None = FEW) -> Any:
+    """Raw outputs of the whole network on one random image of ``shape``."""
+    with fixed_proposals(model, shape, boxes) as rpn_outputs:
+        outputs = make_forward(model, shape)()
+    return outputs, rpn_outputs
+
+
+def _trace_labels(
+    model: nn.Module, input_shape: tuple[int, ...]
+) -> tuple[LabelTracer, tuple[int, ...]]:
+    small = [(input_shape[0], *(min(s, side) for s in input_shape[1:]))
+             for side in SMALL]
+    for shape in dict.fromkeys([*small, tuple(input_shape)]):
+        tracer = LabelTracer({id(p): (n, p) for n, p in model.named_parameters()})
+
+        def call(module, name, forward, args, kwargs, tracer=tracer):
+            inner = any(has_rule(m) for m in module.children())
+            tracer.paused += not inner
+            out = forward(*args, **kwargs)
+            tracer.paused -= not inner
+            x = args[0] if args else next(iter(kwargs.values()))
+            tracer.paused += 1
+            follow(module, tracer, name, x, out)
+            tracer.paused -= 1
+            return out
+
+        try:
+            with _watched(model, call), tracer:
+                outputs = run(model, shape)
+        except Exception as error:
+            if shape == tuple(input_shape):
+                raise TraceError(
+                    f'{type(model).__name__} does not run on an image of shape '
+                    f'{shape}: {type(error).__name__}: {error}. Set '
+                    'compression.input_shape to (C, H, W) that it accepts.'
+                ) from error
+            print_log(f'Tracing at {shape} failed ({error}); trying a larger image.',
+                      'current', level=10)
+            continue
+        for tensor in tensors_in(outputs):
+            tracer.pin(tracer.get(tensor))
+        _pin_what_cannot_be_sliced(model, tracer)
+        return tracer, shape
+    raise AssertionError('unreachable: the last shape returns or raises')
+
+
+def _pin_what_cannot_be_sliced(model: nn.Module, tracer: LabelTracer) -> None:
+    """Weights that are used by arithmetic, shared or computed stay as they are."""
+    owners = Counter(id(p) for m in model.modules()
+                     for p in m._parameters.values() if p is not None)
+    modules = dict(model.named_modules())
+    for (name, _), block in tracer.blocks.items():
+        module = modules.get(name)
+        if module is None:
+            continue
+        own = [p for p in module._parameters.values() if p is not None]
+        shared = any(owners[id(p)] > 1 for p in own)
+        computed = isinstance(module, (_ConvNd, nn.Linear)) and \
+            module._parameters.get('weight') is None
+        if name in tracer.functional or shared or computed or not can_slice(module):
+            tracer.pin(block.atoms)
+
+
+def _units(
+    model: nn.Module, tracer: LabelTracer
+) -> tuple[tuple[ChannelUnit, ...], dict[str, str]]:
+    """Group the components of atoms into units of channels of equal make-up."""
+    component = tracer.components()
+    blocks = list(tracer.blocks.values())
+    owner = np.zeros(len(component), int)
+    for i, block in enumerate(blocks):
+        owner[block.start:block.start + block.size] = i
+    atoms_of: dict[int, list[int]] = defaultdict(list)
+    for atom, label in enumerate(component.tolist()):
+        if label != component[0]:
+            atoms_of[label].append(atom)
+    families: dict[tuple[int, ...], list[list[int]]] = defaultdict(list)
+    for atoms in atoms_of.values():
+        families[tuple(owner[atoms].tolist())].append(atoms)
+    layers = {n for m, n in _layer_names(model).items() if is_layer(m)}
+    units, excluded, used = [], {}, Counter()
+    for key, rows in sorted(families.items()):
+        makers = [i for i in key if blocks[i].side == OUT and blocks[i].layer in layers]
+        if not makers:
+            continue
+        name = blocks[makers[0]].layer
+        used[name] += 1
+        name += f'#{used[name]}' if used[name] > 1 else ''
+        if not any(blocks[i].side == IN and blocks[i].layer in layers for i in key):
+            excluded[name] = 'no layer consumes its channels'
+        elif len(rows) == 1:
+            excluded[name] = 'all its channels are tied together'
+        else:
+            units.append(_unit(name, key, np.array(rows), blocks, makers[0]))
+    return tuple(units), excluded
+
+
+def _unit(name: str, key: tuple[int, ...], rows: np.ndarray, blocks: list, maker: int
+          ) -> ChannelUnit:
+    order = np.array(key)
+    rows = rows[np.argsort(rows[:, order == maker].min(axis=1))]
+    members = tuple(
+        Member(blocks[i].layer, blocks[i].side,
+               np.sort(rows[:, order == i] - blocks[i].start, axis=1))
+        for i in dict.fromkeys(key))
+    return ChannelUnit(name, members, granularity=int((order == maker).sum()))
+
+
+@dataclass
+class _Uses:
+    positions: Counter = field(default_factory=Counter)
+    calls: Counter = field(default_factory=Counter)
+    other: Counter = field(default_factory=Counter)
+
+
+class _MatmulWatch(TorchDispatchMode):
+    """Counts products that no layer accounts for."""
+
+    def __init__(self, other: Counter) -> None:
+        super().__init__()
+        self.other = other
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.removeprefix('aten::')
+        if name in ('mm', 'bmm', 'addmm', 'baddbmm', 'convolution', 'addbmm') or \
+                'attention' in name:
+            self.other[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _count_uses(model: nn.Module, input_shape: tuple[int, ...]) -> _Uses:
+    """Positions at which every layer is applied at the full input size."""
+    uses = _Uses()
+
+    def call(module, name, forward, args, kwargs):
+        x = args[0] if args else next(iter(kwargs.values()))
+        out = _output_of(module, x) if type(module) in _SHAPES else None
+        out = forward(*args, **kwargs) if out is None else out
+        if is_layer(module):
+            transposed = isinstance(module, _ConvTransposeNd)
+            channels = module.in_channels if transposed else (
+                module.out_features if isinstance(module, nn.Linear)
+                else module.out_channels)
+            uses.positions[module] += (x if transposed else out).numel() // channels
+            uses.calls[module] += 1
+        return out
+
+    with _watched(model, call), _MatmulWatch(uses.other):
+        run(model, input_shape, boxes=None)
+    return uses
+
+
+def _output_of(module: nn.Module, x: Tensor) -> Tensor | None:
+    """Zeros of the shape that a plain layer would return, without arithmetic."""
+    if isinstance(module, nn.Linear):
+        return x.new_zeros(*x.shape[:-1], module.out_features)
+    if x.dim() != 4 or isinstance(module.padding, str):
+        return None
+    sizes = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(
+            x.shape[2:], module.padding, module.dilation, module.kernel_size,
+            module.stride)]
+    return x.new_zeros(x.shape[0], module.out_channels, *sizes)
+
+
+_SHAPES = frozenset({nn.Conv2d, nn.Linear})
+
+
+def _layers(uses: _Uses, names: dict[nn.Module, str]) -> tuple[Layer, ...]:
+    layers = []
+    for module, positions in uses.positions.items():
+        linear = isinstance(module, nn.Linear)
+        kind = ('linear' if linear else 'conv_transpose'
+                if isinstance(module, _ConvTransposeNd) else 'conv')
+        layers.append(Layer(
+            name=names[module],
+            kind=kind,
+            out_channels=module.out_features if linear else module.out_channels,
+            in_channels=module.in_features if linear else module.in_channels,
+            groups=1 if linear else module.groups,
+            kernel=1 if linear else int(np.prod(module.kernel_size)),
+            has_bias=getattr(module, 'bias', None) is not None,
+            positions=positions,
+            calls=uses.calls[module],
+        ))
+    return tuple(layers)
+
+
+def _params_per_channel(model: nn.Module) -> dict[str, int]:
+    """Parameters per channel of norms and bare parameter vectors, by name."""
+    counts = {
+        name: sum(p is not None for p in module._parameters.values())
+        for module, name in _layer_names(model).items() if not is_layer(module)}
+    for name, param in model.named_parameters():
+        counts.update({f'{name}@{axis}': 1 for axis in range(param.dim())})
+    return counts

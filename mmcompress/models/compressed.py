@@ -1,0 +1,111 @@
+"""The builder of compressed models."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping
+
+import numpy as np
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from torch import Tensor, nn
+
+from ..deploy.materialise import materialise
+from ..graph import trace
+from ..graph.selection import Selection
+from ..ops.slicing import sliced, take
+from ..policy.files import PolicyFile
+from ..registry import MODELS
+
+
+@MODELS.register_module()
+def Compressed(architecture: dict, policy: str | os.PathLike) -> nn.Module:
+    """Build the slim model of a policy: a plain detector or classifier.
+
+    There is no wrapper and no change of state-dict keys. Slim checkpoints load as
+    they are; a checkpoint of the dense model loads too, and its tensors are sliced
+    on the way in, so ``load_from`` may name the one from the model zoo.
+
+    Args:
+        architecture (dict): Config of the dense model.
+        policy (str | os.PathLike): Policy file.
+
+    Returns:
+        nn.Module: An instance of the architecture's own class.
+
+    Raises:
+        PolicyError: The file is damaged or belongs to another model.
+    """
+    file = PolicyFile.load(policy)
+    model = MMENGINE_MODELS.build(architecture)
+    graph = trace(model, file.input_shape)
+    file.check_model(graph.fingerprint, type(model).__name__)
+    selection = Selection(model, graph)
+    channels = {**selection.of_policy(file.policy), **file.channels}
+    loader = DenseCheckpointSlicer(model, selection, channels)
+    materialise(model, graph, file.policy, channels, inplace=True)
+    model._register_load_state_dict_pre_hook(loader)
+    return model
+
+
+class DenseCheckpointSlicer:
+    """A load hook that slices tensors of the dense model on their way in.
+
+    Args:
+        model (nn.Module): The dense model, before it is made small.
+        selection (Selection): Of that model.
+        channels (Mapping[str, np.ndarray]): Kept channels by unit.
+    """
+
+    def __init__(
+        self, model: nn.Module, selection: Selection, channels: Mapping[str, np.ndarray]
+    ) -> None:
+        every = list(model.named_modules(remove_duplicate=False))
+        first = {module: name for name, module in reversed(every)}
+        kept = selection.kept(channels)
+        # A module shared by several parents is in the state dict once per parent.
+        self._kept = {name: kept[first[module]] for name, module in every
+                      if first[module] in kept}
+        self._kept |= {name: sides for name, sides in kept.items() if '@' in name}
+        self._shells = {name: _shell(module) for name, module in every
+                        if name in self._kept}
+        self._shapes = {k: v.shape for k, v in model.state_dict().items()}
+
+    def __call__(self, state_dict: dict, prefix: str, *_) -> None:
+        """Replace dense tensors of ``state_dict`` by their slices."""
+        for layer, sides in self._kept.items():
+            if layer not in self._shells:
+                path, axis = layer.rsplit('@', 1)
+                self._replace(state_dict, prefix, {path: take(
+                    self._dense(state_dict, prefix, path), int(axis), sides['out'])})
+                continue
+            shell = self._shells[layer]
+            own = {name: self._dense(state_dict, prefix, f'{layer}.{name}')
+                   for name in shell._parameters.keys() | shell._buffers.keys()}
+            filled = _shell(shell)
+            filled.__dict__.update(own)
+            values = sliced(filled, sides.get('out'), sides.get('in'))
+            self._replace(state_dict, prefix, {
+                f'{layer}.{name}': values.get(name) for name in own})
+
+    def _dense(self, state_dict: dict, prefix: str, key: str) -> Tensor | None:
+        value = state_dict.get(prefix + key)
+        dense = value is not None and value.shape == self._shapes.get(key)
+        return value if dense else None
+
+    @staticmethod
+    def _replace(
+        state_dict: dict, prefix: str, values: Mapping[str, Tensor | None]
+    ) -> None:
+        for key, value in values.items():
+            if value is not None:
+                state_dict[prefix + key] = value
+
+
+def _shell(module: nn.Module) -> nn.Module:
+    """A copy of a layer's plain attributes, without its tensors."""
+    shell = copy.copy(module)
+    shell.__dict__.update(
+        _parameters=dict.fromkeys(module._parameters),
+        _buffers=dict.fromkeys(module._buffers), _modules={})
+    return shell

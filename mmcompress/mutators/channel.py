@@ -1,0 +1,150 @@
+"""Makes a live model behave as the widths of a policy say, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..graph.selection import Selection, axis_size, bare_parameter
+from ..ops.slicing import Shadow, overwrite, sliced, take
+from ..policy import ModelGraph, Policy
+from ..registry import MUTATORS
+from .importance import importance
+
+
+@MUTATORS.register_module()
+class ChannelMutator:
+    """Sorts the channels of every unit once; from then on slices.
+
+    Args:
+        importance (str): Order of the channels; see
+            :func:`mmcompress.mutators.importance.importance`. Defaults to 'l2'.
+        divisor (int): Real channel counts allowed are its multiples. Defaults to 8.
+        min_ratio (float): Smallest share of a unit that is kept. Defaults to 0.1.
+    """
+
+    def __init__(
+        self, importance: str = 'l2', divisor: int = 8, min_ratio: float = 0.1
+    ) -> None:
+        self.importance = importance
+        self.divisor = divisor
+        self.min_ratio = min_ratio
+        self._shadows: list[Shadow] = []
+
+    @property
+    def space_options(self) -> dict:
+        """What this mutator says about the search space."""
+        return dict(divisor=self.divisor, min_ratio=self.min_ratio)
+
+    def prepare(
+        self,
+        model: nn.Module,
+        graph: ModelGraph,
+        losses: Iterable[Callable[[], Tensor]] = (),
+    ) -> None:
+        """Sort the channels of ``model`` in place, most important first.
+
+        The outputs of the model do not change. Call once, on the dense model with
+        its weights loaded.
+
+        Args:
+            model (nn.Module): The dense model.
+            graph (ModelGraph): Its verified units.
+            losses: Closures that return a loss, for ``importance='taylor'``.
+        """
+        self.model, self.graph = model, graph
+        self.selection = Selection(model, graph)
+        scores = importance(model, graph, self.importance, losses)
+        # Stable, so that equal scores keep their order on every machine.
+        self.order = {name: np.argsort(-score, kind='stable')
+                      for name, score in scores.items()}
+        permute(model, graph, self.order)
+
+    def apply(self, policy: Policy) -> None:
+        """Make the model act as ``policy``; replaces the policy before."""
+        self.reset()
+        channels = self.selection.of_policy(policy)
+        self._shadows = [
+            Shadow(module, _owned(module, values))
+            for module, values in self.selection.values(channels)]
+
+    def reset(self) -> None:
+        """Make the model dense again; its parameters were never touched."""
+        for shadow in reversed(self._shadows):
+            shadow.lift()
+        self._shadows = []
+
+    @contextmanager
+    def acting(self, policy: Policy) -> Iterator[nn.Module]:
+        """The model as ``policy`` says, for the length of a ``with`` block."""
+        self.apply(policy)
+        try:
+            yield self.model
+        finally:
+            self.reset()
+
+    def channels(self, policy: Policy) -> dict[str, np.ndarray]:
+        """Kept channels in the numbering of the checkpoint, ascending.
+
+        Units at their dense width are left out.
+        """
+        return {
+            unit.name: np.sort(self.order[unit.name][:policy.widths[unit.name]])
+            for unit in self.graph.units
+            if policy.widths.get(unit.name, unit.width) < unit.width}
+
+
+def permute(
+    model: nn.Module, graph: ModelGraph, order: dict[str, np.ndarray]
+) -> None:
+    """Reorder the channels of every unit in place; the output does not change.
+
+    Args:
+        model (nn.Module): The dense model.
+        graph (ModelGraph): Its units.
+        order (dict[str, np.ndarray]): By unit, the channel that comes to each
+            place.
+    """
+    modules = dict(model.named_modules())
+    axes: dict[str, dict[str, np.ndarray]] = {}
+    for unit in graph.units:
+        for member in unit.members:
+            sides = axes.setdefault(member.layer, {})
+            if member.side not in sides:
+                size = axis_size(modules, member.layer, member.side)
+                sides[member.side] = np.arange(size)
+            places = member.positions
+            sides[member.side][places.ravel()] = places[order[unit.name]].ravel()
+    for layer, sides in axes.items():
+        if '@' in layer:
+            module, name, axis = bare_parameter(modules, layer)
+            param = getattr(module, name)
+            param.data.copy_(take(param.data, axis, sides['out']).clone())
+        else:
+            module = modules[layer]
+            values = sliced(module, sides.get('out'), sides.get('in'))
+            for name, value in values.items():
+                if isinstance(value, Tensor):
+                    getattr(module, name).data.copy_(value.detach().clone())
+                elif name not in ('groups', 'num_groups'):
+                    overwrite(module, {name: value})
+
+
+def _owned(module: nn.Module, values: dict) -> dict:
+    """Copies of buffers, so that new statistics do not reach the dense ones.
+
+    Without gradients the weights are made contiguous here, once per policy,
+    instead of by every convolution.
+    """
+    owned = {}
+    for name, value in values.items():
+        if isinstance(value, Tensor) and name in module._buffers:
+            value = value.clone()
+        elif isinstance(value, Tensor) and not torch.is_grad_enabled():
+            value = value.contiguous()
+        owned[name] = value
+    return owned

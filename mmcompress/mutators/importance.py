@@ -1,0 +1,118 @@
+"""How much each channel of a unit matters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.conv import _ConvTransposeNd
+
+from ..errors import CompressionError, DataError
+from ..graph.trace import is_layer
+from ..policy import OUT, ModelGraph
+
+KINDS = ('l1', 'l2', 'bn_scale', 'taylor')
+
+
+def importance(
+    model: nn.Module,
+    graph: ModelGraph,
+    kind: str = 'l2',
+    losses: Iterable[Callable[[], Tensor]] = (),
+) -> dict[str, np.ndarray]:
+    """Score every channel of every unit; larger matters more.
+
+    Scores of tied members are summed (LeGR's released code does the same).
+
+    Args:
+        model (nn.Module): The model.
+        graph (ModelGraph): Its units.
+        kind (str): ``'l1'`` or ``'l2'``: sum of absolute or squared weights that
+            produce the channel. ``'bn_scale'``: absolute scale of the norms on the
+            channel (Network Slimming, ICCV 2017); units without a norm use l2.
+            ``'taylor'``: squared sum of weight x gradient (Molchanov et al., CVPR
+            2019, eq. 8), accumulated over ``losses``.
+        losses: Closures that return a scalar loss each; only for ``'taylor'``.
+
+    Returns:
+        dict[str, np.ndarray]: By unit name, float64 of shape ``(width,)``.
+
+    Raises:
+        CompressionError: Unknown ``kind``.
+        DataError: ``'taylor'`` without any loss.
+    """
+    if kind not in KINDS:
+        raise CompressionError(
+            f'Unknown importance {kind!r}; choose one of {", ".join(KINDS)}.')
+    modules = dict(model.named_modules())
+    if kind == 'taylor':
+        per_layer = _taylor(modules, losses)
+    else:
+        per_layer = {n: _magnitude(m, kind) for n, m in modules.items()}
+    scores = {}
+    for unit in graph.units:
+        parts = [(m, per_layer.get(m.layer)) for m in unit.members if m.side == OUT]
+        if all(score is None for _, score in parts):
+            parts = [(m, _magnitude(modules.get(m.layer), 'l2'))
+                     for m, _ in parts]
+        scores[unit.name] = sum(
+            score[m.positions].sum(axis=1) for m, score in parts if score is not None)
+    return scores
+
+
+def _rows(module: nn.Module, weight: Tensor) -> Tensor:
+    """The weight as ``(output channels, everything else)``."""
+    if isinstance(module, _ConvTransposeNd):
+        groups = module.groups
+        weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    return weight.flatten(1)
+
+
+def _magnitude(module: nn.Module | None, kind: str) -> np.ndarray | None:
+    if kind == 'bn_scale':
+        if not isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm)):
+            return None
+        return None if module.weight is None else \
+            module.weight.detach().double().abs().cpu().numpy()
+    if module is None or not is_layer(module):
+        return None
+    weight = module.weight.detach().double()
+    rows = _rows(module, weight.abs() if kind == 'l1' else weight.square())
+    return rows.sum(1).cpu().numpy()
+
+
+def _taylor(
+    modules: dict[str, nn.Module], losses: Iterable[Callable[[], Tensor]]
+) -> dict[str, np.ndarray]:
+    layers = {n: m for n, m in modules.items() if is_layer(m)}
+    weights = [m.weight for m in layers.values()]
+    sums = {name: 0.0 for name in layers}
+    count = 0
+    with _requiring_grad(weights):
+        for loss in losses:
+            count += 1
+            grads = torch.autograd.grad(loss(), weights, allow_unused=True)
+            for (name, module), grad in zip(layers.items(), grads):
+                if grad is not None:
+                    product = _rows(module, module.weight.detach() * grad).sum(1)
+                    sums[name] += product.double().square().cpu().numpy()
+    if not count:
+        raise DataError("importance='taylor' needs calibration images with labels.")
+    return {n: s for n, s in sums.items() if isinstance(s, np.ndarray)}
+
+
+@contextmanager
+def _requiring_grad(weights: list[Tensor]):
+    """Frozen stages have scores too."""
+    flags = [w.requires_grad for w in weights]
+    for weight in weights:
+        weight.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for weight, flag in zip(weights, flags):
+            weight.requires_grad_(flag)

@@ -1,0 +1,106 @@
+"""Policy files: JSON, versioned, tied to the model they were searched on."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import PolicyError
+from .policy import Policy
+
+FORMAT, VERSION = 'mmcompress.policy', 1
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyFile:
+    """A policy with what is needed to rebuild its network.
+
+    Args:
+        policy (Policy): The decision.
+        fingerprint (str): Of the dense model.
+        input_shape (tuple[int, ...]): ``(C, H, W)`` that the costs refer to.
+        channels (Mapping[str, np.ndarray]): By pruned unit, the kept channels in
+            the numbering of the dense checkpoint.
+        facts (Mapping): Costs, score and origin; informative only.
+    """
+
+    policy: Policy
+    fingerprint: str
+    input_shape: tuple[int, ...]
+    channels: Mapping[str, np.ndarray] = field(default_factory=dict)
+    facts: Mapping = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the file; it appears complete or not at all."""
+        data = dict(
+            format=FORMAT, version=VERSION, fingerprint=self.fingerprint,
+            input_shape=list(self.input_shape), **self.policy.to_dict(),
+            channels={k: np.asarray(v).tolist() for k, v in self.channels.items()},
+            facts=dict(self.facts))
+        write_atomically(path, json.dumps(data, indent=1))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> PolicyFile:
+        """Read and check a policy file.
+
+        Raises:
+            PolicyError: Missing, not a policy, of another version, or
+                inconsistent.
+        """
+        try:
+            data = json.loads(Path(path).read_text())
+        except FileNotFoundError:
+            raise PolicyError(
+                f'There is no policy file {str(path)!r}. Searches write theirs to '
+                'work_dirs/<config>/policies/.') from None
+        except (OSError, ValueError) as error:
+            raise PolicyError(f'{path} cannot be read as JSON: {error}') from error
+        if not isinstance(data, dict) or data.get('format') != FORMAT:
+            raise PolicyError(f'{path} is not a policy file of mmcompress.')
+        if data.get('version') != VERSION:
+            raise PolicyError(
+                f'{path} has version {data.get("version")}; this mmcompress reads '
+                f'version {VERSION}. Search again or use a matching mmcompress.')
+        try:
+            loaded = cls(
+                Policy.from_dict(data), data['fingerprint'],
+                tuple(data['input_shape']),
+                {k: np.array(v, int) for k, v in data['channels'].items()},
+                data.get('facts', {}))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PolicyError(f'{path} is damaged: {error!r}.') from error
+        for unit, kept in loaded.channels.items():
+            if len(kept) != loaded.policy.widths.get(unit):
+                raise PolicyError(
+                    f'{path} is damaged: unit {unit!r} has width '
+                    f'{loaded.policy.widths.get(unit)} but lists {len(kept)} channels.')
+        return loaded
+
+    def check_model(self, fingerprint: str, name: str = 'this model') -> None:
+        """Raise :class:`PolicyError` unless the policy is of this dense model."""
+        if fingerprint != self.fingerprint:
+            raise PolicyError(
+                f'The policy belongs to another model (fingerprint '
+                f'{self.fingerprint}, {name} has {fingerprint}). Use the config '
+                'that it was searched with.')
+
+
+def write_atomically(path: str | os.PathLike, text: str) -> None:
+    """Write a text file under a temporary name, then rename it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    try:
+        with os.fdopen(handle, 'w') as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
