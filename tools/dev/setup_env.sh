@@ -24,7 +24,7 @@ say() { printf '[setup] %s\n' "$*"; }
 die() { printf '[setup] error: %s\n' "$*" >&2; exit 1; }
 
 pip() { "$PY" -m pip --disable-pip-version-check "$@"; }
-# Not quiet: while it compiles, pip says every minute that it is still running.
+# Not quiet: pip then says every minute that it is still compiling.
 pip_verbose() { pip install --progress-bar off "$@"; }
 pip_quiet() { pip install --quiet --progress-bar off "$@"; }
 
@@ -73,7 +73,7 @@ make_venv() {
     python=$(find_python)
     say "making $VENV with $("$python" --version)"
     "$python" -m venv --clear "$VENV" \
-      || die "$python cannot make a virtual environment (Debian: apt install python3-venv)"
+      || die "$python cannot make a virtual environment (Debian: python3-venv)"
   fi
   pip_quiet -r requirements/build.txt
 }
@@ -133,8 +133,8 @@ install_torch() {
 }
 
 # torchvision without its dependencies, which would replace torch: its release goes with
-# one release of torch (torch 2.N with torchvision 0.N+15). A CPU torch may find only the
-# CUDA build of it; mmcompress/_torchvision.py makes that one importable.
+# one release of torch (torch 2.N with torchvision 0.N+15). A CPU torch may find only
+# the CUDA build of it; mmcompress/_torchvision.py makes that one importable.
 install_torchvision() {
   local torch minor release index=''
   torch=$(version_of torch)
@@ -168,8 +168,8 @@ fix_opencv() {
 
 has_mmcv_ops() { "$PY" -c 'import mmcv.ops' >/dev/null 2>&1; }
 
-# An sdist that looks for torch as it is built: in pip's isolated build environment there
-# is none, and it then builds without its operators and does not say so.
+# mmcv is an sdist that looks for torch as it is built: in pip's isolated build
+# environment there is none, and it then builds without its operators, silently.
 install_openmmlab() {
   if [[ $DEVICE == cpu ]]; then
     export CUDA_VISIBLE_DEVICES=''  # with a GPU in sight mmcv asks for nvcc
@@ -179,8 +179,10 @@ install_openmmlab() {
   if [[ -z $(version_of onedl-mmcv) ]]; then
     say 'mmcv: the first build takes 12 to 18 minutes on 2 cores; pip keeps the wheel'
   fi
+  local chatter='^ *(Requirement|Collecting|Processing|Downloading|Using)'
   pip_verbose --no-build-isolation -r requirements/mminstall.txt \
-    | grep -v '^Requirement already satisfied' || [[ ${PIPESTATUS[0]} == 0 ]]
+    | grep --line-buffered -Ev "$chatter" \
+    || [[ ${PIPESTATUS[0]} == 0 ]]
   fix_opencv  # first: mmcv imports cv2
   if ! has_mmcv_ops; then
     # pip's cache does not know which torch a wheel was built for.
@@ -193,7 +195,7 @@ install_openmmlab() {
 }
 
 verify() {
-  "$PY" - <<'EOF' || die 'the environment does not work (above)'
+  "$PY" -W ignore - <<'EOF' || die 'the environment does not work (above)'
 import mmcompress  # before mmdet: see mmcompress/_torchvision.py
 import cv2, mmcv.ops, mmdet.apis, mmpretrain, pycocotools, torch
 print(f'[setup] mmcompress {mmcompress.__version__}, torch {torch.__version__}, '
