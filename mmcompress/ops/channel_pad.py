@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -46,62 +47,40 @@ class ChannelPad(nn.Module):
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.stride = stride
-        self.source = source
-
-    @property
-    def source(self) -> tuple[int, ...]:
-        """For each output channel, the input channel it copies, or -1."""
-        return self._source
-
-    @source.setter
-    def source(self, source: Iterable[int]) -> None:
-        self._source = tuple(int(i) for i in source)
-        if min(self._source, default=0) < -1:
+        self.source = tuple(int(i) for i in source)
+        if min(self.source, default=0) < -1:
             raise ValueError('source holds input channels, or -1 for a zero channel')
-        copied = [i for i in self._source if i >= 0]
-        self._has_zeros = len(copied) < len(self._source)
-        self._run = _as_run(self._source, copied)
-        # A buffer follows the module to its device; it stays out of the state dict.
-        old = getattr(self, '_index', None)
-        zero = max(copied, default=-1) + 1
-        index = torch.tensor(
-            [zero if i < 0 else i for i in self._source],
-            device=None if old is None else old.device)
-        self.register_buffer('_index', index, persistent=False)
-        self._gathered = zero
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(N, in_channels, H, W)`` to ``(N, out_channels, H/s, W/s)``."""
-        if len(self._source) != self.out_channels:
-            raise ValueError(
-                f'source names {len(self._source)} channels, '
-                f'out_channels is {self.out_channels}')
         # While torch.jit traces, a shape is a tensor and comparing it warns.
         if not torch.jit.is_tracing() and x.shape[1] != self.in_channels:
             raise ValueError(
                 f'expected {self.in_channels} input channels, got {x.shape[1]}')
         if self.stride > 1:
             x = x[:, :, ::self.stride, ::self.stride]
-        if self._run is not None:
-            start, length, before, after = self._run
+        run = _as_run(self.source)
+        if run is not None:
+            start, length, before, after = run
             # Negative padding would crop as well, but exports less well.
             x = x[:, start:start + length]
             return F.pad(x, (0, 0, 0, 0, before, after))
-        # One zero channel behind the last copied one serves all zero channels.
-        x = x[:, :self._gathered]
-        if self._has_zeros:
-            x = F.pad(x, (0, 0, 0, 0, 0, 1))
-        return x.index_select(1, self._index)
+        # One zero channel behind the inputs serves all zero channels.
+        x = F.pad(x, (0, 0, 0, 0, 0, 1))
+        zero = x.shape[1] - 1
+        index = torch.tensor(
+            [zero if i < 0 else i for i in self.source], device=x.device)
+        return x.index_select(1, index)
 
     def extra_repr(self) -> str:
         """Show the sizes."""
         return f'{self.in_channels}, {self.out_channels}, stride={self.stride}'
 
 
-def _as_run(
-    source: tuple[int, ...], copied: list[int]
-) -> tuple[int, int, int, int] | None:
+@lru_cache(maxsize=4096)
+def _as_run(source: tuple[int, ...]) -> tuple[int, int, int, int] | None:
     """Return (start, length, zeros before, zeros after) of one consecutive run."""
+    copied = [i for i in source if i >= 0]
     if not copied:
         return 0, 0, len(source), 0
     start, length, before = copied[0], len(copied), source.index(copied[0])

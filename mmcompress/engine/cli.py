@@ -1,0 +1,115 @@
+"""What the command-line tools share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import os.path as osp
+import sys
+from collections.abc import Callable
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import _load_checkpoint
+
+from ..errors import CompressionError
+
+
+def base_parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParser:
+    """The options that every tool of OpenMMLab takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file')
+    if checkpoint:
+        parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--work-dir', help='where to write; work_dirs/<config> if unset')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
+        help='override settings of the config, e.g. search_cfg.targets.macs="[0.5]"')
+    parser.add_argument(
+        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+        help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    return parser
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config and apply what the command line says.
+
+    Raises:
+        CompressionError: There is no such file.
+    """
+    if not osp.isfile(args.config):
+        raise CompressionError(f'There is no config file {args.config!r}.')
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = Config.fromfile(args.config)
+    if args.cfg_options:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        name = osp.splitext(osp.basename(args.config))[0]
+        cfg.work_dir = osp.join('work_dirs', name)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    return cfg
+
+
+def load_weights(model: torch.nn.Module, path: str) -> None:
+    """Load a checkpoint; every tensor of the model must be in it, in its shape.
+
+    mmengine only warns about tensors that do not fit, and a search on half-random
+    weights looks like any other.
+
+    Raises:
+        CompressionError: The file is missing, unreadable, or does not fit.
+    """
+    try:
+        checkpoint = _load_checkpoint(path, map_location='cpu')
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CompressionError(
+            f'The checkpoint {path!r} cannot be loaded: {error}. Check load_from.'
+        ) from error
+    found = checkpoint.get('state_dict', checkpoint)
+    found = {k.removeprefix('module.'): v for k, v in found.items()}
+    try:
+        missing = model.load_state_dict(found, strict=False).missing_keys
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        problem = f'{len(lines) - 1} tensors have another shape, e.g.{lines[1]}'
+    else:
+        missing = [k for k in missing if not k.endswith('num_batches_tracked')]
+        problem = f'{len(missing)} tensors are missing, e.g. {missing[0]}' \
+            if missing else ''
+    if problem:
+        raise CompressionError(
+            f'The checkpoint {path!r} does not fit {type(model).__name__}: {problem} '
+            'Use the checkpoint that belongs to this config.')
+
+
+def search_runner(cfg: Config) -> Runner:
+    """A runner with the model, the logger and the search hooks, and no loaders.
+
+    Hooks and loaders of the config belong to training and stay out.
+    """
+    keys = ('work_dir', 'load_from', 'env_cfg', 'log_level', 'log_processor',
+            'visualizer', 'default_scope', 'randomness', 'experiment_name')
+    kwargs = {key: cfg[key] for key in keys if cfg.get(key) is not None}
+    hooks = [dict(type='mmcompress.SearchLoggerHook'),
+             dict(type='mmcompress.SearchProgressHook'),
+             *cfg.search_cfg.get('custom_hooks', [])]
+    kwargs.setdefault('env_cfg', dict(dist_cfg=dict(backend='nccl')))
+    return Runner(model=cfg.model, custom_hooks=hooks, cfg=cfg, **kwargs)
+
+
+def run_tool(main: Callable[[], None]) -> None:
+    """Run a tool; a mistake of the user ends in one sentence, not a traceback."""
+    try:
+        main()
+    except CompressionError as error:
+        sys.exit(f'{type(error).__name__}: {error}')
+    except KeyboardInterrupt:
+        print('\nInterrupted. Run the same command again to continue.',
+              file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,48 @@
+"""From the config of a dense model to that of a compressed one."""
+
+from __future__ import annotations
+
+import copy
+import os.path as osp
+
+from mmengine.config import Config
+
+from ..errors import CompressionError
+from ..policy.files import PolicyFile
+
+
+def compress_config(cfg: Config, policy: str, checkpoint: str | None = None) -> None:
+    """Make ``cfg`` build the network of a policy, in place.
+
+    Args:
+        cfg (Config): Config of the dense model.
+        policy (str): Policy file; read once here so that mistakes show early.
+        checkpoint (str | None): Weights to load, dense or slim. Defaults to the
+            slim checkpoint beside the policy file, else ``cfg.load_from``.
+    """
+    PolicyFile.load(policy)
+    cfg.model = dict(
+        type='mmcompress.Compressed', architecture=copy.deepcopy(cfg.model),
+        policy=osp.abspath(policy))
+    beside = osp.splitext(policy)[0] + '.pth'
+    if checkpoint:
+        cfg.load_from = checkpoint
+    elif osp.isfile(beside):
+        cfg.load_from = beside
+
+
+def distil_config(
+    cfg: Config, teacher: dict, checkpoint: str | None, weight: float
+) -> None:
+    """Make ``cfg`` train its model with the dense one as a teacher, in place.
+
+    Raises:
+        CompressionError: There is no checkpoint for the teacher.
+    """
+    if not checkpoint:
+        raise CompressionError(
+            '--distill needs the weights of the dense model; set load_from in the '
+            'config.')
+    cfg.model = dict(
+        type='mmcompress.Distilled', student=cfg.model, teacher=teacher,
+        teacher_checkpoint=checkpoint, weight=weight)

@@ -1,0 +1,251 @@
+"""The loop that searches: propose, score, record, until the budget is used."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_rank
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner, save_checkpoint
+
+from ..costs import Costs, CostTable, parse_targets
+from ..deploy import materialise
+from ..errors import CompressionError
+from ..evaluation import PolicyEvaluator
+from ..graph import trace, verify
+from ..mutators import ChannelMutator
+from ..policy import ModelGraph, Policy, SearchSpace
+from ..policy.files import PolicyFile
+from ..registry import EVALUATORS, LOOPS, MUTATORS, SEARCHERS
+from ..search import Evaluated, Searcher, Study, best_per_target
+from ..visualization import Outcome, make_outcome, write_all
+from .input_shape import input_shape_of
+
+
+@LOOPS.register_module()
+class PolicySearchLoop:
+    """Searches a family of compressed networks and writes it to the work dir.
+
+    Every scored policy is in the study before the next is proposed, so a search
+    that was killed continues where it was when the command is run again, and
+    several processes may run the same command at once to share the work.
+
+    Args:
+        runner (Runner): Holds the model, its configuration and the work dir.
+        searcher (dict): Config of a searcher, e.g. ``dict(type='Evolution',
+            evaluations=200)``.
+        evaluator (dict): Config of the :class:`PolicyEvaluator`.
+        targets (dict): Budgets: cost name to a value or several. Up to 1 means a
+            fraction of the dense cost.
+        storage (str): Where the study lives: ``sqlite:///FILE``,
+            ``journal:///FILE`` or any database URL; relative files are in the work
+            dir. Defaults to 'sqlite:///search.db'.
+        study (str): Name of the study in the storage. Defaults to 'search'.
+        save_checkpoints (bool): Write the slim checkpoint of every target's best
+            policy beside its policy file. Defaults to True.
+        seed (int | None): Seed of the searcher. Defaults to that of the runner.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        searcher: dict,
+        evaluator: dict,
+        targets: Mapping[str, float | Sequence[float]],
+        storage: str = 'sqlite:///search.db',
+        study: str = 'search',
+        save_checkpoints: bool = True,
+        seed: int | None = None,
+    ) -> None:
+        self.runner = runner
+        self.searcher_cfg = dict(searcher)
+        self.searcher_cfg.setdefault('seed', runner.seed if seed is None else seed)
+        self.evaluator: PolicyEvaluator = EVALUATORS.build(
+            dict({'type': 'PolicyEvaluator'}, **evaluator))
+        self.targets_cfg = targets
+        self.storage, self.study_name = storage, study
+        self.save_checkpoints = save_checkpoints
+        self.total_seconds = self.evaluation_seconds = 0.0
+
+    @property
+    def work_dir(self) -> Path:
+        """Where everything is written."""
+        return Path(self.runner.work_dir)
+
+    # -- the search ----------------------------------------------------------
+    def run(self) -> Outcome:
+        """Search until the evaluations are used, then write the results.
+
+        Returns:
+            Outcome: What was written to the work dir, as data.
+        """
+        self.prepare()
+        self.runner.call_hook('before_search', loop=self)
+        start = time.perf_counter()
+        while (claim := self.study.claim(self.searcher.evaluations)) is not None:
+            policy = claim.policy
+            if policy is None:
+                policy = self.searcher.propose(self.study.history(), claim.number)
+                if policy is None:
+                    self.study.release(claim)
+                    break
+                self.space.check(policy)
+                self.study.record_policy(claim, policy)
+            self._score(claim, policy)
+        self.total_seconds += time.perf_counter() - start
+        outcome = self.write()
+        self.runner.call_hook('after_search', loop=self, outcome=outcome)
+        return outcome
+
+    def _score(self, claim, policy: Policy) -> None:
+        score = self.evaluator.evaluate(policy, self.mutator)
+        self.evaluation_seconds += score.seconds
+        if math.isfinite(score.value):
+            evaluated = Evaluated(
+                claim.number, policy, score.value, self.costs.of(policy),
+                score.metrics, score.seconds)
+            self.study.finish(claim, evaluated)
+            self.runner.call_hook('after_evaluation', loop=self, evaluated=evaluated)
+        else:
+            reason = f'{self.evaluator.metric} is {score.value}'
+            self.study.fail(claim, reason)
+            self.runner.logger.warning(
+                f'Evaluation {claim.number} failed and is not ranked: {reason}.')
+
+    # -- before --------------------------------------------------------------
+    def prepare(self) -> None:
+        """Trace, verify, load images, sort channels, open the study."""
+        cfg, log = self.runner.cfg, self.runner.logger
+        compression = cfg.get('compression') or {}
+        model = self.runner.model
+        self.model = model.module if is_model_wrapper(model) else model
+        shape = input_shape_of(cfg)
+        self.graph = verify(self.model, trace(self.model, shape))
+        log.info(describe(self.graph))
+        self.evaluator.prepare(self.model, cfg)
+        self.mutator: ChannelMutator = MUTATORS.build(
+            dict({'type': 'ChannelMutator'}, **compression.get('channel', {})))
+        self.mutator.prepare(self.model, self.graph, self.evaluator.losses())
+        self.space = SearchSpace.from_graph(self.graph, **self.mutator.space_options)
+        self.costs = Costs(CostTable.from_graph(self.graph), self.space)
+        self.targets = parse_targets(self.targets_cfg, self.costs)
+        self.searcher: Searcher = SEARCHERS.build(dict(
+            self.searcher_cfg, space=self.space, costs=self.costs,
+            targets=self.targets))
+        self.study = Study(
+            self._storage_url(), self.study_name, self._signature(compression))
+        self.dense_score = self._score_dense()
+
+    def _storage_url(self) -> str:
+        """The storage with a relative file placed in the work dir."""
+        scheme, separator, path = self.storage.partition(':///')
+        if separator and scheme in ('sqlite', 'journal') and \
+                not path.startswith('/'):
+            return f'{scheme}:///{(self.work_dir / path).absolute()}'
+        return self.storage
+
+    def _signature(self, compression: Mapping) -> dict:
+        """What two runs must agree on to share one study."""
+        checkpoint = self.runner._load_from
+        return dict(
+            fingerprint=self.graph.fingerprint,
+            units=[u.name for u in self.graph.units],
+            compression=_plain(compression), searcher=_plain(self.searcher_cfg),
+            evaluator=self.evaluator.signature, targets=_plain(self.targets_cfg),
+            checkpoint=str(checkpoint) if checkpoint else None,
+            input_shape=list(self.graph.input_shape))
+
+    def _score_dense(self) -> float:
+        known = self.study.get_attr('dense_score')
+        if known is None:
+            score = self.evaluator.evaluate(Policy(), self.mutator)
+            if not math.isfinite(score.value):
+                raise CompressionError(
+                    f'The dense model scores {self.evaluator.metric} = {score.value}; '
+                    'check the checkpoint and the dataset before searching.')
+            known = score.value
+            self.study.set_attr('dense_score', known)
+        self.runner.logger.info(
+            f'Dense model: {self.evaluator.metric} = {known:.4f} on '
+            f'{self.evaluator.images} images')
+        return known
+
+    # -- after ---------------------------------------------------------------
+    def write(self) -> Outcome:
+        """Write policies, checkpoints, table, plots and report."""
+        history = self.study.history()
+        names = {}
+        for target, best in zip(self.targets, best_per_target(history, self.targets)):
+            if best is not None:
+                names[target.name] = self._write_policy(target.name, best)
+        outcome = make_outcome(
+            history=history, targets=self.targets, dense=self.costs.dense(),
+            dense_score=self.dense_score, score_name=self.evaluator.metric,
+            policy_files=names, graph=self.graph, facts=self._facts(),
+            searcher=self.searcher_cfg['type'], failures=len(self.study.failures()))
+        write_all(outcome, self.work_dir)
+        return outcome
+
+    def _write_policy(self, name: str, best: Evaluated) -> str:
+        path = self.work_dir / 'policies' / f'{name}.json'
+        PolicyFile(
+            best.policy, self.graph.fingerprint, self.graph.input_shape,
+            self.mutator.channels(best.policy),
+            dict(costs=dict(best.costs), score=best.score,
+                 dense_score=self.dense_score, metric=self.evaluator.metric,
+                 searcher=self.searcher_cfg['type'], evaluation=best.number),
+        ).save(path)
+        if self.save_checkpoints:
+            slim = materialise(self.model, self.graph, best.policy)
+            self.evaluator.recalibrate(slim)
+            meta = dict(policy=str(path.name), dataset_meta=_plain(
+                self.evaluator.dataset_meta))
+            checkpoint = path.with_suffix('.pth')
+            temporary = checkpoint.with_suffix(f'.pth.tmp{get_rank()}')
+            save_checkpoint(
+                dict(meta=meta, state_dict=slim.state_dict()), str(temporary))
+            temporary.replace(checkpoint)
+        return path.name
+
+    def _facts(self) -> dict[str, str]:
+        evaluator = self.evaluator
+        facts = {
+            'model': type(self.model).__name__,
+            'config': str(self.runner.cfg.filename or ''),
+            'date': datetime.now().strftime('%Y-%m-%d %H:%M'),
+            'seed': str(self.searcher_cfg['seed']),
+            'images': f'{evaluator.images} to score, {evaluator.calibration_images} '
+                      f'to calibrate (disjoint); dynamic BN: {evaluator.mode}',
+            'torch': f'{torch.__version__} on {evaluator.device}',
+        }
+        if self.total_seconds:
+            overhead = 1 - self.evaluation_seconds / self.total_seconds
+            facts['time outside evaluation'] = f'{overhead:.1%}'
+        return facts
+
+
+def describe(graph: ModelGraph) -> str:
+    """One paragraph on what can be pruned, for the log."""
+    lines = [f'{len(graph.units)} channel units govern {graph.governed:.1%} of the '
+             f'MACs at input {"x".join(map(str, graph.input_shape))}; '
+             f'{len(graph.excluded)} units left out.']
+    if graph.unsupported:
+        lines.append(f'MACs not counted: {graph.unsupported}.')
+    if graph.unvisited:
+        lines.append(f'Layers the forward pass never calls: {graph.unvisited}.')
+    return ' '.join(lines)
+
+
+def _plain(value):
+    """Config values as JSON-ready data."""
+    if isinstance(value, (Mapping, Config)):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, (int, float, bool, type(None))) else str(value)

@@ -1,0 +1,197 @@
+"""Scores policies on a live model."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import os.path as osp
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import Evaluator
+from torch import Tensor, nn
+
+from ..errors import CompressionError
+from ..mutators import ChannelMutator
+from ..policy import Policy
+from ..registry import EVALUATORS
+from .dynamic_bn import dynamic_bn, recalibrate
+from .images import Batch, build_dataset, load_batches, pick, search_dataset
+from .precision import full_precision, silence
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a policy was measured to achieve.
+
+    Args:
+        value (float): Higher is better; the metric, negated if lower is better.
+        metrics (Mapping[str, float]): Everything the evaluator returned.
+        seconds (float): Time it took.
+    """
+
+    value: float
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+@EVALUATORS.register_module()
+class PolicyEvaluator:
+    """Scores policies on images that are decoded once and kept in memory.
+
+    Scoring and calibration images are disjoint, and both come from the training
+    set unless a dataset is given, so that the validation set is left to report on.
+
+    Args:
+        metric (str): Name of the metric, e.g. ``'coco/bbox_mAP'``.
+        images (int): Images to score on. Defaults to 256.
+        calibration_images (int): Images to recalibrate batch norms on. Defaults to
+            64.
+        dynamic_bn (str): ``'recalibrate'``, ``'batch'`` or ``'off'``. Defaults to
+            'recalibrate'.
+        dataset (dict | None): Dataset to take all images from. Defaults to the
+            training set under the test pipeline.
+        evaluator (dict | list | None): Metrics. Defaults to ``val_evaluator``, with
+            ``ann_file`` set to the one of the dataset.
+        batch_size (int): Images per forward. Defaults to 16.
+        rule (str): ``'greater'`` or ``'less'`` is better. Defaults to 'greater'.
+        seed (int): Seed of the choice of images. Defaults to 0.
+        amp (bool): Score under autocast. Defaults to False.
+    """
+
+    def __init__(
+        self,
+        metric: str,
+        images: int = 256,
+        calibration_images: int = 64,
+        dynamic_bn: str = 'recalibrate',
+        dataset: dict | None = None,
+        evaluator: dict | list | None = None,
+        batch_size: int = 16,
+        rule: str = 'greater',
+        seed: int = 0,
+        amp: bool = False,
+    ) -> None:
+        if rule not in ('greater', 'less'):
+            raise CompressionError(f"rule must be 'greater' or 'less', not {rule!r}.")
+        self.metric, self.rule, self.mode = metric, rule, dynamic_bn
+        self.images, self.calibration_images = images, calibration_images
+        self.dataset, self.evaluator = dataset, evaluator
+        self.batch_size, self.seed, self.amp = batch_size, seed, amp
+
+    @property
+    def signature(self) -> dict:
+        """What scores depend on, as plain data; two studies must agree on it."""
+        return dict(
+            metric=self.metric, images=self.images, rule=self.rule,
+            calibration_images=self.calibration_images, dynamic_bn=self.mode,
+            batch_size=self.batch_size, seed=self.seed, amp=self.amp)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.scoring[0].inputs.device
+
+    @property
+    def dataset_meta(self) -> dict:
+        """Classes and palette of the dataset."""
+        return self._metrics.dataset_meta
+
+    def prepare(self, model: nn.Module, cfg: Config) -> None:
+        """Load the images and build the metrics.
+
+        Args:
+            model (nn.Module): The model to score.
+            cfg (Config): The configuration that datasets are taken from.
+
+        Raises:
+            DataError: Images are missing or too few.
+        """
+        self.model = model.eval()
+        spec = self.dataset or search_dataset(cfg)
+        dataset = build_dataset(spec)
+        wanted = [self.images, self.calibration_images]
+        scored, calibrated = pick(len(dataset), wanted, self.seed)
+        load = model.data_preprocessor
+        self.scoring = load_batches(dataset, scored, load, self.batch_size)
+        self.calibration = load_batches(dataset, calibrated, load, self.batch_size)
+        metrics = copy.deepcopy(self.evaluator or cfg.get('val_evaluator'))
+        if not metrics:
+            raise CompressionError(
+                'The config has no val_evaluator; give the evaluator its metrics: '
+                'evaluator=dict(type=...).')
+        self._metrics = Evaluator(_with_annotations(metrics, spec, dataset))
+        self._metrics.dataset_meta = dataset.metainfo
+        self._restrict(dataset, scored)
+
+    def _restrict(self, dataset: object, numbers: Sequence[int]) -> None:
+        """COCO metrics count every image of their file unless told which ones."""
+        for metric in self._metrics.metrics:
+            if getattr(metric, '_coco_api', None) is not None:
+                metric.img_ids = [
+                    dataset.get_data_info(int(i))['img_id'] for i in numbers]
+
+    def evaluate(self, policy: Policy, mutator: ChannelMutator) -> Score:
+        """Score a policy.
+
+        Args:
+            policy (Policy): What the model shall act as.
+            mutator (ChannelMutator): Makes it act so.
+
+        Raises:
+            CompressionError: The metrics lack ``metric``.
+        """
+        start = time.perf_counter()
+        with torch.no_grad(), mutator.acting(policy), \
+                dynamic_bn(self.model, self.mode, self.calibration):
+            metrics = self.measure(self.model)
+        if self.metric not in metrics:
+            raise CompressionError(
+                f'The evaluator does not return {self.metric!r}; it returns '
+                f'{", ".join(map(repr, metrics))}. Set metric to one of these.')
+        value = float(metrics[self.metric])
+        return Score(value if self.rule == 'greater' else -value, metrics,
+                     time.perf_counter() - start)
+
+    def measure(self, model: nn.Module) -> dict[str, float]:
+        """All metrics of ``model`` as it is, on the scoring images."""
+        with silence(), full_precision(self._metrics), torch.no_grad(), \
+                self._autocast():
+            for batch in self.scoring:
+                samples = model(batch.inputs, batch.samples(), mode='predict')
+                self._metrics.process(samples, None)
+            metrics = self._metrics.evaluate(self.images)
+        return {k: float(v) for k, v in metrics.items()
+                if isinstance(v, (int, float, Tensor)) or hasattr(v, 'item')}
+
+    def recalibrate(self, model: nn.Module) -> None:
+        """Give a slim model the statistics that its score was measured with."""
+        if self.mode == 'recalibrate':
+            recalibrate(model.eval(), self.calibration)
+
+    def losses(self) -> Iterator[Callable[[], Tensor]]:
+        """Training losses of the calibration batches, for gradient importance."""
+        for batch in self.calibration:
+            yield lambda batch=batch: self._loss(batch)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        losses = self.model(batch.inputs, batch.samples(), mode='loss')
+        return self.model.parse_losses(losses)[0]
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        if not self.amp:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type)
+
+
+def _with_annotations(metrics: dict | list, spec: dict, dataset: object) -> list[dict]:
+    """Point metrics that read an annotation file to the one of the dataset."""
+    metrics = [metrics] if isinstance(metrics, dict) else list(metrics)
+    for metric in metrics:
+        if metric.get('ann_file'):
+            metric['ann_file'] = getattr(dataset, 'ann_file', None) or osp.join(
+                spec.get('data_root', ''), spec['ann_file'])
+    return metrics

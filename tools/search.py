@@ -1,0 +1,85 @@
+"""Search a family of compressed networks: tools/search.py CONFIG."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
+from mmcompress.engine.cli import (
+    base_parser,
+    load_config,
+    load_weights,
+    run_tool,
+    search_runner,
+)
+from mmcompress.errors import CompressionError
+from mmcompress.registry import LOOPS
+
+
+def parse_args() -> argparse.Namespace:
+    parser = base_parser(__doc__)
+    parser.add_argument(
+        '--resume', action='store_true',
+        help='accepted for symmetry: a search always continues its study')
+    parser.add_argument(
+        '--workers', type=int, default=1,
+        help='processes that share the search on this machine; with GPUs, worker i '
+             'uses GPU i')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    if cfg.get('search_cfg') is None:
+        raise CompressionError(
+            f'{args.config} has no search_cfg; see configs/README.md for how to write '
+            'one on top of any config.')
+    helpers = [start_worker(i) for i in range(1, args.workers)]
+    try:
+        # Every process is a worker of its own; nothing is synchronised but the study.
+        cfg.launcher = 'none'
+        runner = search_runner(cfg)
+        if cfg.get('load_from'):
+            load_weights(runner.model, cfg.load_from)
+        else:
+            runner.logger.warning(
+                'The config has no load_from: searching on random weights.')
+        loop_cfg = {k: v for k, v in cfg.search_cfg.items() if k != 'custom_hooks'}
+        loop_cfg.setdefault('type', 'PolicySearchLoop')
+        # The default scope is the one of the model's package.
+        loop = LOOPS.build(dict(loop_cfg, runner=runner, _scope_='mmcompress'))
+        loop.run()
+        if helpers:
+            codes = [helper.wait() for helper in helpers]
+            if any(codes):
+                raise CompressionError(
+                    f'Workers ended with exit codes {codes}; see their logs in '
+                    f'{cfg.work_dir}. Run the command again to finish their share.')
+            loop.write()
+    finally:
+        for helper in helpers:
+            helper.terminate()
+
+
+def start_worker(index: int) -> subprocess.Popen:
+    """Start this command again as worker ``index``."""
+    arguments, skip = [], False
+    for argument in sys.argv[1:]:
+        if skip or argument.startswith('--workers'):
+            skip = argument == '--workers'
+            continue
+        arguments.append(argument)
+    environment = dict(os.environ)
+    if environment.get('CUDA_VISIBLE_DEVICES') != '':
+        devices = environment.get('CUDA_VISIBLE_DEVICES', '').split(',')
+        device = devices[index] if index < len(devices) and devices[0] else str(index)
+        environment['CUDA_VISIBLE_DEVICES'] = device
+    return subprocess.Popen(
+        [sys.executable, sys.argv[0], *arguments], env=environment,
+        stdout=subprocess.DEVNULL)
+
+
+if __name__ == '__main__':
+    run_tool(main)

@@ -1,0 +1,61 @@
+"""Train, or fine-tune a policy: tools/train.py CONFIG [--policy POLICY.json]."""
+
+import argparse
+import os.path as osp
+
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
+from mmcompress.engine.cli import base_parser, load_config, run_tool
+from mmcompress.engine.policy_config import compress_config, distil_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = base_parser(__doc__)
+    parser.add_argument(
+        '--policy', help='policy file; the model of the config becomes its network')
+    parser.add_argument(
+        '--checkpoint', help='weights to start from, dense or slim; load_from if unset')
+    parser.add_argument(
+        '--distill', type=float, metavar='WEIGHT', nargs='?', const=1.0,
+        help='learn from the dense model (of load_from) with this weight, 1 if unset')
+    parser.add_argument('--amp', action='store_true', help='mixed precision')
+    parser.add_argument(
+        '--auto-scale-lr', action='store_true', help='scale the rate to the batch size')
+    parser.add_argument(
+        '--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+        help='continue from a checkpoint, the newest in the work dir if unset')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    dense_model, dense_checkpoint = cfg.model, cfg.get('load_from')
+    if args.policy:
+        compress_config(cfg, args.policy, args.checkpoint)
+        if not args.work_dir:
+            name = osp.splitext(osp.basename(args.policy))[0]
+            cfg.work_dir = osp.join(cfg.work_dir, f'finetune_{name}')
+    elif args.checkpoint:
+        cfg.load_from = args.checkpoint
+    if args.distill is not None:
+        distil_config(cfg, dense_model, dense_checkpoint, args.distill)
+    if args.amp:
+        cfg.optim_wrapper.type = 'AmpOptimWrapper'
+        cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+    if args.auto_scale_lr:
+        cfg.auto_scale_lr = dict(cfg.get('auto_scale_lr', {}), enable=True)
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+    if 'runner_type' in cfg:
+        runner = RUNNERS.build(cfg)
+    else:
+        runner = Runner.from_cfg(cfg)
+    runner.train()
+
+
+if __name__ == '__main__':
+    run_tool(main)
