@@ -5,9 +5,10 @@ from .budget import fit_to_budget, uniform_row
 from .evolution import Evolution
 from .front import best_per_target, pareto_front
 from .random import Random
+from .study import Claim, Failure, Study
 from .uniform import Uniform
 
 __all__ = [
-    'Evaluated', 'Evolution', 'Random', 'Searcher', 'Uniform', 'best_per_target',
-    'fit_to_budget', 'pareto_front', 'uniform_row',
+    'Claim', 'Evaluated', 'Evolution', 'Failure', 'Random', 'Searcher', 'Study',
+    'Uniform', 'best_per_target', 'fit_to_budget', 'pareto_front', 'uniform_row',
 ]
