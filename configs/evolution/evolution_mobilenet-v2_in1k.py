@@ -1,6 +1,6 @@
 _base_ = [
     'mmpretrain::mobilenet_v2/mobilenet-v2_8xb32_in1k.py',
-    '../_base_/search/evolution.py', '../_base_/search/imagenet_evaluator.py'
+    '../_base_/search/evolution_imagenet.py'
 ]
 load_from = 'https://download.openmmlab.com/mmclassification/v0/mobilenet_v2/mobilenet_v2_batch256_imagenet_20200708-3b2dc3af.pth'  # noqa: E501
 compression = dict(channel=dict(min_ratio=0.2))

@@ -1,5 +1,5 @@
 _base_ = [
     'mmpretrain::resnet/resnet18_8xb32_in1k.py',
-    '../_base_/search/evolution.py', '../_base_/search/imagenet_evaluator.py'
+    '../_base_/search/evolution_imagenet.py'
 ]
 load_from = 'https://download.openmmlab.com/mmclassification/v0/resnet/resnet18_8xb32_in1k_20210831-fbbb1da6.pth'

@@ -35,9 +35,11 @@ def make_forward(model: nn.Module, shape: tuple[int, ...], seed: int = 0
         Callable: Returns the raw outputs (``mode='tensor'``): backbone, neck and
         heads, without post-processing.
     """
-    device = next((p.device for p in model.parameters()), torch.device('cpu'))
     generator = torch.Generator().manual_seed(seed)
-    image = torch.randn((1, *shape), generator=generator).to(device)
+    image = torch.randn((1, *shape), generator=generator)
+    first = next(model.parameters(), None)
+    if first is not None:
+        image = image.to(first)
     if is_detector(model):
         from mmdet.structures import DetDataSample
 

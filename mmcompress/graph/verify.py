@@ -16,6 +16,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import TraceError
 from ..ops.slicing import Shadow
@@ -25,7 +26,7 @@ from .selection import Selection
 from .trace import is_layer, run
 
 TOLERANCE = 1e-4
-"""Largest difference allowed, relative to the spread of the reference output."""
+"""Largest relative error allowed; see :func:`relative_error`."""
 
 
 def verify(
@@ -53,7 +54,7 @@ def verify(
              for u in graph.units}
     selection = Selection(model, graph)
     failed: dict[str, str] = {}
-    with _evaluation_mode(model), _nothing_vanishes(model), torch.no_grad():
+    with lively(model, graph.trace_shape), torch.no_grad():
         for unit in graph.units:
             reason = compare(model, selection, {unit.name: picks[unit.name]}, tolerance)
             if reason:
@@ -108,12 +109,16 @@ def difference(
             return f'output {i} has shape {tuple(out.shape)}, not {tuple(ref.shape)}'
         if not ref.is_floating_point() or ref.numel() == 0:
             continue
-        spread = ref.std().item() if ref.numel() > 1 else ref.abs().item()
-        error = (out - ref).abs().max().item() / max(spread, 1e-6)
+        error = relative_error(out, ref)
         if not error <= tolerance:
-            return (f'output {i} differs by {error:.1e} of its spread '
-                    f'(allowed {tolerance:.0e})')
+            return f'output {i} differs by {error:.1e} (allowed {tolerance:.0e})'
     return ''
+
+
+def relative_error(out: Tensor, reference: Tensor) -> float:
+    """Largest difference over the root mean square of the reference."""
+    power = reference.square().mean().sqrt().item()
+    return (out - reference).abs().max().item() / max(power, 1e-6)
 
 
 @contextmanager
@@ -163,24 +168,41 @@ def _masked_norm(module: nn.LayerNorm, gone: np.ndarray, x: Tensor, *_) -> Tenso
 
 
 @contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
+def lively(model: nn.Module, shape: tuple[int, ...]) -> Iterator[None]:
+    """Evaluation mode with weights and statistics that hide no mistake.
+
+    Zero-initialised last norms of residual branches and layer scales of 1e-6 make
+    whole branches invisible in the outputs; next to a constant prior bias of -4.6
+    the signal of an untrained head drowns in rounding; and in an untrained network
+    the signal decays from layer to layer unless batch norms know its statistics.
+    Everything is put back afterwards.
+
+    Args:
+        model (nn.Module): Any model.
+        shape (tuple[int, ...]): ``(C, H, W)`` of the image it is compared on.
+    """
     modes = {m: m.training for m in model.modules()}
     model.eval()
+    shadows = _without_vanishing(model)
+    handles = [m.register_forward_pre_hook(partial(_take_statistics, shadows=shadows))
+               for m in model.modules()
+               if isinstance(m, _BatchNorm) and m.running_mean is not None]
     try:
+        with torch.no_grad():
+            run(model, shape)
+        for handle in handles:
+            handle.remove()
         yield
     finally:
+        for handle in handles:
+            handle.remove()
+        for shadow in reversed(shadows):
+            shadow.lift()
         for module, mode in modes.items():
             module.training = mode
 
 
-@contextmanager
-def _nothing_vanishes(model: nn.Module) -> Iterator[None]:
-    """Replace parameters that would hide mistakes, for the time of the check.
-
-    Zero-initialised last norms of residual branches and layer scales of 1e-6 make
-    whole branches invisible in the outputs, and next to a constant prior bias of
-    -4.6 the signal of an untrained head drowns in rounding.
-    """
+def _without_vanishing(model: nn.Module) -> list[Shadow]:
     generator = torch.Generator().manual_seed(0)
     shadows = []
     for module in model.modules():
@@ -195,8 +217,16 @@ def _nothing_vanishes(model: nn.Module) -> Iterator[None]:
                 fan_in = param[0].numel() if param.dim() else 1
                 noise = noise / max(1, fan_in) ** 0.5
                 shadows.append(Shadow(module, {name: noise.to(param)}))
-    try:
-        yield
-    finally:
-        for shadow in shadows:
-            shadow.lift()
+    return shadows
+
+
+def _take_statistics(module: nn.Module, args: tuple, shadows: list[Shadow]) -> None:
+    """Let a batch norm scale its first input to unit power."""
+    if 'running_mean' in module.__dict__:
+        return
+    # The mean stays in: subtracting it from a nearly constant map would amplify
+    # rounding to the size of the signal.
+    x = args[0]
+    power = x.square().mean([i for i in range(x.dim()) if i != 1]).clamp_min(1e-8)
+    shadows.append(Shadow(module, dict(
+        running_mean=torch.zeros_like(power), running_var=power)))

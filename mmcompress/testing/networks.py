@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -18,14 +17,14 @@ from ..graph import trace, verify
 from ..graph.inputs import fixed_proposals, is_detector
 from ..graph.labels import tensors_in
 from ..graph.trace import run
-from ..graph.verify import lively, zeroed
+from ..graph.verify import lively, relative_error, zeroed
 from ..mutators import ChannelMutator
 from ..policy import Policy, SearchSpace
 
 
 @dataclass(frozen=True)
 class NetworkReport:
-    """What was measured on one network. Errors are relative to the output spread.
+    """What was measured on one network. Errors are relative to the outputs.
 
     Args:
         units, left_out (int): Units verified, and units that failed.
@@ -70,13 +69,12 @@ def check_network(
     graph = verify(model, traced)
     end = time.perf_counter()
     mutator = ChannelMutator(divisor=divisor)
-    with lively(model, graph.trace_shape):
-        dense = outputs(model, graph.trace_shape)
+    dense = precise_outputs(model, graph.trace_shape)
     mutator.prepare(model, graph)
+    permuted = error(precise_outputs(model, graph.trace_shape), dense)
     space = SearchSpace.from_graph(graph, **mutator.space_options)
     policy = random_policy(space, seed)
     with lively(model, graph.trace_shape):
-        permuted = error(outputs(model, graph.trace_shape), dense)
         with mutator.acting(policy):
             acting = outputs(model, graph.trace_shape)
         removed = mutator.selection.removed(mutator.selection.of_policy(policy))
@@ -109,12 +107,23 @@ def outputs(model: nn.Module, shape: tuple[int, ...]) -> list[Tensor]:
         return tensors_in(run(model, shape))
 
 
+def precise_outputs(model: nn.Module, shape: tuple[int, ...]) -> list[Tensor]:
+    """Outputs in float64, where the order of a sum does not show."""
+    model.double()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with lively(model, shape):
+            return outputs(model, shape)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        model.float()
+
+
 def error(left: list[Tensor], right: list[Tensor]) -> float:
-    """Largest difference over all outputs, relative to the spread of each."""
+    """Largest relative error over all outputs."""
     assert [x.shape for x in left] == [x.shape for x in right]
-    return max(
-        ((a - b).abs().max() / b.std().clamp_min(1e-6)).item()
-        for a, b in zip(left, right) if b.is_floating_point() and b.numel() > 1)
+    return max(relative_error(a, b) for a, b in zip(left, right)
+               if b.is_floating_point() and b.numel())
 
 
 def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
@@ -129,9 +138,10 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
         meta = dict(img_shape=size, ori_shape=size, pad_shape=size,
                     batch_input_shape=size, scale_factor=(1.0, 1.0))
         kwargs['data_samples'] = [DetDataSample(metainfo=meta)]
-    model.forward = lambda x: tuple(tensors_in(partial(forward, **kwargs)(x)))
     try:
-        with fixed_proposals(model, input_shape):
+        with fixed_proposals(model, input_shape) as seen:
+            # What the trace does not return, it does not count either.
+            model.forward = lambda x: tuple(tensors_in((forward(x, **kwargs), seen)))
             analyzer = FlopAnalyzer(model, (image,))
             analyzer.unsupported_ops_warnings(False)
             analyzer.uncalled_modules_warnings(False)

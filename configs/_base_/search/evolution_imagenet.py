@@ -1,3 +1,5 @@
+_base_ = './evolution.py'
+
 # Scored and calibrated on disjoint training images; val is left to report on.
 search_cfg = dict(
     evaluator=dict(
