@@ -2,7 +2,9 @@
 
 from importlib.util import find_spec
 
-__all__ = []
+from .digits import DigitsOptions, make_digits
+
+__all__ = ['DigitsOptions', 'make_digits']
 
 if find_spec('mmpretrain') is not None:  # an environment may hold mmdet only
     from .cifar10_subset import Cifar10Subset

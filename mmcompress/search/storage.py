@@ -13,7 +13,7 @@ from optuna.storages import get_storage as with_cache
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import event
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from ..errors import StudyError
 
@@ -73,8 +73,9 @@ def _open_database(url: str) -> RDBStorage:
             storage = RDBStorage(url, engine_kwargs=options)
             break
         except SQLAlchemyError as error:
-            # Workers that start together may create the same tables.
-            if attempt == ATTEMPTS - 1 or 'exist' not in str(error):
+            # Workers that start together may create the same tables and rows.
+            same = isinstance(error, IntegrityError) or 'exist' in str(error)
+            if attempt == ATTEMPTS - 1 or not same:
                 raise
             time.sleep(random.random())
     if is_sqlite:
