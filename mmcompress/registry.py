@@ -1,10 +1,10 @@
 """Registries of mmcompress: children of mmengine's where mmengine has one."""
 
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import Registry
 
 HOOKS = Registry(

@@ -17,15 +17,15 @@ model = dict(
         type='CSPDarknet',
         # in, out, blocks, shortcut, spatial pyramid pooling: strides 4, 8, 16
         arch_ovewrite=[
-            [24, 48, 1, True, False],
-            [48, 96, 1, True, False],
-            [96, 128, 1, False, True],
+            [16, 32, 1, True, False],
+            [32, 64, 1, True, False],
+            [64, 128, 1, False, True],
         ],
         out_indices=(2, 3),
         norm_cfg=norm_cfg),
     neck=dict(
         type='YOLOXPAFPN',
-        in_channels=[96, 128],
+        in_channels=[64, 128],
         out_channels=64,
         num_csp_blocks=1,
         norm_cfg=norm_cfg),
@@ -40,14 +40,14 @@ model = dict(
     train_cfg=dict(assigner=dict(type='SimOTAAssigner', center_radius=2.5)),
     test_cfg=dict(score_thr=0.01, nms=dict(type='nms', iou_threshold=0.65)))
 
-max_epochs = 20
+max_epochs = 10
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=5)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=4e-3, weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),

@@ -23,7 +23,7 @@ def base_parser(description: str, checkpoint: bool = False) -> argparse.Argument
     parser.add_argument('config', help='config file')
     if checkpoint:
         parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--work-dir', help='where to write; work_dirs/<config> if unset')
+    parser.add_argument('--work-dir', help='where to write (work_dirs/<config>)')
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
         help='override settings of the config, e.g. search_cfg.targets.macs="[0.5]"')

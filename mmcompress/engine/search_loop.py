@@ -67,7 +67,7 @@ class PolicySearchLoop:
         self.searcher_cfg = dict(searcher)
         self.searcher_cfg.setdefault('seed', runner.seed if seed is None else seed)
         self.evaluator: PolicyEvaluator = EVALUATORS.build(
-            dict({'type': 'PolicyEvaluator'}, **evaluator))
+            dict({'type': 'PolicyEvaluator', '_scope_': 'mmcompress'}, **evaluator))
         self.targets_cfg = targets
         self.storage, self.study_name = storage, study
         self.save_checkpoints = save_checkpoints
@@ -130,14 +130,16 @@ class PolicySearchLoop:
         log.info(describe(self.graph))
         self.evaluator.prepare(self.model, cfg)
         self.mutator: ChannelMutator = MUTATORS.build(
-            dict({'type': 'ChannelMutator'}, **compression.get('channel', {})))
+            dict(
+                {'type': 'ChannelMutator', '_scope_': 'mmcompress'},
+                **compression.get('channel', {})))
         self.mutator.prepare(self.model, self.graph, self.evaluator.losses())
         self.space = SearchSpace.from_graph(self.graph, **self.mutator.space_options)
         self.costs = Costs(CostTable.from_graph(self.graph), self.space)
         self.targets = parse_targets(self.targets_cfg, self.costs)
         self.searcher: Searcher = SEARCHERS.build(dict(
             self.searcher_cfg, space=self.space, costs=self.costs,
-            targets=self.targets))
+            targets=self.targets, _scope_='mmcompress'))
         self.study = Study(
             self._storage_url(), self.study_name, self._signature(compression))
         self.dense_score = self._score_dense()

@@ -19,7 +19,11 @@ from ..registry import MODELS
 
 
 @MODELS.register_module()
-def Compressed(architecture: dict, policy: str | os.PathLike) -> nn.Module:
+def Compressed(
+    architecture: dict,
+    policy: str | os.PathLike,
+    data_preprocessor: dict | None = None,
+) -> nn.Module:
     """Build the slim model of a policy: a plain detector or classifier.
 
     There is no wrapper and no change of state-dict keys. Slim checkpoints load as
@@ -29,6 +33,8 @@ def Compressed(architecture: dict, policy: str | os.PathLike) -> nn.Module:
     Args:
         architecture (dict): Config of the dense model.
         policy (str | os.PathLike): Policy file.
+        data_preprocessor (dict | None): The one of the config's top level, which
+            mmengine hands to every model; the architecture's own goes first.
 
     Returns:
         nn.Module: An instance of the architecture's own class.
@@ -37,7 +43,7 @@ def Compressed(architecture: dict, policy: str | os.PathLike) -> nn.Module:
         PolicyError: The file is damaged or belongs to another model.
     """
     file = PolicyFile.load(policy)
-    model = MMENGINE_MODELS.build(architecture)
+    model = MMENGINE_MODELS.build(with_preprocessor(architecture, data_preprocessor))
     graph = trace(model, file.input_shape)
     file.check_model(graph.fingerprint, type(model).__name__)
     selection = Selection(model, graph)
@@ -46,6 +52,14 @@ def Compressed(architecture: dict, policy: str | os.PathLike) -> nn.Module:
     materialise(model, graph, file.policy, channels, inplace=True)
     model._register_load_state_dict_pre_hook(loader)
     return model
+
+
+def with_preprocessor(architecture: dict, data_preprocessor: dict | None) -> dict:
+    """The config of a model with a data preprocessor, unless it has its own."""
+    architecture = copy.deepcopy(architecture)
+    if data_preprocessor is not None:
+        architecture.setdefault('data_preprocessor', data_preprocessor)
+    return architecture
 
 
 class DenseCheckpointSlicer:

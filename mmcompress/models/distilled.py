@@ -12,6 +12,7 @@ from ..errors import CompressionError
 from ..graph.inputs import is_detector
 from ..graph.labels import tensors_in
 from ..registry import MODELS
+from .compressed import with_preprocessor
 
 HEADS = ('bbox_head', 'head', 'rpn_head')
 
@@ -24,6 +25,7 @@ def Distilled(
     weight: float = 1.0,
     temperature: float = 4.0,
     heads: list[str] | None = None,
+    data_preprocessor: dict | None = None,
 ) -> nn.Module:
     """Build a student whose training loss has a distillation term.
 
@@ -43,6 +45,8 @@ def Distilled(
         temperature (float): Of the softened logits. Defaults to 4.
         heads (list[str] | None): Module paths whose outputs are compared. Defaults
             to those of ``bbox_head``, ``head`` and ``rpn_head`` that exist.
+        data_preprocessor (dict | None): The one of the config's top level, which
+            mmengine hands to every model.
 
     Returns:
         nn.Module: The student.
@@ -50,10 +54,11 @@ def Distilled(
     Raises:
         CompressionError: No head to compare.
     """
-    model = MMENGINE_MODELS.build(student)
-    dense = MMENGINE_MODELS.build(teacher)
+    model = MMENGINE_MODELS.build(with_preprocessor(student, data_preprocessor))
+    dense = MMENGINE_MODELS.build(with_preprocessor(teacher, data_preprocessor))
     load_checkpoint(dense, teacher_checkpoint, map_location='cpu', strict=True)
-    paths = heads or [h for h in HEADS if isinstance(getattr(model, h, None), nn.Module)]
+    paths = heads or [
+        h for h in HEADS if isinstance(getattr(model, h, None), nn.Module)]
     if not paths:
         raise CompressionError(
             f'{type(model).__name__} has none of the heads {", ".join(HEADS)}; name '

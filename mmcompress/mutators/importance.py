@@ -90,7 +90,7 @@ def _taylor(
 ) -> dict[str, np.ndarray]:
     layers = {n: m for n, m in modules.items() if is_layer(m)}
     weights = [m.weight for m in layers.values()]
-    sums = {name: 0.0 for name in layers}
+    sums = dict.fromkeys(layers, 0.0)
     count = 0
     with _requiring_grad(weights):
         for loss in losses:
