@@ -15,7 +15,6 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, save_checkpoint
 
 from ..costs import Costs, CostTable, parse_targets
-from ..deploy import materialise
 from ..errors import CompressionError
 from ..evaluation import PolicyEvaluator
 from ..graph import trace, verify
@@ -204,7 +203,7 @@ class PolicySearchLoop:
                  searcher=self.searcher_cfg['type'], evaluation=best.number),
         ).save(path)
         if self.save_checkpoints:
-            slim = materialise(self.model, self.graph, best.policy)
+            slim = self.mutator.materialise(best.policy)
             self.evaluator.recalibrate(slim)
             meta = dict(policy=str(path.name), dataset_meta=_plain(
                 self.evaluator.dataset_meta))

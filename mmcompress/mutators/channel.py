@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..deploy.materialise import materialise
 from ..graph.selection import Selection, axis_size, bare_parameter
 from ..ops.slicing import Shadow, overwrite, sliced, take
 from ..policy import ModelGraph, Policy
@@ -96,6 +98,19 @@ class ChannelMutator:
             unit.name: np.sort(self.order[unit.name][:policy.widths[unit.name]])
             for unit in self.graph.units
             if policy.widths.get(unit.name, unit.width) < unit.width}
+
+
+    def materialise(self, policy: Policy) -> nn.Module:
+        """The slim model, its channels in the order of the checkpoint.
+
+        That is the order in which ``mmcompress.Compressed`` rebuilds it. It matters
+        for layers that hold positions instead of weights (``ChannelPad``).
+        """
+        model = copy.deepcopy(self.model)
+        inverse = {name: np.argsort(order) for name, order in self.order.items()}
+        permute(model, self.graph, inverse)
+        return materialise(
+            model, self.graph, policy, self.channels(policy), inplace=True)
 
 
 def permute(
