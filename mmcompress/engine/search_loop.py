@@ -22,7 +22,7 @@ from ..mutators import ChannelMutator
 from ..policy import ModelGraph, Policy, SearchSpace
 from ..policy.files import PolicyFile
 from ..registry import EVALUATORS, LOOPS, MUTATORS, SEARCHERS
-from ..search import Evaluated, Searcher, Study, best_per_target
+from ..search import Evaluated, Searcher, Study, best_per_target, choose
 from ..visualization import Outcome, make_outcome, write_all
 from .input_shape import input_shape_of
 
@@ -88,14 +88,10 @@ class PolicySearchLoop:
         self.runner.call_hook('before_search', loop=self)
         start = time.perf_counter()
         while (claim := self.study.claim(self.searcher.evaluations)) is not None:
-            policy = claim.policy
+            policy = choose(self.searcher, self.study, claim)
             if policy is None:
-                policy = self.searcher.propose(self.study.history(), claim.number)
-                if policy is None:
-                    self.study.release(claim)
-                    break
-                self.space.check(policy)
-                self.study.record_policy(claim, policy)
+                self.study.release(claim)
+                break
             self._score(claim, policy)
         self.total_seconds += time.perf_counter() - start
         outcome = self.write()

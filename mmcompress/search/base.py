@@ -67,13 +67,20 @@ class Searcher(ABC):
         return np.random.default_rng([self.seed, number])
 
     @abstractmethod
-    def propose(self, history: Sequence[Evaluated], number: int) -> Policy | None:
+    def propose(
+        self,
+        history: Sequence[Evaluated],
+        number: int,
+        pending: Sequence[Policy] = (),
+    ) -> Policy | None:
         """Return the policy to evaluate next.
 
         Args:
             history (Sequence[Evaluated]): Finished evaluations in order of their
                 number; failed ones are missing.
             number (int): Number of the evaluation asked for, counted from 0.
+            pending (Sequence[Policy]): What other workers are evaluating right now;
+                it is not to be proposed again.
 
         Returns:
             Policy | None: A policy of the space, or None if there is nothing

@@ -62,7 +62,12 @@ class Evolution(Searcher):
         shares = [t.limit / dense[t.cost] for t in self.targets]
         self.places = np.argsort(np.argsort(shares, kind='stable'), kind='stable')
 
-    def propose(self, history: Sequence[Evaluated], number: int) -> Policy | None:
+    def propose(
+        self,
+        history: Sequence[Evaluated],
+        number: int,
+        pending: Sequence[Policy] = (),
+    ) -> Policy | None:
         """See :meth:`Searcher.propose`."""
         if number >= self.evaluations:
             return None
@@ -71,7 +76,7 @@ class Evolution(Searcher):
         if number < len(self.targets):
             _, rows = uniform_rows(self.space)
             row = rows[largest_uniform(self.space, self.costs, target)]
-            if policy := self._first_new(target, row, history):
+            if policy := self._first_new(target, row, history, pending):
                 return policy
         parents, merit = self._parents(history, which)
         for attempt, count in enumerate(DRAWS):
@@ -81,14 +86,19 @@ class Evolution(Searcher):
             rows = (self._children(parents, merit, count, attempt, rng) if evolve
                     else random_rows(self.space, count, rng))
             rows = fit_to_budget(self.space, self.costs, target, rows, rng)
-            if policy := self._first_new(target, rows, history):
+            if policy := self._first_new(target, rows, history, pending):
                 return policy
         return None
 
     def _first_new(
-        self, target: Target, rows: np.ndarray, history: Sequence[Evaluated]
+        self,
+        target: Target,
+        rows: np.ndarray,
+        history: Sequence[Evaluated],
+        pending: Sequence[Policy],
     ) -> Policy | None:
-        return first_new(self.space, self.costs, target.cost, rows, history)
+        return first_new(
+            self.space, self.costs, target.cost, rows, history, pending)
 
     def _parents(
         self, history: Sequence[Evaluated], which: int

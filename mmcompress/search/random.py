@@ -43,7 +43,12 @@ def random_rows(
 class Random(Searcher):
     """Random rows fitted to the targets in turn."""
 
-    def propose(self, history: Sequence[Evaluated], number: int) -> Policy | None:
+    def propose(
+        self,
+        history: Sequence[Evaluated],
+        number: int,
+        pending: Sequence[Policy] = (),
+    ) -> Policy | None:
         """See :meth:`Searcher.propose`."""
         if number >= self.evaluations:
             return None
@@ -52,7 +57,8 @@ class Random(Searcher):
         for count in DRAWS:
             rows = random_rows(self.space, count, rng)
             rows = fit_to_budget(self.space, self.costs, target, rows, rng)
-            policy = first_new(self.space, self.costs, target.cost, rows, history)
+            policy = first_new(
+                self.space, self.costs, target.cost, rows, history, pending)
             if policy is not None:
                 return policy
         return None

@@ -298,6 +298,16 @@ class Study:
             n for n, a in self._attempts().items()
             if a.trial.state == TrialState.RUNNING and not self._is_abandoned(a))
 
+    def pending(self, claim: Claim) -> list[Policy]:
+        """Policies of all unfinished evaluations but ``claim``, by number.
+
+        They belong to other workers, or to ones that died; those are tried again.
+        """
+        attempts = self._attempts()
+        return [attempts[n].policy for n in sorted(attempts) if n != claim.number
+                and attempts[n].policy is not None
+                and attempts[n].trial.state == TrialState.RUNNING]
+
     def get_attr(self, key: str) -> Any:
         """Return a fact about the whole study, None if it is not set."""
         return self._storage.get_study_user_attrs(self._id).get(key)

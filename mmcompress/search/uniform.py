@@ -54,7 +54,12 @@ class Uniform(Searcher):
 
     _plan: tuple[int, ...] | None = None
 
-    def propose(self, history: Sequence[Evaluated], number: int) -> Policy | None:
+    def propose(
+        self,
+        history: Sequence[Evaluated],
+        number: int,
+        pending: Sequence[Policy] = (),
+    ) -> Policy | None:
         """See :meth:`Searcher.propose`; the history does not matter."""
         if self._plan is None:
             self._plan = self._make_plan()

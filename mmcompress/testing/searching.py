@@ -67,6 +67,8 @@ class SearcherContract:
         options (dict): Arguments of its own. Defaults to none.
         evaluations (int): Length of the searches. Defaults to 24.
         targets (Mapping): Budgets as a user writes them.
+        avoids_pending (bool): Whether policies of other workers count as taken.
+            False for searchers whose plan gives every number its own policy.
         fits_budget (bool): Whether every policy must meet the budget whose turn it
             is (the targets take turns). Defaults to True.
     """
@@ -75,6 +77,7 @@ class SearcherContract:
     options: Mapping[str, Any] = {}
     evaluations = 24
     targets: Mapping[str, Sequence[float]] = {'macs': [0.75, 0.5, 0.35]}
+    avoids_pending = True
     fits_budget = True
 
     def make(self, space: SearchSpace | None = None, **changes: Any) -> Searcher:
@@ -107,6 +110,14 @@ class SearcherContract:
         for entry in history:
             searcher.space.check(entry.policy)
         assert len({e.policy for e in history}) == len(history)
+
+    def test_what_others_evaluate_is_not_proposed_again(self):
+        searcher = self.make()
+        history = self.run(searcher, evaluations=self.evaluations // 2)
+        number = len(history)
+        first = searcher.propose(history, number)
+        second = searcher.propose(history, number, [first])
+        assert (second != first) == self.avoids_pending
 
     def test_budgets_take_turns_and_are_met(self):
         for space, targets in (

@@ -14,7 +14,7 @@ import pytest
 from mmcompress.costs import parse_targets
 from mmcompress.errors import StudyError
 from mmcompress.policy import Bits, Policy
-from mmcompress.search import Claim, Evaluated, Evolution, Study
+from mmcompress.search import Claim, Evaluated, Evolution, Study, choose
 from mmcompress.testing import run_search, toy_costs, toy_score, toy_space
 
 SIGNATURE = {'fingerprint': 'toy', 'searcher': {'type': 'Evolution', 'seed': 0}}
@@ -52,10 +52,7 @@ def work(url: str, log: str | None = None, seconds: float = 0.0) -> None:
     score = toy_score(searcher.space)
     study = open_study(url)
     while (claim := study.claim(EVALUATIONS)) is not None:
-        policy = claim.policy
-        if policy is None:
-            policy = searcher.propose(study.history(), claim.number)
-            study.record_policy(claim, policy)
+        policy = choose(searcher, study, claim)
         time.sleep(seconds)
         study.finish(claim, Evaluated(
             claim.number, policy, score(policy), searcher.costs.of(policy)))
