@@ -11,5 +11,6 @@ from .uniform import Uniform
 
 __all__ = [
     'Claim', 'Evaluated', 'Evolution', 'Failure', 'Random', 'Searcher', 'Study',
-    'Uniform', 'best_per_target', 'choose', 'fit_to_budget', 'pareto_front', 'uniform_row',
+    'Uniform', 'best_per_target', 'choose', 'fit_to_budget', 'pareto_front',
+    'uniform_row',
 ]

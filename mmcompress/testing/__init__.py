@@ -1,10 +1,10 @@
 """What every searcher and every cost must satisfy, as test classes to inherit."""
 
 from .costing import CostContract
-from .searching import SearcherContract, run_search, toy_score
+from .searching import SearcherContract, run_search, toy_prices, toy_score
 from .toy import TOY_MACS, TOY_PARAMS, chain_graph, toy_costs, toy_graph, toy_space
 
 __all__ = [
     'TOY_MACS', 'TOY_PARAMS', 'CostContract', 'SearcherContract', 'chain_graph',
-    'run_search', 'toy_costs', 'toy_graph', 'toy_score', 'toy_space',
+    'run_search', 'toy_costs', 'toy_graph', 'toy_prices', 'toy_score', 'toy_space',
 ]

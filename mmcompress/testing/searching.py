@@ -11,6 +11,7 @@ import numpy as np
 from ..costs import Costs, parse_targets
 from ..policy import Policy, SearchSpace
 from ..search import Evaluated, Searcher
+from ..search.prices import PriceTable
 from .toy import toy_costs, toy_space
 
 
@@ -24,6 +25,16 @@ def toy_score(space: SearchSpace) -> Callable[[Policy], float]:
         return float(1 - (weight * (1 - share) ** 2).sum() / weight.sum())
 
     return score
+
+
+def toy_prices(space: SearchSpace, seed: int = 0) -> PriceTable:
+    """Make a price table of a space: the more is cut, the higher, in every column."""
+    rng = np.random.default_rng(seed)
+    prices = {}
+    for column, choice in enumerate(space.choices):
+        cut = 1 - np.array(choice) / choice[-1]
+        prices[column] = rng.exponential() * cut ** rng.uniform(1, 3)
+    return PriceTable.from_columns(space, prices)
 
 
 def run_search(
