@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import index
 from pathlib import Path
 
 import numpy as np
@@ -69,9 +70,10 @@ class PolicyFile:
                 f'version {VERSION}. Search again or use a matching mmcompress.')
         try:
             loaded = cls(
-                Policy.from_dict(data), data['fingerprint'],
+                Policy(data['widths'], data['bits']), data['fingerprint'],
                 tuple(data['input_shape']),
-                {k: np.array(v, int) for k, v in data['channels'].items()},
+                {k: np.array([index(i) for i in v], int)
+                 for k, v in data['channels'].items()},
                 data.get('facts', {}))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PolicyError(f'{path} is damaged: {error!r}.') from error
@@ -80,6 +82,10 @@ class PolicyFile:
                 raise PolicyError(
                     f'{path} is damaged: unit {unit!r} has width '
                     f'{loaded.policy.widths.get(unit)} but lists {len(kept)} channels.')
+            if (np.diff(kept, prepend=-1) < 1).any():
+                raise PolicyError(
+                    f'{path} is damaged: the channels of unit {unit!r} are not '
+                    'ascending numbers from 0.')
         return loaded
 
     def check_model(self, fingerprint: str, name: str = 'this model') -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import index
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -38,8 +39,8 @@ class Policy:
     bits: Mapping[str, Bits] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        widths = {k: int(v) for k, v in self.widths.items()}
-        bits = {k: Bits(*map(int, v)) for k, v in self.bits.items()}
+        widths = {k: index(v) for k, v in self.widths.items()}
+        bits = {k: Bits(*map(index, v)) for k, v in self.bits.items()}
         object.__setattr__(self, 'widths', MappingProxyType(widths))
         object.__setattr__(self, 'bits', MappingProxyType(bits))
 

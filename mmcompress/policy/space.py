@@ -18,8 +18,8 @@ def width_choices(
 ) -> tuple[int, ...]:
     """Widths of one unit whose real channel count is a multiple of ``divisor``.
 
-    The dense width is always allowed, and a unit narrower than ``divisor`` may
-    take any width from its floor.
+    The dense width is always allowed, and a unit of fewer than two times ``divisor``
+    channels may take any width from its floor.
 
     Args:
         unit (ChannelUnit): The unit.
