@@ -54,19 +54,17 @@ def parse_targets(
         TargetError: Unknown cost, malformed value, or a budget that even the
             cheapest policy of the space exceeds.
     """
-    if not spec:
-        raise TargetError('No targets given; write e.g. targets=dict(macs=[0.5]).')
     targets = []
     dense = costs.dense()
-    for cost, values in spec.items():
+    for cost, values in (spec or {}).items():
         if cost not in costs.functions:
             raise TargetError(
                 f'Unknown cost {cost!r} in targets; known: '
                 f'{", ".join(costs.names())}.')
         cheapest = float(costs.of_rows(cost, costs.space.lowest))
         for value in values if isinstance(values, Sequence) else [values]:
-            if not isinstance(value, (int, float)) or not np.isfinite(value) \
-                    or value <= 0:
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not np.isfinite(value) or value <= 0:
                 raise TargetError(
                     f'Target {cost}={value!r} is not a positive number.')
             relative = value <= 1 and not cost.endswith('_ms')
@@ -78,4 +76,6 @@ def parse_targets(
                     f'({cheapest / dense[cost]:.3f} of dense) to {dense[cost]:.6g}. '
                     'Raise the target or widen the space (min_ratio, bits).')
             targets.append(Target(cost, float(value), limit))
+    if not targets:
+        raise TargetError('No targets given; write e.g. targets=dict(macs=[0.5]).')
     return tuple(targets)

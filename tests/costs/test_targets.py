@@ -1,0 +1,76 @@
+"""Budgets are read as the user means them, or refused with a reason."""
+
+import math
+
+import pytest
+
+from mmcompress.costs import Costs, CostTable, Target, parse_targets
+from mmcompress.errors import TargetError
+from mmcompress.testing import TOY_MACS, TOY_PARAMS, toy_costs, toy_graph, toy_space
+
+
+def with_latency() -> Costs:
+    return Costs(CostTable.from_graph(toy_graph()), toy_space(), extra=dict(
+        latency_ms=lambda table, widths, *_: widths.sum(-1) / 100))
+
+
+def test_fractions_and_absolute_values():
+    targets = parse_targets(dict(macs=[0.5, 300_000], params=1.0), toy_costs())
+    assert targets == (
+        Target('macs', 0.5, TOY_MACS / 2), Target('macs', 300_000.0, 300_000.0),
+        Target('params', 1.0, TOY_PARAMS))
+    assert [t.name for t in targets] == ['macs_0.5', 'macs_300000', 'params_1']
+
+
+def test_milliseconds_are_always_absolute():
+    # Dense 1.12 ms, cheapest (2 + 2 + 4 + 4 + 4) / 100 = 0.16 ms.
+    target, = parse_targets(dict(latency_ms=0.5), with_latency())
+    assert target.limit == 0.5
+
+
+def test_met_up_to_rounding():
+    target = Target('macs', 0.5, 100.0)
+    assert target.met_by(dict(macs=100.0)) and target.met_by(dict(macs=100 + 1e-8))
+    assert not target.met_by(dict(macs=100.001))
+
+
+@pytest.mark.parametrize('spec', [{}, None])
+def test_no_targets(spec):
+    with pytest.raises(TargetError, match=r'No targets given; write .*macs=\[0.5\]'):
+        parse_targets(spec, toy_costs())
+
+
+def test_unknown_cost():
+    with pytest.raises(TargetError, match="Unknown cost 'flops' in targets; known: "
+                                          'bops, macs, params, size_bytes'):
+        parse_targets(dict(flops=0.5), toy_costs())
+
+
+@pytest.mark.parametrize(
+    'value', [0, -0.5, math.nan, math.inf, 'half', None, True, [0.5, 'x']], ids=str)
+def test_malformed_value(value):
+    with pytest.raises(TargetError, match='is not a positive number'):
+        parse_targets(dict(macs=value), toy_costs())
+
+
+def test_an_empty_list_is_no_target():
+    with pytest.raises(TargetError, match='No targets given'):
+        parse_targets(dict(macs=[]), toy_costs())
+
+
+@pytest.mark.parametrize('spec', [dict(macs=0.001), dict(macs=[0.5, 1000])])
+def test_below_the_cheapest_policy(spec):
+    costs = toy_costs()
+    # Widths 2, 2, 4, 4, 4: weights 54, 4, 36, 18, 8, 24 at 64 positions; head 144
+    # and predict 24 at 80; fc 256. 9216 + 13440 + 256 = 22912, .023 of dense.
+    assert costs.of_rows('macs', costs.space.lowest) == 22_912
+    with pytest.raises(TargetError, match=(
+            r'Target macs=\S+ \(\S+\) is below the cheapest policy of the search '
+            r'space. Attainable: 22912 \(0.023 of dense\) to 979968. Raise the '
+            r'target or widen')):
+        parse_targets(spec, costs)
+
+
+def test_the_cheapest_policy_itself_is_attainable():
+    target, = parse_targets(dict(macs=22_912), toy_costs())
+    assert target.limit == 22_912
