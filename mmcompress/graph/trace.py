@@ -231,11 +231,13 @@ class _MatmulWatch(TorchDispatchMode):
     def __init__(self, other: Counter) -> None:
         super().__init__()
         self.other = other
+        self.paused = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func._schema.name.removeprefix('aten::')
-        if name in ('mm', 'bmm', 'addmm', 'baddbmm', 'convolution', 'addbmm') or \
-                'attention' in name:
+        product = 'attention' in name or name in (
+            'mm', 'bmm', 'addmm', 'baddbmm', 'convolution', 'addbmm')
+        if product and not self.paused:
             self.other[name] += 1
         return func(*args, **(kwargs or {}))
 
@@ -243,11 +245,15 @@ class _MatmulWatch(TorchDispatchMode):
 def _count_uses(model: nn.Module, input_shape: tuple[int, ...]) -> _Uses:
     """Positions at which every layer is applied at the full input size."""
     uses = _Uses()
+    watch = _MatmulWatch(uses.other)
 
     def call(module, name, forward, args, kwargs):
         x = args[0] if args else next(iter(kwargs.values()))
         out = _output_of(module, x) if type(module) in _SHAPES else None
-        out = forward(*args, **kwargs) if out is None else out
+        if out is None:
+            watch.paused += is_layer(module)
+            out = forward(*args, **kwargs)
+            watch.paused -= is_layer(module)
         if is_layer(module):
             transposed = isinstance(module, _ConvTransposeNd)
             channels = module.in_channels if transposed else (
@@ -257,7 +263,7 @@ def _count_uses(model: nn.Module, input_shape: tuple[int, ...]) -> _Uses:
             uses.calls[module] += 1
         return out
 
-    with _watched(model, call), _MatmulWatch(uses.other):
+    with _watched(model, call), watch:
         run(model, input_shape, boxes=None)
     return uses
 
