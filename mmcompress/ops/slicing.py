@@ -82,10 +82,11 @@ def _(module: _ConvTransposeNd, out: Kept, into: Kept) -> dict[str, Any]:
     into_size = _size(into, module.in_channels)
     weight = take(module.weight, 0, into)
     if module.groups == 1:
-        weight = take(weight, 1, out)
+        weight, groups = take(weight, 1, out), 1
+    else:
+        groups = into_size * module.groups // module.in_channels
     return dict(
-        weight=weight, bias=take(module.bias, 0, out),
-        groups=into_size * module.groups // module.in_channels,
+        weight=weight, bias=take(module.bias, 0, out), groups=groups,
         in_channels=into_size, out_channels=_size(out, module.out_channels))
 
 
