@@ -88,10 +88,12 @@ class LabelTracer(TorchDispatchMode):
             assert labels.dim() == tensor.dim()
             self._labels[tensor] = compact(labels)
 
-    def _label_parameter(self, param: Tensor) -> Tensor:
-        """Label a bare parameter: a vector has atoms, anything else is pinned."""
+    def _label_parameter(self, param: Tensor) -> Tensor | None:
+        """Label a bare parameter: a vector has atoms, a matrix is pinned."""
         name = self.params[id(param)][0]
         axes = [i for i, n in enumerate(param.shape) if n > 1]
+        if not axes:  # one number for all channels
+            return None
         if len(axes) == 1:
             block = self.block(f'{name}@{axes[0]}', 'out', param.numel())
             labels = block.atoms.reshape(param.shape)
@@ -123,7 +125,7 @@ class LabelTracer(TorchDispatchMode):
             self.tie(labels, torch.tensor(PINNED))
 
     def vector(self, tensor: Tensor, dim: int) -> Tensor | None:
-        """Labels along ``dim`` if they vary along it alone; otherwise pin them.
+        """Labels along ``dim``; all those at one position are tied together.
 
         Returns:
             Tensor | None: Shape ``(tensor.shape[dim],)``, or None for a constant.
@@ -132,10 +134,9 @@ class LabelTracer(TorchDispatchMode):
         if labels is None:
             return None
         size = tensor.shape[dim]
-        if labels.numel() != labels.shape[dim]:
-            self.pin(labels)
-            return torch.zeros(size, dtype=torch.int64)
-        return labels.reshape(-1).expand(size)
+        rows = labels.movedim(dim, 0).flatten(1)
+        self.tie(rows, rows[:, :1])
+        return rows[:, 0].expand(size)
 
     def components(self) -> np.ndarray:
         """Component of every label, shape ``(number of labels,)``."""

@@ -40,6 +40,9 @@ SPATIAL = frozenset('''
     replication_pad2d cumsum norm linalg_vector_norm'''.split())
 """Mixes along some axes; sound where the labels do not vary along those."""
 
+ORDERED = frozenset({'norm', 'linalg_vector_norm'})
+"""Names the order of the norm before the axes."""
+
 SHAPE_ONLY = frozenset('''
     zeros_like ones_like empty_like full_like rand_like randn_like new_zeros
     new_ones new_full new_empty new_empty_strided sym_size sym_stride is_same_size
@@ -72,6 +75,10 @@ def propagate(tracer: LabelTracer, func: Any, args: tuple, kwargs: dict, out: An
     elif name in MOVE:
         _move(tracer, func, args, kwargs, inputs, out)
     elif name in SPATIAL and labels[0] is not None:
+        for other in labels[1:]:  # coordinates computed from activations
+            tracer.pin(other)
+        if name in ORDERED:
+            args = (args[0], *args[2:])
         _spatial(tracer, inputs[0], labels[0], args, out)
     elif torch.Tag.pointwise in func.tags and name != 'copy':
         _pointwise(tracer, inputs, labels, out)
