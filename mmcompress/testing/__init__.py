@@ -3,8 +3,10 @@
 from .costing import CostContract
 from .searching import SearcherContract, run_search, toy_prices, toy_score
 from .toy import TOY_MACS, TOY_PARAMS, chain_graph, toy_costs, toy_graph, toy_space
+from .toy_network import ToyNetwork
 
 __all__ = [
-    'TOY_MACS', 'TOY_PARAMS', 'CostContract', 'SearcherContract', 'chain_graph',
-    'run_search', 'toy_costs', 'toy_graph', 'toy_prices', 'toy_score', 'toy_space',
+    'TOY_MACS', 'TOY_PARAMS', 'CostContract', 'SearcherContract', 'ToyNetwork',
+    'chain_graph', 'run_search', 'toy_costs', 'toy_graph', 'toy_prices', 'toy_score',
+    'toy_space',
 ]
