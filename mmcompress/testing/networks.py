@@ -52,7 +52,8 @@ class NetworkReport:
 
 
 def check_network(
-    model: nn.Module, input_shape: tuple[int, ...], seed: int = 0, divisor: int = 4
+    model: nn.Module, input_shape: tuple[int, ...], seed: int = 0,
+    mutator: ChannelMutator | None = None,
 ) -> NetworkReport:
     """Trace, verify, sort, prune at random, materialise and count a network.
 
@@ -60,7 +61,8 @@ def check_network(
         model (nn.Module): The dense network; its channels are sorted in place.
         input_shape (tuple[int, ...]): ``(C, H, W)``.
         seed (int): Seed of the policy.
-        divisor (int): See :class:`ChannelMutator`.
+        mutator (ChannelMutator | None): It is left prepared, for further checks.
+            Defaults to a new one with divisor 4.
     """
     model.eval()
     start = time.perf_counter()
@@ -68,7 +70,7 @@ def check_network(
     middle = time.perf_counter()
     graph = verify(model, traced)
     end = time.perf_counter()
-    mutator = ChannelMutator(divisor=divisor)
+    mutator = mutator or ChannelMutator(divisor=4)
     dense = precise_outputs(model, graph.trace_shape)
     mutator.prepare(model, graph)
     permuted = error(precise_outputs(model, graph.trace_shape), dense)

@@ -1,0 +1,216 @@
+"""Does it run on MY config? Checks that a model of the zoo must pass to count.
+
+A config counts only if its network is built, has units, slices to the same outputs
+as zeroing, costs what the slim network costs, and rebuilds from its policy file.
+Neither weights nor data are needed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from ..graph.inputs import is_detector
+from ..mutators import ChannelMutator
+from ..policy import SearchSpace
+from ..policy.files import PolicyFile
+from ..registry import MODELS
+from .networks import NetworkReport, check_network, error, outputs, random_policy
+
+EXACT = 1e-5
+"""Error allowed after sorting all channels, in float64."""
+CLOSE = 1e-4
+"""Error allowed between sliced, zeroed and materialised networks, in float32."""
+DETECTOR_SHAPE = (3, 256, 320)
+"""Small enough for any machine, with a multiple of every stride in use."""
+
+
+class StageError(Exception):
+    """A check failed.
+
+    Args:
+        stage (str): Name of the check.
+        reason (str): What went wrong.
+        report (NetworkReport | None): What had been measured by then.
+    """
+
+    def __init__(self, stage: str, reason: str, report: NetworkReport | None = None
+                 ) -> None:
+        super().__init__(reason)
+        self.stage, self.reason, self.report = stage, reason, report
+
+
+@dataclass(frozen=True)
+class ZooResult:
+    """The outcome for one config.
+
+    Args:
+        package (str): ``'mmdet'`` or ``'mmpretrain'``.
+        config (str): Path inside the package's configs.
+        family (str): What it is listed under.
+        stage (str): ``'passed'``, or the check that failed: ``build``, ``trace``,
+            ``outputs``, ``costs``, ``rebuild``, ``time``, ``memory`` or ``crash``.
+        reason (str): Why it failed.
+        units, left_out (int): Units verified; units that failed verification.
+        governed (float): Share of the MACs that the units govern.
+        macs, params (int): Of the slim network.
+        trace_seconds, verify_seconds, seconds (float): Time of tracing, of verifying
+            and of everything.
+    """
+
+    package: str
+    config: str
+    family: str
+    stage: str
+    reason: str = ''
+    units: int = 0
+    left_out: int = 0
+    governed: float = 0.0
+    macs: int = 0
+    params: int = 0
+    trace_seconds: float = 0.0
+    verify_seconds: float = 0.0
+    seconds: float = 0.0
+
+
+def check_config(package: str, config: str, family: str = '') -> ZooResult:
+    """Run every check on one config of an installed package.
+
+    Args:
+        package (str): ``'mmdet'`` or ``'mmpretrain'``.
+        config (str): Path inside ``<package>/.mim/configs``.
+        family (str): Noted in the result.
+    """
+    start, report = time.perf_counter(), None
+    stage, reason = 'passed', ''
+    try:
+        report = _check(package, config)
+    except StageError as failure:
+        stage, reason, report = failure.stage, failure.reason, failure.report
+    measured = {} if report is None else dict(
+        units=report.units, left_out=report.left_out, governed=report.governed,
+        macs=report.macs, params=report.params, trace_seconds=report.trace_seconds,
+        verify_seconds=report.verify_seconds)
+    return ZooResult(
+        package, config, family or family_of(config), stage, reason,
+        seconds=time.perf_counter() - start, **measured)
+
+
+def family_of(config: str) -> str:
+    """Folder of a config, or the beginning of its name if it has none."""
+    path = Path(config)
+    name = path.parts[0] if len(path.parts) > 1 else path.stem
+    return name if len(path.parts) > 1 else name.split('_')[0].split('-')[0]
+
+
+def _check(package: str, config: str) -> NetworkReport:
+    with _stage('build'):
+        cfg = load(package, config)
+        model = build(cfg.model)
+        shape = shape_of(model, cfg.model)
+    mutator = ChannelMutator(divisor=4)
+    with _stage('trace'):
+        report = check_network(model, shape, mutator=mutator)
+    for name, limit in (('permuted', EXACT), ('zeroed', CLOSE),
+                        ('materialised', CLOSE)):
+        value = getattr(report, name)
+        if not value <= limit:
+            raise StageError('outputs', f'{name} differs by {value:.1e}', report)
+    for name in ('macs', 'params'):
+        told, true = getattr(report, name), getattr(report, f'true_{name}')
+        if told != true:
+            raise StageError('costs', f'{name}: {told}, counted {true}', report)
+    with _stage('rebuild', report):
+        difference = rebuild_error(cfg.model, mutator)
+    if not difference <= CLOSE:
+        raise StageError('rebuild', f'outputs differ by {difference:.1e}', report)
+    return report
+
+
+@contextmanager
+def _stage(name: str, report: NetworkReport | None = None) -> Iterator[None]:
+    """Name the check in which any model may fail in any way of its own."""
+    try:
+        yield
+    except StageError:
+        raise
+    except Exception as problem:
+        text = ' '.join(f'{type(problem).__name__}: {problem}'.split())
+        raise StageError(name, text[:300], report) from problem
+
+
+def load(package: str, config: str) -> Config:
+    """Read a config of an installed package and enter the package's scope."""
+    root = Path(importlib.util.find_spec(package).origin).parent / '.mim' / 'configs'
+    cfg = Config.fromfile(root / config)
+    importlib.import_module(f'{package}.models')
+    init_default_scope(package)
+    if 'model' not in cfg:
+        raise StageError('build', 'the config has no model')
+    return cfg
+
+
+def build(model: dict) -> nn.Module:
+    """Build a model without looking for pretrained weights."""
+    torch.manual_seed(0)
+    _forget_weights(model)
+    return MMENGINE_MODELS.build(model).eval()
+
+
+def _forget_weights(node: object) -> None:
+    """Remove every reference to a checkpoint, in place; nothing is downloaded."""
+    if isinstance(node, dict):
+        if (node.get('init_cfg') or {}) and isinstance(node['init_cfg'], dict) and \
+                node['init_cfg'].get('type') == 'Pretrained':
+            node['init_cfg'] = None
+        if node.get('pretrained'):
+            node['pretrained'] = None
+        for value in node.values():
+            _forget_weights(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _forget_weights(value)
+
+
+def shape_of(model: nn.Module, cfg: dict) -> tuple[int, int, int]:
+    """Image size to check at: a backbone's fixed one, else a small one."""
+    backbone = getattr(model, 'backbone', model)
+    size = cfg.get('backbone', {}).get('img_size') or getattr(
+        backbone, 'img_size', None) or getattr(backbone, 'input_resolution', None)
+    if size is None:
+        return DETECTOR_SHAPE if is_detector(model) else (3, 224, 224)
+    height, width = (size, size) if isinstance(size, int) else size[-2:]
+    return 3, int(height), int(width)
+
+
+def rebuild_error(architecture: dict, mutator: ChannelMutator) -> float:
+    """Save a random policy, build its network from the file, and compare outputs.
+
+    Args:
+        architecture (dict): Config of the dense model.
+        mutator (ChannelMutator): Prepared on that model.
+    """
+    graph = mutator.graph
+    space = SearchSpace.from_graph(graph, **mutator.space_options)
+    policy = random_policy(space, seed=1)
+    slim = mutator.materialise(policy).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / 'policy.json'
+        PolicyFile(policy, graph.fingerprint, graph.input_shape,
+                   mutator.channels(policy)).save(path)
+        again = MODELS.build(dict(
+            type='mmcompress.Compressed', architecture=architecture, policy=str(path)))
+    again.load_state_dict(slim.state_dict())
+    return error(outputs(again.eval(), graph.trace_shape),
+                 outputs(slim, graph.trace_shape))

@@ -1,0 +1,45 @@
+"""The reach of mmcompress over a model zoo, as a table by family."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import median
+
+from ..testing.zoo import ZooResult
+
+ENOUGH = 0.5
+"""Share of the MACs that units must govern for a config to count."""
+
+
+def counts(result: ZooResult) -> bool:
+    """Whether a config passed every check with enough of its MACs governed."""
+    return result.stage == 'passed' and result.governed >= ENOUGH
+
+
+def zoo_table(results: Sequence[ZooResult]) -> str:
+    """Markdown table by package and family, with a line of totals for each package."""
+    families: dict[tuple[str, str], list[ZooResult]] = defaultdict(list)
+    for result in results:
+        families[result.package, result.family].append(result)
+    lines = ['| package | family | configs | count | passed | MACs governed, median '
+             '| tracing, median s | first failure |', '|---|---|---|---|---|---|---|---|']
+    for package in sorted({p for p, _ in families}):
+        rows = [r for r in results if r.package == package]
+        for (owner, family), members in sorted(families.items()):
+            if owner == package:
+                lines.append(_line(package, family, members))
+        lines.append(_line(package, '**all**', rows))
+    return '\n'.join(lines)
+
+
+def _line(package: str, family: str, members: Sequence[ZooResult]) -> str:
+    traced = [r for r in members if r.units]
+    failed = next((r for r in members if r.stage != 'passed'), None)
+    governed = f'{median(r.governed for r in traced):.0%}' if traced else ''
+    seconds = f'{median(r.trace_seconds for r in traced):.1f}' if traced else ''
+    reason = f'{failed.stage}: {failed.reason[:80]}'.replace('|', '/') if failed else ''
+    passed = sum(r.stage == 'passed' for r in members)
+    return (f'| {package} | {family} | {len(members)} | '
+            f'{sum(map(counts, members))} | {passed} | {governed} | {seconds} | '
+            f'{reason} |')
