@@ -22,7 +22,7 @@ import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.engine.cli import run_tool
 from mmcompress.errors import CompressionError
 from mmcompress.testing.zoo import ZooResult, check_config, family_of
-from mmcompress.visualization.zoo import zoo_table
+from mmcompress.testing.zoo_table import zoo_table
 
 
 def parse_args() -> argparse.Namespace:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
 
-from ..testing.zoo import ZooResult
+from .zoo import ZooResult
 
 ENOUGH = 0.5
 """Share of the MACs that units must govern for a config to count."""
@@ -23,7 +23,7 @@ def zoo_table(results: Sequence[ZooResult]) -> str:
     for result in results:
         families[result.package, result.family].append(result)
     lines = ['| package | family | configs | count | passed | MACs governed, median '
-             '| tracing, median s | first failure |', '|---|---|---|---|---|---|---|---|']
+             '| tracing, median s | first failure |', '|---' * 8 + '|']
     for package in sorted({p for p, _ in families}):
         rows = [r for r in results if r.package == package]
         for (owner, family), members in sorted(families.items()):

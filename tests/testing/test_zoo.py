@@ -1,0 +1,75 @@
+"""The zoo checks pass a good config, name the failed stage of others, and resume."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from mmcompress.testing import zoo
+from mmcompress.testing.zoo import ZooResult, check_config, family_of
+from mmcompress.testing.zoo_table import counts, zoo_table
+
+SMALL = '_base_/models/resnet18_cifar.py'
+GOOD = ZooResult('mmdet', 'fcos/a.py', 'fcos', 'passed', units=4, governed=0.9,
+                 trace_seconds=2.0)
+
+
+@pytest.mark.parametrize('config, family', [
+    ('fcos/fcos_r50.py', 'fcos'), ('resnet18_cifar.py', 'resnet18'),
+    ('vit-base-p16.py', 'vit'), ('efficientnet_b0.py', 'efficientnet')])
+def test_family(config, family):
+    assert family_of(config) == family
+
+
+def test_a_small_classifier_passes():
+    result = check_config('mmpretrain', SMALL, 'resnet')
+    assert (result.stage, result.reason) == ('passed', '')
+    assert result.units > 0 and result.left_out == 0 and result.governed > 0.95
+
+
+def test_the_failed_stage_is_named(monkeypatch):
+    assert check_config('mmpretrain', 'no/such.py').stage == 'build'
+    monkeypatch.setattr(zoo, 'rebuild_error', lambda *_: 0.5)
+    result = check_config('mmpretrain', SMALL)
+    assert result.stage == 'rebuild' and '5.0e-01' in result.reason
+    assert result.units > 0, 'what was measured before is kept'
+    monkeypatch.setattr(zoo, 'CLOSE', -1.0)
+    assert check_config('mmpretrain', SMALL).stage == 'outputs'
+
+
+def test_pretrained_weights_are_not_looked_for():
+    model = dict(init_cfg=dict(type='Pretrained', checkpoint='https://nowhere'),
+                 heads=[dict(pretrained='torchvision://resnet50')])
+    zoo._forget_weights(model)
+    assert model == dict(init_cfg=None, heads=[dict(pretrained=None)])
+
+
+def test_table_counts_only_what_passed_with_enough_macs():
+    little = replace(GOOD, config='fcos/b.py', governed=0.4)
+    failed = replace(GOOD, config='ssd/c.py', family='ssd', stage='costs',
+                     reason='macs | off', units=0)
+    assert [counts(r) for r in (GOOD, little, failed)] == [True, False, False]
+    rows = zoo_table([GOOD, little, failed]).splitlines()[2:]
+    assert rows[0] == '| mmdet | fcos | 2 | 1 | 2 | 65% | 2.0 |  |'
+    assert rows[1] == '| mmdet | ssd | 1 | 0 | 0 |  |  | costs: macs / off |'
+    assert rows[2].startswith('| mmdet | **all** | 3 | 1 | 2 |')
+
+
+@pytest.mark.slow
+def test_tool_isolates_limits_and_resumes(repo, tmp_path):
+    out = tmp_path / 'zoo.csv'
+
+    def run(*extra):
+        return subprocess.run(
+            [sys.executable, str(repo / 'tools/check_zoo.py'), '--package',
+             'mmpretrain', '--prefix', '_base_/models/', '--out', str(out), *extra],
+            capture_output=True, text=True, check=True).stdout
+
+    assert 'resnet18_cifar.py: passed' in run('resnet18_cifar.py')
+    assert '2 configs, 1 of them done' in run(
+        'resnet18_cifar.py', 'resnet34_cifar.py', '--seconds', '1')
+    lines = out.read_text().splitlines()
+    assert len(lines) == 3 and ',time,over 1 s,' in lines[2]
+
+
