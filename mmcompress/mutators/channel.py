@@ -15,7 +15,7 @@ from ..graph.selection import Selection, axis_size, bare_parameter
 from ..ops.slicing import Shadow, overwrite, sliced, take
 from ..policy import ModelGraph, Policy
 from ..registry import MUTATORS
-from .importance import importance
+from .importance import channel_scores
 
 
 @MUTATORS.register_module()
@@ -24,7 +24,7 @@ class ChannelMutator:
 
     Args:
         importance (str): Order of the channels; see
-            :func:`mmcompress.mutators.importance.importance`. Defaults to 'l2'.
+            :func:`mmcompress.mutators.importance.channel_scores`. Defaults to 'l2'.
         divisor (int): Real channel counts allowed are its multiples. Defaults to 8.
         min_ratio (float): Smallest share of a unit that is kept. Defaults to 0.1.
     """
@@ -51,7 +51,8 @@ class ChannelMutator:
         """Sort the channels of ``model`` in place, most important first.
 
         The outputs of the model do not change. Call once, on the dense model with
-        its weights loaded.
+        its weights loaded. ``scores`` then holds what the channels were sorted by,
+        in the new order.
 
         Args:
             model (nn.Module): The dense model.
@@ -60,10 +61,11 @@ class ChannelMutator:
         """
         self.model, self.graph = model, graph
         self.selection = Selection(model, graph)
-        scores = importance(model, graph, self.importance, losses)
+        scores = channel_scores(model, graph, self.importance, losses)
         # Stable, so that equal scores keep their order on every machine.
         self.order = {name: np.argsort(-score, kind='stable')
-                      for name, score in scores.items()}
+                      for name, score in scores.summed().items()}
+        self.scores = scores.reordered(self.order)
         permute(model, graph, self.order)
 
     def apply(self, policy: Policy) -> None:

@@ -13,7 +13,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 
 from ..errors import CompressionError, DataError
 from ..graph.trace import is_layer
-from ..policy import OUT, ModelGraph
+from ..policy import ChannelScores, ModelGraph
 
 KINDS = ('l1', 'l2', 'bn_scale', 'taylor')
 
@@ -24,9 +24,23 @@ def importance(
     kind: str = 'l2',
     losses: Iterable[Callable[[], Tensor]] = (),
 ) -> dict[str, np.ndarray]:
-    """Score every channel of every unit; larger matters more.
+    """Score every channel of every unit; see :func:`channel_scores`.
 
     Scores of tied members are summed (LeGR's released code does the same).
+
+    Returns:
+        dict[str, np.ndarray]: By unit name, float64 of shape ``(width,)``.
+    """
+    return channel_scores(model, graph, kind, losses).summed()
+
+
+def channel_scores(
+    model: nn.Module,
+    graph: ModelGraph,
+    kind: str = 'l2',
+    losses: Iterable[Callable[[], Tensor]] = (),
+) -> ChannelScores:
+    """Score every channel of every unit in every layer that produces it.
 
     Args:
         model (nn.Module): The model.
@@ -39,7 +53,7 @@ def importance(
         losses: Closures that return a scalar loss each; only for ``'taylor'``.
 
     Returns:
-        dict[str, np.ndarray]: By unit name, float64 of shape ``(width,)``.
+        ChannelScores: Apart for the layers (or norms) that gave them.
 
     Raises:
         CompressionError: Unknown ``kind``.
@@ -53,15 +67,17 @@ def importance(
         per_layer = _taylor(modules, losses)
     else:
         per_layer = {n: _magnitude(m, kind) for n, m in modules.items()}
-    scores = {}
+    units: dict[str, dict[str, np.ndarray]] = {}
     for unit in graph.units:
-        parts = [(m, per_layer.get(m.layer)) for m in unit.members if m.side == OUT]
+        parts = [(m, per_layer.get(m.layer)) for m in unit.producers]
         if all(score is None for _, score in parts):
-            parts = [(m, _magnitude(modules.get(m.layer), 'l2'))
-                     for m, _ in parts]
-        scores[unit.name] = sum(
-            score[m.positions].sum(axis=1) for m, score in parts if score is not None)
-    return scores
+            parts = [(m, _magnitude(modules.get(m.layer), 'l2')) for m, _ in parts]
+        layers = units.setdefault(unit.name, {})
+        for member, score in parts:
+            if score is not None:
+                part = score[member.positions].sum(axis=1)
+                layers[member.layer] = layers.get(member.layer, 0) + part
+    return ChannelScores(kind, units)
 
 
 def _rows(module: nn.Module, weight: Tensor) -> Tensor:

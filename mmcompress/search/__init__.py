@@ -5,12 +5,16 @@ from .budget import fit_to_budget, uniform_row
 from .choose import choose
 from .evolution import Evolution
 from .front import best_per_target, pareto_front
+from .ladder import Ladder
+from .legr import LeGR
+from .listed import Listed
 from .random import Random
+from .ranking import Ranking
 from .study import Claim, Failure, Study
 from .uniform import Uniform
 
 __all__ = [
-    'Claim', 'Evaluated', 'Evolution', 'Failure', 'Random', 'Searcher', 'Study',
-    'Uniform', 'best_per_target', 'choose', 'fit_to_budget', 'pareto_front',
-    'uniform_row',
+    'Claim', 'Evaluated', 'Evolution', 'Failure', 'Ladder', 'LeGR', 'Listed', 'Random',
+    'Ranking', 'Searcher', 'Study', 'Uniform', 'best_per_target', 'choose',
+    'fit_to_budget', 'pareto_front', 'uniform_row',
 ]

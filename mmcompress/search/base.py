@@ -46,7 +46,13 @@ class Searcher(ABC):
         targets (Sequence[Target]): Budgets to serve.
         evaluations (int): Evaluations the whole search may use.
         seed (int): Seed of every draw. Defaults to 0.
+
+    Attributes:
+        needs_scores (bool): Whether the searcher also takes ``scores``, the
+            :class:`ChannelScores` that the channels were sorted by.
     """
+
+    needs_scores = False
 
     def __init__(
         self,
@@ -86,3 +92,25 @@ class Searcher(ABC):
             Policy | None: A policy of the space, or None if there is nothing
             left to evaluate.
         """
+
+    def answers(
+        self, history: Sequence[Evaluated], targets: Sequence[Target]
+    ) -> tuple[Policy, ...]:
+        """Derive a policy for each target from what the search has learned.
+
+        They are evaluated and written after the search. A searcher that proposes
+        every policy it ends with has none to add, and the best evaluated policy
+        within each budget is written.
+
+        Args:
+            history (Sequence[Evaluated]): Finished evaluations.
+            targets (Sequence[Target]): Any budgets, not only the searcher's own.
+
+        Returns:
+            tuple[Policy, ...]: One per target, or none. Defaults to none.
+        """
+        return ()
+
+    def artefacts(self, history: Sequence[Evaluated]) -> dict[str, dict]:
+        """What else to keep of the search: file name to JSON data."""
+        return {}
