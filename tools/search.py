@@ -10,6 +10,7 @@ from mmcompress.engine.cli import (
     base_parser,
     load_config,
     load_weights,
+    parse_target_options,
     run_tool,
     search_runner,
 )
@@ -26,6 +27,10 @@ def parse_args() -> argparse.Namespace:
         '--workers', type=int, default=1,
         help='processes that share the search on this machine; with GPUs, worker i '
              'uses GPU i')
+    parser.add_argument(
+        '--target', nargs='+', metavar='COST=VALUE',
+        help='do not search: write policies for these further targets, e.g. macs=0.45, '
+             'from what the search of this config has left')
     return parser.parse_args()
 
 
@@ -36,7 +41,9 @@ def main() -> None:
         raise CompressionError(
             f'{args.config} has no search_cfg; see configs/README.md for how to write '
             'one on top of any config.')
-    helpers = [start_worker(i) for i in range(1, args.workers)]
+    targets = parse_target_options(args.target) if args.target else None
+    workers = 1 if targets else args.workers
+    helpers = [start_worker(i) for i in range(1, workers)]
     try:
         # Every process is a worker of its own; nothing is synchronised but the study.
         cfg.launcher = 'none'
@@ -50,6 +57,9 @@ def main() -> None:
         loop_cfg.setdefault('type', 'PolicySearchLoop')
         # The default scope is the one of the model's package.
         loop = LOOPS.build(dict(loop_cfg, runner=runner, _scope_='mmcompress'))
+        if targets:
+            loop.answer(targets)
+            return
         loop.run()
         if helpers:
             codes = [helper.wait() for helper in helpers]

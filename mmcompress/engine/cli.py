@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 
-from ..errors import CompressionError
+from ..errors import CompressionError, TargetError
 
 
 def base_parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParser:
@@ -86,6 +86,24 @@ def load_weights(model: torch.nn.Module, path: str) -> None:
         raise CompressionError(
             f'The checkpoint {path!r} does not fit {type(model).__name__}: {problem} '
             'Use the checkpoint that belongs to this config.')
+
+
+def parse_target_options(options: list[str]) -> dict[str, list[float]]:
+    """Read ``--target macs=0.45 params=1e6`` into the ``targets`` of a config.
+
+    Raises:
+        TargetError: An option is not of the form COST=VALUE.
+    """
+    targets: dict[str, list[float]] = {}
+    for option in options:
+        cost, _, value = option.partition('=')
+        try:
+            targets.setdefault(cost, []).append(float(value))
+        except ValueError:
+            raise TargetError(
+                f'--target {option} is not of the form COST=VALUE, e.g. macs=0.45.'
+            ) from None
+    return targets
 
 
 def search_runner(cfg: Config) -> Runner:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,15 +16,15 @@ from mmengine.dist import get_rank
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, save_checkpoint
 
-from ..costs import Costs, CostTable, parse_targets
-from ..errors import CompressionError
+from ..costs import Costs, CostTable, Target, parse_targets
+from ..errors import CompressionError, StudyError
 from ..evaluation import PolicyEvaluator
 from ..graph import trace, verify
 from ..mutators import ChannelMutator
 from ..policy import ModelGraph, Policy, SearchSpace
-from ..policy.files import PolicyFile
+from ..policy.files import PolicyFile, write_atomically
 from ..registry import EVALUATORS, LOOPS, MUTATORS, SEARCHERS
-from ..search import Evaluated, Searcher, Study, best_per_target, choose
+from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
 from ..visualization import Outcome, make_outcome, write_all
 from .input_shape import input_shape_of
 
@@ -93,10 +95,61 @@ class PolicySearchLoop:
                 self.study.release(claim)
                 break
             self._score(claim, policy)
+        # Who finishes last knows the whole history; the others leave.
+        if not any(n < self.searcher.evaluations for n in self.study.running()):
+            self._score_all(
+                self.searcher.answers(self.study.history(), self.targets))
         self.total_seconds += time.perf_counter() - start
         outcome = self.write()
         self.runner.call_hook('after_search', loop=self, outcome=outcome)
         return outcome
+
+    def answer(self, targets: Mapping[str, float | Sequence[float]]) -> None:
+        """Write policies for further targets from what the search has left.
+
+        Nothing is searched. What a searcher derives for them is evaluated once and
+        kept in the study; with other searchers the best evaluated policy within
+        each budget is written.
+
+        Args:
+            targets (dict): As of the loop.
+
+        Raises:
+            StudyError: The search has not begun, or nothing meets a target.
+        """
+        self.prepare()
+        parsed = parse_targets(targets, self.costs)
+        start = time.perf_counter()
+        policies = self.searcher.answers(self.study.history(), parsed)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        self._score_all(policies)
+        for target, best in zip(parsed, self._winners(parsed)):
+            if best is None:
+                raise StudyError(
+                    f'The search in {self.work_dir} has no policy for {target.name}. '
+                    'Run it first, with the same command but --target.')
+            name = self._write_policy(target.name, best)
+            self.runner.logger.info(
+                f'{target.name}: {self.evaluator.metric} = {best.score:.4f}, '
+                f'{target.cost} {best.costs[target.cost]:.6g} of at most '
+                f'{target.limit:.6g}; wrote policies/{name}')
+        self.runner.logger.info(
+            f'Deriving {len(policies)} policies took {milliseconds:.1f} ms.')
+
+    def _score_all(self, policies: Sequence[Policy]) -> None:
+        """Evaluate policies that the search ended with, unless they have been."""
+        for policy in dict.fromkeys(policies):
+            while policy not in self._tried():
+                claim = self.study.claim(sys.maxsize)
+                listed = Listed(self.space, self.costs, [policy])
+                chosen = choose(listed, self.study, claim)
+                if chosen is None:  # Another worker is at it.
+                    self.study.release(claim)
+                    break
+                self._score(claim, chosen)
+
+    def _tried(self) -> list[Policy | None]:
+        return [e.policy for e in [*self.study.history(), *self.study.failures()]]
 
     def _score(self, claim, policy: Policy) -> None:
         score = self.evaluator.evaluate(policy, self.mutator)
@@ -132,9 +185,11 @@ class PolicySearchLoop:
         self.space = SearchSpace.from_graph(self.graph, **self.mutator.space_options)
         self.costs = Costs(CostTable.from_graph(self.graph), self.space)
         self.targets = parse_targets(self.targets_cfg, self.costs)
+        kind = SEARCHERS.get(self.searcher_cfg['type'])
+        scores = dict(scores=self.mutator.scores) if kind and kind.needs_scores else {}
         self.searcher: Searcher = SEARCHERS.build(dict(
             self.searcher_cfg, space=self.space, costs=self.costs,
-            targets=self.targets, _scope_='mmcompress'))
+            targets=self.targets, **scores, _scope_='mmcompress'))
         self.study = Study(
             self._storage_url(), self.study_name, self._signature(compression))
         self.dense_score = self._score_dense()
@@ -177,17 +232,29 @@ class PolicySearchLoop:
     def write(self) -> Outcome:
         """Write policies, checkpoints, table, plots and report."""
         history = self.study.history()
-        names = {}
-        for target, best in zip(self.targets, best_per_target(history, self.targets)):
+        names, winners = {}, self._winners(self.targets)
+        for target, best in zip(self.targets, winners):
             if best is not None:
                 names[target.name] = self._write_policy(target.name, best)
+        for name, data in self.searcher.artefacts(history).items():
+            write_atomically(self.work_dir / name, json.dumps(data, indent=1))
         outcome = make_outcome(
             history=history, targets=self.targets, dense=self.costs.dense(),
             dense_score=self.dense_score, score_name=self.evaluator.metric,
             policy_files=names, graph=self.graph, facts=self._facts(),
-            searcher=self.searcher_cfg['type'], failures=len(self.study.failures()))
+            searcher=self.searcher_cfg['type'], failures=len(self.study.failures()),
+            winners=winners)
         write_all(outcome, self.work_dir)
         return outcome
+
+    def _winners(self, targets: Sequence[Target]) -> tuple[Evaluated | None, ...]:
+        """What is written for each target."""
+        history = self.study.history()
+        answers = self.searcher.answers(history, targets)
+        if not answers:
+            return best_per_target(history, targets)
+        scored = {e.policy: e for e in history}
+        return tuple(scored.get(policy) for policy in answers)
 
     def _write_policy(self, name: str, best: Evaluated) -> str:
         path = self.work_dir / 'policies' / f'{name}.json'

@@ -1,7 +1,11 @@
 """Measuring what policies achieve."""
 
 from .dynamic_bn import dynamic_bn, recalibrate
+from .finetune import Finetuning, finetune
 from .images import Batch
 from .policy_evaluator import PolicyEvaluator, Score
 
-__all__ = ['Batch', 'PolicyEvaluator', 'Score', 'dynamic_bn', 'recalibrate']
+__all__ = [
+    'Batch', 'Finetuning', 'PolicyEvaluator', 'Score', 'dynamic_bn', 'finetune',
+    'recalibrate',
+]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import os.path as osp
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from mmengine.config import Config
@@ -19,6 +20,7 @@ from ..mutators import ChannelMutator
 from ..policy import Policy
 from ..registry import EVALUATORS
 from .dynamic_bn import dynamic_bn, recalibrate
+from .finetune import Finetuning, finetune, training_batches
 from .images import Batch, build_dataset, load_batches, pick, search_dataset
 from .precision import full_precision, silence
 
@@ -60,6 +62,9 @@ class PolicyEvaluator:
         rule (str): ``'greater'`` or ``'less'`` is better. Defaults to 'greater'.
         seed (int): Seed of the choice of images. Defaults to 0.
         amp (bool): Score under autocast. Defaults to False.
+        finetune (dict | None): Train every policy before it is scored; options of
+            :class:`Finetuning`, e.g. ``dict(steps=50)``. Its images are those of
+            the training set that are not scored on. Defaults to None: no training.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class PolicyEvaluator:
         rule: str = 'greater',
         seed: int = 0,
         amp: bool = False,
+        finetune: dict | None = None,
     ) -> None:
         if rule not in ('greater', 'less'):
             raise CompressionError(f"rule must be 'greater' or 'less', not {rule!r}.")
@@ -81,14 +87,18 @@ class PolicyEvaluator:
         self.images, self.calibration_images = images, calibration_images
         self.dataset, self.evaluator = dataset, evaluator
         self.batch_size, self.seed, self.amp = batch_size, seed, amp
+        self.finetuning = Finetuning.read(finetune)
 
     @property
     def signature(self) -> dict:
         """What scores depend on, as plain data; two studies must agree on it."""
-        return dict(
+        found = dict(
             metric=self.metric, images=self.images, rule=self.rule,
             calibration_images=self.calibration_images, dynamic_bn=self.mode,
             batch_size=self.batch_size, seed=self.seed, amp=self.amp)
+        if self.finetuning.steps:
+            found['finetune'] = asdict(self.finetuning)
+        return found
 
     @property
     def device(self) -> torch.device:
@@ -118,6 +128,11 @@ class PolicyEvaluator:
         load = model.data_preprocessor
         self.scoring = load_batches(dataset, scored, load, self.batch_size)
         self.calibration = load_batches(dataset, calibrated, load, self.batch_size)
+        if self.finetuning.steps:
+            # Another dataset than the training set has no images in common with it.
+            held_out = [] if self.dataset else scored
+            self.training = training_batches(
+                cfg, load, self.finetuning, held_out, self.seed)
         metrics = copy.deepcopy(self.evaluator or cfg.get('val_evaluator'))
         if not metrics:
             raise CompressionError(
@@ -145,9 +160,11 @@ class PolicyEvaluator:
             CompressionError: The metrics lack ``metric``.
         """
         start = time.perf_counter()
-        with torch.no_grad(), mutator.acting(policy), \
-                dynamic_bn(self.model, self.mode, self.calibration):
-            metrics = self.measure(self.model)
+        with torch.no_grad(), self._acting(policy, mutator) as model:
+            if model is None:
+                return Score(math.nan, {}, time.perf_counter() - start)
+            with dynamic_bn(model, self.mode, self.calibration):
+                metrics = self.measure(model)
         if self.metric not in metrics:
             raise CompressionError(
                 f'The evaluator does not return {self.metric!r}; it returns '
@@ -155,6 +172,22 @@ class PolicyEvaluator:
         value = float(metrics[self.metric])
         return Score(value if self.rule == 'greater' else -value, metrics,
                      time.perf_counter() - start)
+
+    @contextlib.contextmanager
+    def _acting(
+        self, policy: Policy, mutator: ChannelMutator
+    ) -> Iterator[nn.Module | None]:
+        """The model as a policy says, fine-tuned; None if its loss exploded.
+
+        What is trained is a slim copy, so the dense model needs no restoring.
+        """
+        if not self.finetuning.steps:
+            with mutator.acting(policy) as model:
+                yield model
+        else:
+            slim = mutator.materialise(policy)
+            fine = finetune(slim, self.training, self.finetuning, self.seed)
+            yield slim if fine else None
 
     def measure(self, model: nn.Module) -> dict[str, float]:
         """All metrics of ``model`` as it is, on the scoring images."""

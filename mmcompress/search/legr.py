@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -92,7 +92,7 @@ class LeGR(Searcher):
         self.loaded = None if ranking is None else Ranking.load(ranking)
         if self.loaded is not None:
             self.evaluations, reduction = 0, self.loaded.reduction
-        floors = {unit: min_channels for unit in space.units}
+        floors = dict.fromkeys(space.units, min_channels)
         self.ladder = Ladder(
             space, scores, reduction, self.loaded.floors if self.loaded else floors)
         if self.loaded is not None:
@@ -153,7 +153,7 @@ class LeGR(Searcher):
         members: Mapping[int, tuple[float, Genotype]],
         number: int,
         attempt: int,
-    ):
+    ) -> Iterator[Genotype]:
         """Yield what evaluation ``number`` may be, the likeliest first.
 
         Args:
@@ -221,19 +221,14 @@ class LeGR(Searcher):
         return None
 
     # -- afterwards ------------------------------------------------------------
-    def best(self, history: Sequence[Evaluated]) -> tuple[Genotype, dict]:
-        """The best ranking ever seen, and where it is from.
-
-        Raises:
-            CompressionError: The history has none.
-        """
+    def best(self, history: Sequence[Evaluated]) -> tuple[Genotype, dict] | None:
+        """The best ranking ever seen and where it is from; None if there is none."""
         if self.loaded is not None:
-            return (Genotype(self.loaded.alpha, self.loaded.kappa),
-                    dict(self.loaded.facts))
+            genotype = Genotype(self.loaded.alpha, self.loaded.kappa)
+            return genotype, dict(self.loaded.facts)
         known = [(e, g) for e, g in self._replay(history) if g is not None]
         if not known:
-            raise CompressionError(
-                'No ranking was evaluated yet; search before asking for policies.')
+            return None
         entry, genotype = min(known, key=lambda pair: (-pair[0].score, pair[0].number))
         return genotype, dict(evaluation=entry.number, score=entry.score)
 
@@ -241,12 +236,17 @@ class LeGR(Searcher):
         self, history: Sequence[Evaluated], targets: Sequence[Target]
     ) -> tuple[Policy, ...]:
         """See :meth:`Searcher.answers`: thresholds on the best ranking."""
-        genotype, _ = self.best(history)
-        return tuple(self.policy_of(genotype, [target]) for target in targets)
+        best = self.best(history)
+        if best is None:
+            return ()
+        return tuple(self.policy_of(best[0], [target]) for target in targets)
 
     def artefacts(self, history: Sequence[Evaluated]) -> dict[str, dict]:
         """See :meth:`Searcher.artefacts`: the ranking."""
-        genotype, facts = self.best(history)
+        best = self.best(history)
+        if best is None:
+            return {}
+        genotype, facts = best
         pairs = zip(genotype.alpha.tolist(), genotype.kappa.tolist())
         units = self.space.units
         ranking = Ranking(

@@ -63,6 +63,7 @@ def make_outcome(
     searcher: str = '',
     failures: int = 0,
     evaluations: int | None = None,
+    winners: Sequence[Evaluated | None] | None = None,
 ) -> Outcome:
     """Collect the outcome of a search; see :func:`make_tradeoff`.
 
@@ -72,11 +73,12 @@ def make_outcome(
     """
     tradeoff = make_tradeoff(
         history, targets, dense, dense_score, score_name, policy_files, searcher,
-        failures, evaluations)
-    winners = {t.name: best_within(history, t) for t in targets}
+        failures, evaluations, winners)
+    if winners is None:
+        winners = [best_within(history, t) for t in targets]
     return Outcome(
         tradeoff, summarise(graph),
-        {name: won.policy for name, won in winners.items() if won},
+        {t.name: won.policy for t, won in zip(targets, winners) if won},
         {str(k): str(v) for k, v in facts.items()})
 
 

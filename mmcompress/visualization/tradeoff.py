@@ -130,6 +130,7 @@ def make_tradeoff(
     searcher: str = '',
     failures: int = 0,
     evaluations: int | None = None,
+    winners: Sequence[Evaluated | None] | None = None,
 ) -> Tradeoff:
     """Find the best policy of every target.
 
@@ -144,6 +145,8 @@ def make_tradeoff(
         failures (int): Evaluations that are not in ``history``.
         evaluations (int, optional): Evaluations spent. Defaults to the length of
             ``history`` plus ``failures``.
+        winners (Sequence, optional): What the searcher chose for each target, where
+            that is not the best within the budget.
 
     Returns:
         Tradeoff: Its rows are the dense model and one per target; a target that
@@ -153,7 +156,8 @@ def make_tradeoff(
     dense = _known(dense)
     if dense_score is not None and not isfinite(dense_score):
         dense_score = None
-    winners = [best_within(scored, target) for target in targets]
+    if winners is None:
+        winners = [best_within(scored, target) for target in targets]
     rows = [_row(DENSE, None, dense, dense, dense_score, dense_score)]
     for target, won in zip(targets, winners):
         rows.append(_row(

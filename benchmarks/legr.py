@@ -1,0 +1,399 @@
+"""LeGR against its baselines at equal evaluations, and what it costs.
+
+Policies are scored on training images, with batch norms recalibrated on other
+training images, and tested on images that no search has seen. Every score is kept in
+work_dirs/benchmarks/legr/; kill it and run the same command again: it continues.
+
+    python benchmarks/legr.py resnet56
+    python benchmarks/legr.py yolox_nano
+
+The defaults fit one CPU core. On a GPU raise --evaluations, --images, --calibration
+and --steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from scipy.stats import spearmanr
+
+import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
+from mmcompress.costs import parse_targets
+from mmcompress.engine.cli import load_weights, search_runner
+from mmcompress.engine.search_loop import PolicySearchLoop
+from mmcompress.evaluation import (
+    Finetuning,
+    PolicyEvaluator,
+    dynamic_bn,
+    finetune,
+    recalibrate,
+)
+from mmcompress.evaluation.finetune import training_batches
+from mmcompress.mutators.channel import permute
+from mmcompress.policy import Policy
+from mmcompress.search import (
+    Evaluated,
+    Evolution,
+    LeGR,
+    Random,
+    Ranking,
+    Searcher,
+    best_per_target,
+)
+from mmcompress.search.uniform import largest_uniform, uniform_rows
+
+ROOT = Path(__file__).resolve().parents[1]
+OUT = Path('work_dirs/benchmarks/legr')
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and the sizes that suit one CPU core.
+
+    Args:
+        config (str): Config of the search.
+        metric (str): What is reported, in per cent.
+        test_images (int): Images to test on.
+        targets (tuple[float, ...]): Shares of the dense MACs.
+        compared (tuple[float, ...]): Those that are compared over seeds.
+        tuned (tuple[float, ...]): Those that are compared after fine-tuning.
+        evaluations, images, calibration, batch, steps (int): Sizes.
+        separate (bool): Whether to run one Evolution per target.
+    """
+
+    config: str
+    metric: str
+    test_images: int
+    targets: tuple[float, ...]
+    compared: tuple[float, ...]
+    tuned: tuple[float, ...]
+    evaluations: int
+    images: int
+    calibration: int
+    batch: int
+    steps: int
+    separate: bool
+
+
+CASES = {
+    'resnet56': Case(
+        'configs/legr/legr_resnet56_cifar10.py', 'accuracy/top1', 1017,
+        (.8, .7, .6, .5, .4, .3, .2), (.7, .5, .3), (.5,), 32, 500, 250, 128, 40,
+        True),
+    'yolox_nano': Case(
+        'configs/legr/legr_yolox-nano_coco128.py', 'coco/bbox_mAP', 128,
+        (.95, .9, .8, .7), (.9, .8, .7), (), 16, 96, 32, 8, 0, False),
+}
+
+
+class Bench:
+    """A prepared model, and what was measured on it so far."""
+
+    def __init__(self, name: str, case: Case) -> None:
+        self.case = case
+        cfg = Config.fromfile(ROOT / case.config)
+        cfg.work_dir = str(OUT / name)
+        evaluator = cfg.search_cfg.evaluator
+        evaluator.images, evaluator.calibration_images = case.images, case.calibration
+        cfg.search_cfg.targets = dict(macs=list(case.targets))
+        init_default_scope(cfg.default_scope)
+        runner = search_runner(cfg)
+        load_weights(runner.model, cfg.load_from)
+        options = {k: v for k, v in cfg.search_cfg.items() if k != 'type'}
+        self.loop = PolicySearchLoop(runner, **options)
+        self.loop.prepare()
+        self.space, self.costs = self.loop.space, self.loop.costs
+        self.cfg, self.scale = cfg, 100 if 'mAP' in case.metric else 1
+        self.path = OUT / name / 'measured.jsonl'
+        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        self.known = dict(json.loads(line) for line in lines)
+        self.test = PolicyEvaluator(
+            case.metric, case.test_images, 0, 'off', cfg.test_dataloader.dataset,
+            batch_size=evaluator.batch_size)
+        self.test.prepare(self.loop.model, cfg)
+
+    def get(self, key: str, measure: Callable[[], dict | list | float]):
+        """A value that is measured once and kept."""
+        if key not in self.known:
+            self.known[key] = measure()
+            with self.path.open('a') as file:
+                file.write(json.dumps([key, self.known[key]]) + '\n')
+        return self.known[key]
+
+    def key(self, policy: Policy) -> str:
+        """Name of a policy: its widths."""
+        row = self.space.encode(policy)[0][:len(self.space.units)]
+        return ' '.join(map(str, row.tolist()))
+
+    def score(self, policy: Policy) -> dict:
+        """Score on the images of the search, and the time it took."""
+        def measure() -> dict:
+            score = self.loop.evaluator.evaluate(policy, self.loop.mutator)
+            return dict(score=score.value, seconds=score.seconds)
+        return self.get(f'score {self.key(policy)}', measure)
+
+    def tested(self, policy: Policy) -> float:
+        """Metric on the test images, norms recalibrated on training images."""
+        def measure() -> float:
+            calibration = self.loop.evaluator.calibration
+            with torch.no_grad(), self.loop.mutator.acting(policy), \
+                    dynamic_bn(self.loop.model, 'recalibrate', calibration):
+                return self.test.measure(self.loop.model)[self.case.metric]
+        return self.scale * self.get(f'test {self.key(policy)}', measure)
+
+    def tuned(self, policy: Policy) -> float:
+        """Metric on the test images after the same short fine-tune for all."""
+        case = self.case
+        options = Finetuning(steps=case.steps, batch_size=case.batch)
+
+        def measure() -> float:
+            batches = training_batches(
+                self.cfg, self.loop.model.data_preprocessor, options, [], 0)
+            slim = self.loop.mutator.materialise(policy)
+            finetune(slim, batches, options, 0)
+            recalibrate(slim, self.loop.evaluator.calibration)
+            return self.test.measure(slim)[case.metric]
+        return self.scale * self.get(
+            f'tuned {case.steps} {self.key(policy)}', measure)
+
+    def targets(self, values: Sequence[float]):
+        """Targets on the MACs."""
+        return parse_targets({'macs': list(values)}, self.costs)
+
+    def make(self, kind: type[Searcher], values: Sequence[float], seed: int,
+             **options) -> Searcher:
+        """A searcher over this model."""
+        if kind.needs_scores:
+            options['scores'] = self.loop.mutator.scores
+        return kind(self.space, self.costs, self.targets(values), seed=seed,
+                    evaluations=self.case.evaluations, **options)
+
+    def run(self, searcher: Searcher) -> tuple[list[Evaluated], float, float]:
+        """Search; returns the history, seconds of scoring and of everything else."""
+        history, scoring, other = [], 0.0, 0.0
+        for number in range(searcher.evaluations):
+            start = time.perf_counter()
+            policy = searcher.propose(history, number)
+            other += time.perf_counter() - start
+            if policy is None:
+                break
+            found = self.score(policy)
+            scoring += found['seconds']
+            history.append(Evaluated(
+                number, policy, found['score'], self.costs.of(policy)))
+            print(f'{type(searcher).__name__} seed {searcher.seed} '
+                  f'[{number + 1}/{searcher.evaluations}] {found["score"]:.4f}',
+                  flush=True)
+        return history, scoring, other
+
+
+def legr_options(case: Case, random_only: bool = False) -> dict:
+    """The paper's 64 of 400 and 16 of 64, scaled down."""
+    population = case.evaluations if random_only else max(4, case.evaluations // 4)
+    return dict(population=population, tournament=max(2, population // 4))
+
+
+def over_seeds(bench: Bench, seeds: int) -> dict[str, list[dict[float, Policy]]]:
+    """By method and seed, the policy of every target."""
+    case = bench.case
+    ratios, rows = uniform_rows(bench.space)
+    targets = bench.targets(case.targets)
+    uniform = {t.value: bench.space.decode(
+        rows[largest_uniform(bench.space, bench.costs, t)])[0] for t in targets}
+    legr = bench.make(LeGR, case.targets, 0, **legr_options(case))
+    base = {t.value: legr.policy_of(legr.identity, [t]) for t in targets}
+    found = {'uniform': [uniform], 'identity ranking': [base]}
+    for seed in range(seeds):
+        for name, options in (
+                ('LeGR', legr_options(case)),
+                ('random rankings', legr_options(case, random_only=True))):
+            searcher = bench.make(LeGR, case.targets, seed, **options)
+            history, *_ = bench.run(searcher)
+            found.setdefault(name, []).append(dict(zip(
+                case.targets, searcher.answers(history, targets))))
+        for kind in (Random, Evolution):
+            history, *_ = bench.run(bench.make(kind, case.targets, seed))
+            found.setdefault(kind.__name__, []).append({
+                t.value: e.policy
+                for t, e in zip(targets, best_per_target(history, targets))})
+    return found
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and, over several seeds, standard deviation."""
+    text = f'{mean(values):.1f}'
+    return text + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
+
+
+def compare(bench: Bench, seeds: int) -> None:
+    """Print quality over seeds, before and after fine-tuning."""
+    case, found = bench.case, over_seeds(bench, seeds)
+    head = [f'search {v:g}' for v in case.compared]
+    head += [f'test {v:g}' for v in case.compared]
+    head += [f'tuned {v:g}' for v in case.tuned]
+    print(f'\n| method | {" | ".join(head)} |\n|---|{"---|" * len(head)}')
+    for name, runs in found.items():
+        cells = [spread([bench.scale * bench.score(r[v])['score'] for r in runs])
+                 for v in case.compared]
+        cells += [spread([bench.tested(r[v]) for r in runs]) for v in case.compared]
+        cells += [spread([bench.tuned(r[v]) for r in runs]) for v in case.tuned]
+        print(f'| {name} | {" | ".join(cells)} |', flush=True)
+
+
+def one_against_many(bench: Bench) -> None:
+    """Print one LeGR search for all targets against one Evolution for each."""
+    case = bench.case
+    targets = bench.targets(case.targets)
+    searcher = bench.make(LeGR, case.targets, 0, **legr_options(case))
+    history, scoring, other = bench.run(searcher)
+    answers = searcher.answers(history, targets)
+    scoring += sum(bench.score(p)['seconds'] for p in answers)
+    total, rows = 0.0, []
+    for target, policy in zip(targets, answers):
+        rival = bench.make(Evolution, [target.value], 0)
+        separate, seconds, rest = bench.run(rival)
+        best = best_per_target(separate, [target])[0].policy
+        total += seconds + rest
+        rows.append((target.value, policy, best, total))
+    print('\n| target | LeGR search / test | Evolution search / test | '
+          'seconds of the Evolutions so far / of LeGR |\n|---|---|---|---|')
+    for value, policy, best, seconds in rows:
+        cells = [f'{bench.scale * bench.score(p)["score"]:.1f} / {bench.tested(p):.1f}'
+                 for p in (policy, best)]
+        print(f'| {value:g} | {" | ".join(cells)} | {seconds:.0f} / '
+              f'{scoring + other:.0f} = {seconds / (scoring + other):.2f} |', flush=True)
+
+
+def tau(bench: Bench, candidates: int = 10) -> None:
+    """Print how well scoring without training ranks candidates."""
+    case = bench.case
+    searcher = bench.make(LeGR, case.targets, 0, **legr_options(case, True))
+    history, *_ = bench.run(searcher)
+    policies = [e.policy for e in history[:candidates]]
+    plain = [bench.score(p)['score'] for p in policies]
+    options = Finetuning(steps=50, batch_size=case.batch)
+    held_out = []
+    evaluator = bench.loop.evaluator
+    trainer = PolicyEvaluator(
+        case.metric, case.images, case.calibration, evaluator.mode,
+        batch_size=evaluator.batch_size,
+        finetune=dict(steps=options.steps, batch_size=options.batch_size))
+    trained = []
+    for policy in policies:
+        def measure(policy: Policy = policy) -> dict:
+            if not held_out:
+                trainer.prepare(bench.loop.model, bench.cfg)
+                held_out.append(True)
+            score = trainer.evaluate(policy, bench.loop.mutator)
+            return dict(score=score.value, seconds=score.seconds)
+        trained.append(bench.get(f'tau50 {bench.key(policy)}', measure))
+    values = [t['score'] for t in trained]
+    seconds = [mean([bench.score(p)['seconds'] for p in policies]),
+               mean([t['seconds'] for t in trained])]
+    print(f'\ntau 0 and Dynamic BN against tau 50 over {candidates} rankings at '
+          f'{min(case.targets):g} MACs: Spearman '
+          f'{spearmanr(plain, values).statistic:.2f}, scores '
+          f'{min(plain):.1f}-{max(plain):.1f} and {min(values):.1f}-{max(values):.1f}, '
+          f'{seconds[1] / seconds[0]:.1f} x the time a candidate')
+
+
+def order(bench: Bench) -> None:
+    """Print what re-ordering tied channels by the learned scores would change."""
+    case = bench.case
+    searcher = bench.make(LeGR, case.targets, 0, **legr_options(case))
+    history, *_ = bench.run(searcher)
+    genotype, _ = searcher.best(history)
+    scores = searcher.ladder.scores(genotype.alpha, genotype.kappa)
+    ends = np.cumsum([u.width for u in bench.loop.graph.units])[:-1]
+    learned = {u.name: np.argsort(-part, kind='stable') for u, part in
+               zip(bench.loop.graph.units, np.split(scores, ends))}
+    inverse = {name: np.argsort(new) for name, new in learned.items()}
+    for value in case.compared:
+        policy = searcher.policy_of(genotype, bench.targets([value]))
+        same = [len(set(learned[n][:w]) & set(range(w))) for n, w in
+                policy.widths.items()]
+        share = sum(same) / sum(policy.widths.values())
+
+        def measure(policy: Policy = policy) -> dict:
+            permute(bench.loop.model, bench.loop.graph, learned)
+            try:
+                found = bench.loop.evaluator.evaluate(policy, bench.loop.mutator)
+            finally:
+                permute(bench.loop.model, bench.loop.graph, inverse)
+            return dict(score=found.value)
+        other = bench.get(f'reordered {value} {bench.key(policy)}', measure)
+        print(f'{value:g} MACs: {share:.1%} of the kept channels are the same in both '
+              f'orders; score {bench.scale * bench.score(policy)["score"]:.1f} in the '
+              f'order of the base scores, {bench.scale * other["score"]:.1f} in the '
+              'learned one')
+
+
+def speed(bench: Bench) -> None:
+    """Print the time of deriving a policy, and the share of it in a candidate's."""
+    case = bench.case
+    searcher = bench.make(LeGR, case.targets, 0, **legr_options(case))
+    history, scoring, _ = bench.run(searcher)
+    path = OUT / 'ranking.json'
+    path.write_text(json.dumps(searcher.artefacts(history)['ranking.json']))
+    loaded = bench.make(LeGR, case.targets, 0, ranking=str(path))
+    targets = bench.targets(np.linspace(min(case.targets), .99, 50).tolist())
+    seconds = []
+    for target in targets:
+        start = time.perf_counter()
+        Ranking.load(path)
+        loaded.answers((), [target])
+        seconds.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    fresh = bench.make(LeGR, case.targets, 0, **legr_options(case))
+    for number in range(len(history)):
+        fresh.propose(history[:number], number)
+    proposing = time.perf_counter() - start
+    acting = []
+    for entry in history[:10]:
+        start = time.perf_counter()
+        with torch.no_grad(), bench.loop.mutator.acting(entry.policy):
+            pass
+        acting.append(time.perf_counter() - start)
+    outside = proposing + len(history) * mean(acting)
+    print(f'\npolicy of a new target from a ranking file: median '
+          f'{1e3 * np.median(seconds):.1f} ms, maximum {1e3 * max(seconds):.1f} ms; '
+          f'{len(history) / (scoring + proposing):.2f} candidates a second; proposing '
+          f'takes {proposing / (scoring + proposing):.2%} of a candidate\'s time, with '
+          f'slicing and lifting {outside / (scoring + proposing):.2%}')
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('case', choices=CASES)
+    parser.add_argument('--parts', nargs='+', default=['compare', 'many', 'tau',
+                        'order', 'speed'])
+    parser.add_argument('--seeds', type=int, default=3)
+    for name in ('evaluations', 'images', 'calibration', 'steps'):
+        parser.add_argument(f'--{name}', type=int)
+    args = parser.parse_args()
+    given = {k: v for k, v in vars(args).items()
+             if k in Case.__dataclass_fields__ and v is not None}
+    case = replace(CASES[args.case], **given)
+    torch.manual_seed(0)
+    bench = Bench(args.case, case)
+    parts = dict(compare=lambda: compare(bench, args.seeds), tau=lambda: tau(bench),
+                 many=lambda: one_against_many(bench), order=lambda: order(bench),
+                 speed=lambda: speed(bench))
+    for part in args.parts:
+        parts[part]()
+
+
+if __name__ == '__main__':
+    main()
