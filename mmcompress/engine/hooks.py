@@ -45,9 +45,10 @@ class SearchLoggerHook(Hook):
             dict(search_score=evaluated.score, **ratios), step=evaluated.number)
         if (evaluated.number + 1) % self.interval == 0:
             shares = ', '.join(f'{k} {v:.3f}' for k, v in ratios.items())
+            done, total = evaluated.number + 1, loop.searcher.evaluations
+            what = f'Search [{done}/{total}]' if done <= total else 'Derived policy'
             runner.logger.info(
-                f'Search [{evaluated.number + 1}/{loop.searcher.evaluations}] '
-                f'score {evaluated.score:.5f} (dense {loop.dense_score:.5f}), '
+                f'{what} score {evaluated.score:.5f} (dense {loop.dense_score:.5f}), '
                 f'{shares}, {evaluated.seconds:.1f} s')
 
     def after_search(self, runner: Runner, loop, outcome: Outcome) -> None:

@@ -168,19 +168,17 @@ class LeGR(Searcher):
             return
         drawn = number - 1 - rng.integers(self.population, size=self.tournament)
         factor, offset = rng.normal(size=size), rng.normal(0, self.ladder.spread)
-        parents = {n: members[n] for n in drawn.tolist() if n in members}
-        if number < self.population or attempt >= ATTEMPTS // 2 or not parents:
-            yield Genotype(np.exp(factor), offset)
-            return
-        changed = np.zeros(size, bool)
-        changed[rng.permutation(size)[:max(1, round(self.mutation * size))]] = True
-        step = 1 - number / (1.25 * self.evaluations)
-        for _, parent in sorted(
-                parents.items(), key=lambda item: (-item[1][0], item[0])):
-            yield Genotype(
-                np.where(changed, parent[1].alpha * np.exp(step * factor),
-                         parent[1].alpha),
-                np.where(changed, parent[1].kappa + offset, parent[1].kappa))
+        if number >= self.population and attempt < ATTEMPTS // 2:
+            changed = np.zeros(size, bool)
+            changed[rng.permutation(size)[:max(1, round(self.mutation * size))]] = True
+            step = 1 - number / (1.25 * self.evaluations)
+            parents = [(-members[n][0], n) for n in set(drawn.tolist()) & set(members)]
+            for _, n in sorted(parents):
+                _, parent = members[n]
+                yield Genotype(
+                    parent.alpha * np.where(changed, np.exp(step * factor), 1),
+                    parent.kappa + np.where(changed, offset, 0))
+        yield Genotype(np.exp(factor), offset)
 
     # -- what the history says -------------------------------------------------
     def _members(

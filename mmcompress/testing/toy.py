@@ -11,6 +11,7 @@ from ..policy import (
     FLOAT,
     IN,
     OUT,
+    ChannelScores,
     ChannelUnit,
     Layer,
     Member,
@@ -128,3 +129,15 @@ def chain_graph(layers: int, units: int | None = None, width: int = 256) -> Mode
             for i in range(units)),
         layers=convs, params=sum(c.weights for c in convs), norm_params={},
         input_shape=(3, 20, 20), fingerprint='wide')
+
+
+def toy_scores(seed: int = 0) -> ChannelScores:
+    """Random base scores of :func:`toy_graph`, descending in every unit."""
+    rng = np.random.default_rng(seed)
+    layers = {layer.name for layer in toy_graph().layers}
+    scores = ChannelScores('l2', {
+        unit.name: {m.layer: rng.exponential(size=unit.width)
+                    for m in unit.producers if m.layer in layers}
+        for unit in toy_graph().units})
+    return scores.reordered({
+        unit: np.argsort(-total) for unit, total in scores.summed().items()})

@@ -1,0 +1,165 @@
+"""SGD steps before a policy is scored."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+
+from mmcompress.errors import CompressionError, DataError
+from mmcompress.evaluation import Finetuning, PolicyEvaluator
+from mmcompress.evaluation.finetune import seeded, training_batches
+from mmcompress.graph import trace
+from mmcompress.models.compressed import with_preprocessor
+from mmcompress.mutators import ChannelMutator
+from mmcompress.policy import Policy
+
+IMAGES = 60
+
+
+@DATASETS.register_module()
+class Numbered(BaseDataset):
+    """Images of one grey value: their number. Bright ones are of class 1."""
+
+    METAINFO = dict(classes=('dark', 'bright'))
+
+    def load_data_list(self) -> list[dict]:
+        """Images as arrays, so that nothing is read."""
+        return [dict(img=np.full((8, 8, 3), i, np.uint8), img_shape=(8, 8),
+                     gt_label=int(i >= IMAGES // 2)) for i in range(IMAGES)]
+
+
+@pytest.fixture(scope='module')
+def cfg():
+    init_default_scope('mmpretrain')
+    dataset = dict(type='Numbered', pipeline=[dict(type='PackInputs')])
+    loader = dict(batch_size=10, num_workers=0, dataset=dataset)
+    return Config(dict(
+        model=dict(
+            type='ImageClassifier',
+            backbone=dict(type='mmcompress.CifarResNet', depth=8, widths=(8, 8, 8)),
+            neck=dict(type='GlobalAveragePooling'),
+            head=dict(type='LinearClsHead', num_classes=2, in_channels=8)),
+        data_preprocessor=dict(num_classes=2, mean=[0.0] * 3, std=[1.0] * 3),
+        train_dataloader=loader, test_dataloader=loader,
+        val_evaluator=dict(type='Accuracy', topk=(1,))))
+
+
+def prepare(cfg, steps=6, **options):
+    """An evaluator, its mutator and the model, with fresh weights."""
+    init_default_scope('mmpretrain')
+    torch.manual_seed(0)
+    model = MODELS.build(with_preprocessor(cfg.model, cfg.data_preprocessor))
+    model.init_weights()
+    model.backbone.conv1.weight.requires_grad_(False)
+    evaluator = PolicyEvaluator(
+        'accuracy/top1', images=20, calibration_images=10, batch_size=10,
+        finetune=dict(steps=steps, batch_size=10, **options))
+    evaluator.prepare(model, cfg)
+    mutator = ChannelMutator(divisor=1)
+    mutator.prepare(model, trace(model, (3, 8, 8)))
+    return evaluator, mutator, model
+
+
+def half(mutator):
+    return Policy({u.name: u.width // 2 for u in mutator.graph.units})
+
+
+def test_the_model_is_restored_exactly(cfg):
+    evaluator, mutator, model = prepare(cfg)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    flags = [(p.requires_grad, p.grad) for p in model.parameters()]
+    modes = [m.training for m in model.modules()]
+    attributes = [set(m.__dict__) for m in model.modules()]
+    evaluator.evaluate(half(mutator), mutator)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[k], before[k]) for k in before)
+    assert [(p.requires_grad, p.grad) for p in model.parameters()] == flags
+    assert [m.training for m in model.modules()] == modes
+    assert [set(m.__dict__) for m in model.modules()] == attributes
+
+
+def test_same_steps_for_every_policy_whatever_was_scored_before(cfg):
+    evaluator, mutator, _ = prepare(cfg)
+    first = evaluator.evaluate(half(mutator), mutator)
+    torch.rand(3)  # Nothing depends on the global generators.
+    evaluator.evaluate(Policy(), mutator)
+    assert evaluator.evaluate(half(mutator), mutator).value == first.value
+    again, other, _ = prepare(cfg)
+    assert again.evaluate(half(other), other).value == first.value
+
+
+def test_training_helps_and_frozen_weights_stay(cfg):
+    evaluator, mutator, model = prepare(cfg, steps=60, lr=0.05)
+    seen = []
+    measure = evaluator.measure
+    evaluator.measure = lambda m: seen.append(m) or measure(m)
+    trained = evaluator.evaluate(half(mutator), mutator).value
+    slim = seen[0]
+    assert slim is not model and not slim.training
+    untouched = mutator.materialise(half(mutator)).state_dict()
+    changed = {k for k, v in slim.state_dict().items()
+               if not torch.equal(v, untouched[k])}
+    assert 'backbone.conv1.weight' not in changed and 'head.fc.weight' in changed
+    assert trained > 90
+
+
+def test_no_image_is_both_trained_and_scored_on(cfg):
+    evaluator, _, _ = prepare(cfg)
+    trained = {int(x) for b in evaluator.training for x in b.inputs[:, 0, 0, 0]}
+    scored = {int(x) for b in evaluator.scoring for x in b.inputs[:, 0, 0, 0]}
+    # Six batches of ten from the 40 images left: all of them.
+    assert len(scored) == 20 and trained == set(range(IMAGES)) - scored
+
+
+def test_images_that_a_wrapped_dataset_leaves_out(cfg):
+    wrapped = Config(dict(train_dataloader=dict(dataset=dict(
+        type='RepeatDataset', times=2, dataset=dict(
+            cfg.train_dataloader.dataset, indices=list(range(30)))))))
+    _, _, model = prepare(cfg)
+    batches = training_batches(
+        wrapped, model.data_preprocessor, Finetuning(steps=6, batch_size=10),
+        held_out=[0, 1, 2], seed=0)
+    trained = {int(x) for b in batches for x in b.inputs[:, 0, 0, 0]}
+    assert trained == set(range(3, 30))
+
+
+def test_exploding_loss_is_no_score(cfg):
+    evaluator, mutator, _ = prepare(cfg, lr=1e30)
+    assert np.isnan(evaluator.evaluate(half(mutator), mutator).value)
+
+
+def test_no_steps_change_nothing(cfg):
+    evaluator, _, _ = prepare(cfg, steps=0)
+    assert 'finetune' not in evaluator.signature
+    evaluator, _, _ = prepare(cfg, steps=6)
+    assert evaluator.signature['finetune']['steps'] == 6
+
+
+def test_errors(cfg):
+    with pytest.raises(CompressionError, match='finetune is malformed'):
+        Finetuning.read(dict(step=5))
+    with pytest.raises(CompressionError, match='steps >= 0'):
+        Finetuning.read(dict(steps=-1))
+    _, _, model = prepare(cfg)
+    with pytest.raises(DataError, match='40 training images are left beside the 20'):
+        training_batches(cfg, model.data_preprocessor, Finetuning(5, batch_size=41),
+                         range(20), 0)
+    with pytest.raises(DataError, match='train_dataloader'):
+        training_batches(Config(), model.data_preprocessor, Finetuning(5), [], 0)
+
+
+def test_global_generators_are_left_alone():
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    draws = []
+    for _ in range(2):
+        with seeded(3):
+            draws.append((random.random(), np.random.rand(), float(torch.rand(1))))
+    assert draws[0] == draws[1]
+    assert random.getstate() == states[0]
+    assert (np.random.get_state()[1] == states[1]).all()
+    assert torch.equal(torch.get_rng_state(), states[2])
