@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from .channel_pad import ChannelPad
+from .quant_layers import QuantConv2d, QuantConvTranspose2d, QuantLayer, QuantLinear
 
 Kept = np.ndarray | None
 """Ascending kept positions of an axis, or None for all of them."""
@@ -97,6 +98,29 @@ def _(module: nn.Linear, out: Kept, into: Kept) -> dict[str, Any]:
         bias=take(module.bias, 0, out),
         in_features=_size(into, module.in_features),
         out_features=_size(out, module.out_features))
+
+
+def _with_scales(module: QuantLayer, values: dict, out: Kept) -> dict[str, Any]:
+    """The scales of a quantised weight go with its output channels."""
+    if out is not None and not module.weight_quantizer.is_float:
+        values['weight_quantizer'] = module.weight_quantizer.narrowed(out)
+    return values
+
+
+@sliced.register(QuantConv2d)
+def _(module: QuantConv2d, out: Kept, into: Kept) -> dict[str, Any]:
+    return _with_scales(module, sliced.dispatch(nn.Conv2d)(module, out, into), out)
+
+
+@sliced.register(QuantConvTranspose2d)
+def _(module: QuantConvTranspose2d, out: Kept, into: Kept) -> dict[str, Any]:
+    values = sliced.dispatch(nn.ConvTranspose2d)(module, out, into)
+    return _with_scales(module, values, out)
+
+
+@sliced.register(QuantLinear)
+def _(module: QuantLinear, out: Kept, into: Kept) -> dict[str, Any]:
+    return _with_scales(module, sliced.dispatch(nn.Linear)(module, out, into), out)
 
 
 @sliced.register(_NormBase)
@@ -184,5 +208,7 @@ def overwrite(module: nn.Module, values: Mapping[str, Any]) -> None:
             if value is not None:
                 value = value.detach().clone(memory_format=torch.contiguous_format)
             module._buffers[name] = value
+        elif name in module._modules:
+            module._modules[name] = value
         else:
             module.__dict__[name] = value
