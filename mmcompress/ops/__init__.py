@@ -7,7 +7,7 @@ from .quant_layers import (
     QuantLayer,
     QuantLinear,
     make_quantisable,
-    quant_layers,
+    quantised_layers,
     uncalibrated,
 )
 from .quantizers import ActivationQuantizer, Quantizer, WeightQuantizer, fake_quantise
@@ -15,5 +15,5 @@ from .quantizers import ActivationQuantizer, Quantizer, WeightQuantizer, fake_qu
 __all__ = [
     'ActivationQuantizer', 'ChannelPad', 'QuantConv2d', 'QuantConvTranspose2d',
     'QuantLayer', 'QuantLinear', 'Quantizer', 'WeightQuantizer', 'fake_quantise',
-    'make_quantisable', 'quant_layers', 'uncalibrated',
+    'make_quantisable', 'quantised_layers', 'uncalibrated',
 ]

@@ -141,7 +141,7 @@ def _obstacle(module: nn.Module) -> str:
     return ''
 
 
-def quant_layers(model: nn.Module) -> dict[str, QuantLayer]:
+def quantised_layers(model: nn.Module) -> dict[str, QuantLayer]:
     """Layers of the quantised kind by name (the first one, if shared)."""
     return {n: m for n, m in model.named_modules() if isinstance(m, QuantLayer)}
 
@@ -151,7 +151,7 @@ def uncalibrated(model: nn.Module) -> list[str]:
     def lacks(quantizer: Quantizer) -> bool:
         return not quantizer.is_float and not quantizer.calibrated
 
-    return [n for n, m in quant_layers(model).items()
+    return [n for n, m in quantised_layers(model).items()
             if lacks(m.weight_quantizer) or lacks(m.input_quantizer)]
 
 

@@ -15,7 +15,7 @@ from mmcompress.ops import (
     QuantConvTranspose2d,
     QuantLinear,
     make_quantisable,
-    quant_layers,
+    quantised_layers,
     uncalibrated,
 )
 from mmcompress.ops.quant_layers import integer_weight
@@ -133,7 +133,7 @@ def test_what_cannot_be_quantised_stays_in_float(monkeypatch):
 def test_names_of_uncalibrated_layers():
     model = nn.Sequential(nn.Conv2d(2, 2, 1), nn.ReLU(), nn.Conv2d(2, 2, 1))
     make_quantisable(model, ['0', '2'])
-    assert list(quant_layers(model)) == ['0', '2'] and uncalibrated(model) == []
+    assert list(quantised_layers(model)) == ['0', '2'] and uncalibrated(model) == []
     model[2].set_bits(Bits(8, FLOAT))
     assert uncalibrated(model) == ['2']
     model[2].weight_quantizer.assign(torch.ones(2))
