@@ -25,5 +25,7 @@ MUTATORS = Registry('mutator', scope='mmcompress', locations=['mmcompress.mutato
 SEARCHERS = Registry('searcher', scope='mmcompress', locations=['mmcompress.search'])
 EVALUATORS = Registry(
     'policy evaluator', scope='mmcompress', locations=['mmcompress.evaluation'])
+PRICES = Registry(
+    'source of prices', scope='mmcompress', locations=['mmcompress.evaluation'])
 COSTS = Registry('cost', scope='mmcompress', locations=['mmcompress.costs'])
 """From a name to ``f(table, widths, weight_bits, activation_bits) -> Tensor``."""

@@ -43,6 +43,12 @@ def forward_raw(model: nn.Module, batch: Batch) -> Any:
     return model(batch.inputs, mode='tensor')
 
 
+def loss_of(model: nn.Module, batch: Batch) -> Tensor:
+    """The loss that the model is trained with, as one number."""
+    losses = model(batch.inputs, batch.samples(), mode='loss')
+    return model.parse_losses(losses)[0]
+
+
 def search_dataset(cfg: Config) -> dict:
     """The training images under the test pipeline.
 

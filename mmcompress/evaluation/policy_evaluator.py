@@ -21,7 +21,7 @@ from ..policy import Policy
 from ..registry import EVALUATORS
 from .dynamic_bn import dynamic_bn, recalibrate
 from .finetune import Finetuning, finetune, training_batches
-from .images import Batch, build_dataset, load_batches, pick, search_dataset
+from .images import build_dataset, load_batches, loss_of, pick, search_dataset
 from .precision import full_precision, silence
 
 
@@ -208,11 +208,7 @@ class PolicyEvaluator:
     def losses(self) -> Iterator[Callable[[], Tensor]]:
         """Training losses of the calibration batches, for gradient importance."""
         for batch in self.calibration:
-            yield lambda batch=batch: self._loss(batch)
-
-    def _loss(self, batch: Batch) -> Tensor:
-        losses = self.model(batch.inputs, batch.samples(), mode='loss')
-        return self.model.parse_losses(losses)[0]
+            yield lambda batch=batch: loss_of(self.model, batch)
 
     def _autocast(self) -> contextlib.AbstractContextManager:
         if not self.amp:

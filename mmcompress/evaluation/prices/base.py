@@ -1,0 +1,105 @@
+"""What every source of prices shares: its images and its place on disk."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from ...policy import ModelGraph, SearchSpace
+from ...search.prices import PriceTable
+from ..images import Batch, build_dataset, load_batches, pick, search_dataset
+from .store import PriceStore, hash_of_weights
+
+if TYPE_CHECKING:
+    from ..policy_evaluator import PolicyEvaluator
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What prices are computed of.
+
+    Args:
+        model (nn.Module): The live model, its channels sorted by the mutator.
+        graph (ModelGraph): Its units and layers.
+        space (SearchSpace): The choices to price.
+        mutator (Any): Makes the model act as a policy.
+        evaluator (PolicyEvaluator): Prepared; prices avoid its images.
+        cfg (Config): The configuration that datasets are taken from.
+        log (Callable): Receives lines about the progress.
+    """
+
+    model: nn.Module
+    graph: ModelGraph
+    space: SearchSpace
+    mutator: Any
+    evaluator: PolicyEvaluator
+    cfg: Config
+    log: Callable[[str], None] = print
+
+
+class PriceSource(ABC):
+    """Computes the price of every choice from labelled images.
+
+    The images should not be those the network was trained on: where it fits its
+    training images perfectly, their gradients vanish and with them the prices.
+
+    Args:
+        images (int): Number of images.
+        batch_size (int): Images at a time.
+        dataset (dict | None): Dataset to take them from. Defaults to the one that
+            the evaluator scores on, minus the images it scores and calibrates on.
+    """
+
+    def __init__(
+        self, images: int, batch_size: int = 16, dataset: dict | None = None
+    ) -> None:
+        self.images, self.batch_size, self.dataset = images, batch_size, dataset
+
+    @property
+    def settings(self) -> dict:
+        """What prices depend on besides model, space and images, as JSON data."""
+        return dict(type=type(self).__name__, batch_size=self.batch_size)
+
+    def compute(self, subject: Subject, folder: Path) -> PriceTable:
+        """Prices of every choice; from ``folder`` where they are there already.
+
+        Args:
+            subject (Subject): The model and its space.
+            folder (Path): Where prices are kept. A computation that was killed
+                continues from what is there.
+
+        Raises:
+            DataError: Images are missing or too few.
+        """
+        subject.model.eval()
+        evaluator = subject.evaluator
+        own = self.dataset is not None
+        spec = self.dataset or evaluator.dataset or search_dataset(subject.cfg)
+        dataset = build_dataset(spec)
+        others = [] if own else [evaluator.images, evaluator.calibration_images]
+        numbers = pick(len(dataset), [*others, self.images], evaluator.seed)[-1]
+        store = PriceStore(folder, dict(
+            self.settings, fingerprint=subject.graph.fingerprint,
+            weights=hash_of_weights(subject.model), space=list(subject.space.choices),
+            compression=repr(subject.cfg.get('compression')),
+            dataset=repr(sorted(spec.items(), key=str)), images=numbers.tolist()))
+
+        def load(part: slice) -> list[Batch]:
+            return load_batches(dataset, numbers[part],
+                                subject.model.data_preprocessor, self.batch_size)
+
+        with torch.random.fork_rng():
+            return self._compute(subject, load, store)
+
+    @abstractmethod
+    def _compute(
+        self, subject: Subject, load: Callable[[slice], list[Batch]], store: PriceStore
+    ) -> PriceTable:
+        """Compute what the store does not hold yet."""

@@ -1,0 +1,59 @@
+"""Arrays on disk, so that prices are computed once and survive a kill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from ...policy.files import write_atomically
+
+
+class PriceStore:
+    """A folder for one set of prices.
+
+    Its name is a hash of everything that the prices depend on, so prices of other
+    weights, images or settings are never mistaken for these. Several processes may
+    write at once: a file appears complete or not at all, and equal names hold equal
+    numbers.
+
+    Args:
+        folder (Path): Where the folder is made.
+        key (Mapping): JSON data that the prices depend on.
+    """
+
+    def __init__(self, folder: Path, key: Mapping) -> None:
+        text = json.dumps(key, sort_keys=True)
+        self.folder = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
+        write_atomically(self.folder / 'key.json', text)
+
+    def get(self, name: str) -> np.ndarray | None:
+        """An array that was put under this name, else None."""
+        path = self.folder / f'{name}.npy'
+        return np.load(path, allow_pickle=False) if path.exists() else None
+
+    def put(self, name: str, array: np.ndarray) -> None:
+        """Keep an array."""
+        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=f'.{name}.')
+        try:
+            with os.fdopen(handle, 'wb') as file:
+                np.save(file, array, allow_pickle=False)
+            os.replace(temporary, self.folder / f'{name}.npy')
+        except BaseException:
+            os.unlink(temporary)
+            raise
+
+
+def hash_of_weights(model: nn.Module) -> str:
+    """Hash of every parameter and buffer of a model."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(value.detach().cpu().numpy()).data)
+    return digest.hexdigest()
