@@ -11,10 +11,11 @@ from .listed import Listed
 from .random import Random
 from .ranking import Ranking
 from .study import Claim, Failure, Study
+from .two_stage import TwoStage
 from .uniform import Uniform
 
 __all__ = [
     'Claim', 'Evaluated', 'Evolution', 'Failure', 'Ladder', 'LeGR', 'Listed', 'Random',
-    'Ranking', 'Searcher', 'Study', 'Uniform', 'best_per_target', 'choose',
+    'Ranking', 'Searcher', 'Study', 'TwoStage', 'Uniform', 'best_per_target', 'choose',
     'fit_to_budget', 'pareto_front', 'uniform_row',
 ]

@@ -108,7 +108,11 @@ def greedy(
 
 
 def refill(
-    table: PriceTable, costs: Costs, limits: dict[str, float], picks: np.ndarray
+    table: PriceTable,
+    costs: Costs,
+    limits: dict[str, float],
+    picks: np.ndarray,
+    fixed: np.ndarray | None = None,
 ) -> np.ndarray:
     """Use up the slack by single changes, the largest drop in price first.
 
@@ -117,6 +121,7 @@ def refill(
         costs (Costs): Costs of the model.
         limits (dict[str, float]): Budgets by cost name.
         picks (np.ndarray): ``(G,)`` choices within the budgets.
+        fixed (np.ndarray, optional): Groups that may not change.
 
     Returns:
         np.ndarray: ``(G,)``; no single change that still fits lowers the price.
@@ -125,6 +130,8 @@ def refill(
     row = table.row(picks)
     drop = table.price[picks][table.group] - table.price
     able = np.flatnonzero(drop > 0)
+    if fixed is not None:
+        able = able[~np.isin(table.group[able], fixed)]
     while len(able):
         rows = table.variants(row, able)
         fits = np.ones(len(able), bool)
