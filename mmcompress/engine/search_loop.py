@@ -19,12 +19,14 @@ from mmengine.runner import Runner, save_checkpoint
 from ..costs import Costs, CostTable, Target, parse_targets
 from ..errors import CompressionError, StudyError
 from ..evaluation import PolicyEvaluator
+from ..evaluation.prices import Subject
 from ..graph import trace, verify
 from ..mutators import ChannelMutator
 from ..policy import ModelGraph, Policy, SearchSpace
 from ..policy.files import PolicyFile, write_atomically
-from ..registry import EVALUATORS, LOOPS, MUTATORS, SEARCHERS
+from ..registry import EVALUATORS, LOOPS, MUTATORS, PRICES, SEARCHERS
 from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
+from ..search.prices import PriceTable
 from ..visualization import Outcome, make_outcome, write_all
 from .input_shape import input_shape_of
 
@@ -51,6 +53,8 @@ class PolicySearchLoop:
         save_checkpoints (bool): Write the slim checkpoint of every target's best
             policy beside its policy file. Defaults to True.
         seed (int | None): Seed of the searcher. Defaults to that of the runner.
+        prices (dict | None): Config of the source of prices, for searchers that need
+            them. Defaults to ``dict(type='GradientPrices')``.
     """
 
     def __init__(
@@ -63,8 +67,10 @@ class PolicySearchLoop:
         study: str = 'search',
         save_checkpoints: bool = True,
         seed: int | None = None,
+        prices: dict | None = None,
     ) -> None:
         self.runner = runner
+        self.prices_cfg = dict(prices or {})
         self.searcher_cfg = dict(searcher)
         self.searcher_cfg.setdefault('seed', runner.seed if seed is None else seed)
         self.evaluator: PolicyEvaluator = EVALUATORS.build(
@@ -185,14 +191,27 @@ class PolicySearchLoop:
         self.space = SearchSpace.from_graph(self.graph, **self.mutator.space_options)
         self.costs = Costs(CostTable.from_graph(self.graph), self.space)
         self.targets = parse_targets(self.targets_cfg, self.costs)
-        kind = SEARCHERS.get(self.searcher_cfg['type'])
-        scores = dict(scores=self.mutator.scores) if kind and kind.needs_scores else {}
         self.searcher: Searcher = SEARCHERS.build(dict(
             self.searcher_cfg, space=self.space, costs=self.costs,
-            targets=self.targets, **scores, _scope_='mmcompress'))
+            targets=self.targets, **self._needed(), _scope_='mmcompress'))
         self.study = Study(
             self._storage_url(), self.study_name, self._signature(compression))
         self.dense_score = self._score_dense()
+
+    def _needed(self) -> dict:
+        """What the searcher takes besides space, costs and targets."""
+        kind = self.searcher_cfg['type']
+        kind = SEARCHERS.get(kind) if isinstance(kind, str) else kind
+        derive = dict(scores=lambda: self.mutator.scores, prices=self._prices)
+        return {name: derive[name]() for name in getattr(kind, 'needs', ())}
+
+    def _prices(self) -> PriceTable:
+        source = PRICES.build(dict(
+            {'type': 'GradientPrices', '_scope_': 'mmcompress'}, **self.prices_cfg))
+        return source.compute(
+            Subject(self.model, self.graph, self.space, self.mutator, self.evaluator,
+                    self.runner.cfg, self.runner.logger.info),
+            self.work_dir / 'prices')
 
     def _storage_url(self) -> str:
         """The storage with a relative file placed in the work dir."""
@@ -210,6 +229,7 @@ class PolicySearchLoop:
             units=[u.name for u in self.graph.units],
             compression=_plain(compression), searcher=_plain(self.searcher_cfg),
             evaluator=self.evaluator.signature, targets=_plain(self.targets_cfg),
+            prices=_plain(self.prices_cfg),
             checkpoint=str(checkpoint) if checkpoint else None,
             input_shape=list(self.graph.input_shape))
 

@@ -48,11 +48,13 @@ class Searcher(ABC):
         seed (int): Seed of every draw. Defaults to 0.
 
     Attributes:
-        needs_scores (bool): Whether the searcher also takes ``scores``, the
-            :class:`ChannelScores` that the channels were sorted by.
+        needs (tuple[str, ...]): What else the searcher takes, as data that the
+            search loop derives from the model: ``'scores'``, the
+            :class:`ChannelScores` that the channels were sorted by, or
+            ``'prices'``, a :class:`PriceTable`.
     """
 
-    needs_scores = False
+    needs: tuple[str, ...] = ()
 
     def __init__(
         self,

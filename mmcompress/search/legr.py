@@ -66,7 +66,7 @@ class LeGR(Searcher):
         PolicyError: ``ranking`` is not one of this model.
     """
 
-    needs_scores = True
+    needs = ('scores',)
 
     def __init__(
         self,
