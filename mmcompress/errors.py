@@ -23,3 +23,7 @@ class StudyError(CompressionError):
 
 class DataError(CompressionError):
     """Images needed for scoring or calibration are missing or too few."""
+
+
+class ExportError(CompressionError):
+    """A model cannot be exported, or a file cannot be run or is not what it says."""

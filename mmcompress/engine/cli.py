@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 from mmengine.config import Config, DictAction
-from mmengine.registry import init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 
@@ -104,6 +104,23 @@ def parse_target_options(options: list[str]) -> dict[str, list[float]]:
                 f'--target {option} is not of the form COST=VALUE, e.g. macs=0.45.'
             ) from None
     return targets
+
+
+def build_model(cfg: Config, checkpoint: str | None = None) -> torch.nn.Module:
+    """The model of a config without a runner, in evaluation mode, on the CPU.
+
+    Args:
+        cfg (Config): A configuration.
+        checkpoint (str | None): Weights to load. Defaults to random ones.
+    """
+    # A runner hands the preprocessor of the top level to the model.
+    settings = dict(cfg.model)
+    if cfg.get('data_preprocessor') is not None:
+        settings.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(settings)
+    if checkpoint:
+        load_weights(model, checkpoint)
+    return model.eval()
 
 
 def search_runner(cfg: Config) -> Runner:

@@ -1,0 +1,101 @@
+"""Exported files inside OpenMMLab's own pipelines."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ..errors import ExportError
+from .metadata import read_metadata
+from .parts import head_of, nest
+from .runtimes import Runtime, load_runtime
+
+
+class FileNetwork:
+    """An exported file that takes and returns tensors.
+
+    Images go through in the batches that the file was made for, and smaller images
+    are padded with zeros, as the data preprocessor pads those of a batch.
+
+    Args:
+        path (str | os.PathLike): The file.
+        backend (str): Name of the runtime.
+        threads (int | None): Threads of the runtime. Defaults to its own choice.
+
+    Raises:
+        ExportError: The file or the runtime is missing.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, backend: str, threads: int | None = None
+    ) -> None:
+        self.path = path
+        self.facts = read_metadata(path)
+        self.runtime: Runtime = load_runtime(backend, path, threads)
+
+    def __call__(self, inputs: Tensor) -> Any:
+        """Outputs of a batch in the nesting that the model has them in.
+
+        Args:
+            inputs (Tensor): ``(N, ...)``.
+        """
+        if inputs.dim() == 4:
+            inputs = self._padded(inputs)
+        size = self.facts['batch'] or len(inputs)
+        chunks = [self._run(chunk, size) for chunk in inputs.split(size)]
+        whole = [torch.cat(tensors) for tensors in zip(*chunks)]
+        return nest(self.facts['structure'], [x.to(inputs.device) for x in whole])
+
+    def _run(self, chunk: Tensor, size: int) -> list[Tensor]:
+        count = len(chunk)
+        array = chunk.cpu().numpy().astype(np.float32)
+        if count < size:
+            rest = np.zeros((size - count, *array.shape[1:]), np.float32)
+            array = np.concatenate([array, rest])
+        return [torch.from_numpy(out[:count]) for out in self.runtime(array)]
+
+    def _padded(self, images: Tensor) -> Tensor:
+        _, height, width = self.facts['shape']
+        down, right = height - images.shape[2], width - images.shape[3]
+        if down < 0 or right < 0:
+            raise ExportError(
+                f'An image of {images.shape[2]} x {images.shape[3]} does not fit into '
+                f'{self.path}, which takes {height} x {width}; export with --shape.')
+        return pad(images, (0, right, 0, down)) if down or right else images
+
+
+def attach(
+    model: nn.Module, path: str | os.PathLike, backend: str,
+    threads: int | None = None,
+) -> nn.Module:
+    """Let a file compute what a model's network would.
+
+    The model's data preprocessor and post-processing stay, so that every tool and
+    metric works on the file.
+
+    Args:
+        model (nn.Module): Built from the config that the file was exported from; its
+            weights do not matter.
+        path (str | os.PathLike): The exported file.
+        backend (str): Name of the runtime.
+        threads (int | None): Threads of the runtime.
+
+    Returns:
+        nn.Module: ``model``.
+
+    Raises:
+        ExportError: The file belongs to another kind of model.
+    """
+    network = FileNetwork(path, backend, threads)
+    if network.facts['model'] != type(model).__name__:
+        raise ExportError(
+            f'{path} is a {network.facts["model"]}, the config describes a '
+            f'{type(model).__name__}.')
+    head_of(model).forward = network
+    model.extract_feat = lambda images, *_, **__: images
+    return model

@@ -1,0 +1,26 @@
+"""The names of the classes that a config's model predicts."""
+
+from __future__ import annotations
+
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+
+
+def class_names_of(cfg: Config) -> tuple[str, ...]:
+    """Class names from the test dataset's ``metainfo`` or from its class.
+
+    Args:
+        cfg (Config): A configuration; no data is read.
+
+    Returns:
+        tuple[str, ...]: Empty where neither says.
+    """
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
+    while 'dataset' in dataset:
+        dataset = dataset['dataset']
+    names = (dataset.get('metainfo') or {}).get('classes')
+    if names is None and dataset:
+        kind = dataset['type']
+        found = DATASETS.get(kind) if isinstance(kind, str) else kind
+        names = (getattr(found, 'METAINFO', None) or {}).get('classes')
+    return tuple(names or ())

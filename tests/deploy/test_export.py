@@ -1,0 +1,119 @@
+"""Files that compute what the model computes, and say what they are."""
+
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from mmcompress.deploy.backend import FileNetwork, attach
+from mmcompress.deploy.export import export_onnx, relative_error
+from mmcompress.deploy.metadata import read_metadata
+from mmcompress.deploy.parts import flatten, nest, number
+from mmcompress.errors import ExportError
+
+
+def sample(shape: tuple[int, int]):
+    """What mmdet's post-processing needs to know of an image."""
+    from mmdet.structures import DetDataSample
+
+    return DetDataSample(metainfo=dict(
+        img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0), img_id=0))
+
+
+def test_nesting():
+    a, b, c = (torch.full((), i) for i in range(3))
+    value = ([a, b], None, c)
+    assert number(value) == [[0, 1], None, 2]
+    assert nest(number(value), flatten(value)) == ((a, b), None, c)
+
+
+def test_detector_file_predicts_what_the_model_predicts(detector, detector_file):
+    path, file = detector_file.path, detector_file
+    assert path.name == 'net.onnx' and file.error < 1e-4
+    assert [p.name for p in path.parent.iterdir()] == ['net.onnx']
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
+    assert 'BatchNormalization' not in kinds
+
+    facts = read_metadata(path)
+    assert facts['model'] == 'YOLOX' and facts['classes'] == ['a', 'b', 'c']
+    assert facts['shape'] == [3, 64, 96] and facts['batch'] == 1
+    assert facts['structure'] == [[0, 1], [2, 3], [4, 5]]
+    assert facts['preprocessing'] == dict(
+        mean=[10.0, 20.0, 30.0], std=[50.0, 60.0, 70.0], channel_order='swapped',
+        pad_size_divisor=16, pad_value=0)
+
+    images = torch.randn(2, 3, 64, 96)
+    samples = [sample((64, 96)) for _ in range(2)]
+    wanted = detector(images, samples, mode='predict')
+    wanted = [s.pred_instances.clone() for s in wanted]
+    for weight in detector.parameters():
+        nn.init.zeros_(weight)
+    attach(detector, path, 'onnxruntime', threads=1)
+    # Two images through a file that takes one.
+    got = detector(images, [sample((64, 96)) for _ in range(2)], mode='predict')
+    for a, b in zip(got, wanted):
+        assert len(b.scores)
+        torch.testing.assert_close(
+            a.pred_instances.bboxes, b.bboxes, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(
+            a.pred_instances.scores, b.scores, rtol=1e-3, atol=1e-4)
+
+
+def test_classifier_file_with_any_batch(classifier, tmp_path):
+    [file] = export_onnx(
+        classifier, tmp_path / 'net.onnx', (3, 32, 32), dynamic_batch=True)
+    images = torch.randn(5, 3, 32, 32)
+    wanted = classifier(images, mode='predict')
+    attach(classifier, file.path, 'onnxruntime')
+    for a, b in zip(classifier(images, mode='predict'), wanted):
+        torch.testing.assert_close(a.pred_score, b.pred_score, rtol=1e-4, atol=1e-5)
+    assert read_metadata(file.path)['batch'] == 0
+
+
+def test_a_batch_that_does_not_fill_the_file(classifier, tmp_path):
+    [file] = export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32), batch=4)
+    images = torch.randn(6, 3, 32, 32)
+    with torch.no_grad():
+        wanted = classifier(images)
+    network = FileNetwork(file.path, 'onnxruntime')
+    torch.testing.assert_close(network(images), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_smaller_images_are_padded_and_larger_ones_refused(detector_file):
+    network = FileNetwork(detector_file.path, 'onnxruntime')
+    scores, _, _ = network(torch.randn(1, 3, 48, 64))
+    assert scores[0].shape == (1, 3, 8, 12)
+    with pytest.raises(ExportError, match='does not fit'):
+        network(torch.randn(1, 3, 80, 64))
+
+
+def test_mistakes_are_named(detector, classifier, tmp_path):
+    with pytest.raises(ExportError, match='differs from the model'):
+        export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32), tolerance=-1.0)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ExportError, match='Linear cannot be exported'):
+        export_onnx(nn.Linear(2, 2), tmp_path / 'net.onnx', (3, 64, 64))
+    with pytest.raises(ExportError, match='no file'):
+        attach(detector, tmp_path / 'net.onnx', 'onnxruntime')
+    (tmp_path / 'bad.onnx').write_bytes(b'no model at all')
+    with pytest.raises(ExportError, match='cannot be read as ONNX'):
+        attach(detector, tmp_path / 'bad.onnx', 'onnxruntime')
+    [file] = export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32))
+    with pytest.raises(ExportError, match='is a ImageClassifier'):
+        attach(detector, file.path, 'onnxruntime')
+    with pytest.raises(ExportError, match='Unknown backend'):
+        attach(classifier, file.path, 'abacus')
+
+
+def test_training_modes_are_kept(classifier, tmp_path):
+    classifier.train()
+    classifier.backbone.eval()
+    export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32))
+    assert classifier.training and not classifier.backbone.training
+
+
+def test_relative_error():
+    a = torch.tensor([1.0, -4.0]).numpy()
+    # |1.2 - 1| / 4 = 0.05
+    assert relative_error(a + [0.2, 0], a) == pytest.approx(0.05)
+    assert relative_error(a[:1], a) == float('inf')

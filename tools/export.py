@@ -1,0 +1,46 @@
+"""Export a checkpoint to ONNX: tools/export.py CONFIG CHECKPOINT [--policy POLICY]."""
+
+import argparse
+import os.path as osp
+
+import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
+from mmcompress.deploy.export import export_onnx
+from mmcompress.engine.class_names import class_names_of
+from mmcompress.engine.cli import base_parser, build_model, load_config, run_tool
+from mmcompress.engine.input_shape import input_shape_of
+from mmcompress.engine.policy_config import compress_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = base_parser(__doc__, checkpoint=True)
+    parser.add_argument(
+        '--policy', help='policy file that the checkpoint was searched or trained with')
+    parser.add_argument('--out', help='file to write (<work dir>/<checkpoint>.onnx)')
+    parser.add_argument(
+        '--shape', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
+        help='size of the preprocessed image; that of the test pipeline if unset')
+    parser.add_argument('--batch', type=int, default=1, help='images per call')
+    parser.add_argument(
+        '--dynamic-batch', action='store_true', help='take any number of images')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    shape = (3, *args.shape) if args.shape else input_shape_of(cfg)
+    classes = class_names_of(cfg)
+    if args.policy:
+        compress_config(cfg, args.policy, args.checkpoint)
+    model = build_model(cfg, args.checkpoint)
+    name = osp.splitext(osp.basename(args.checkpoint))[0] + '.onnx'
+    files = export_onnx(
+        model, args.out or osp.join(cfg.work_dir, name), shape, batch=args.batch,
+        dynamic_batch=args.dynamic_batch, classes=classes)
+    for file in files:
+        print(f'{file.path}: {file.size / 1e6:.2f} MB, largest difference from the '
+              f'model {file.error:.1e} of its largest output')
+
+
+if __name__ == '__main__':
+    run_tool(main)
