@@ -17,7 +17,7 @@ from ..graph import trace, verify
 from ..graph.inputs import fixed_proposals, is_detector
 from ..graph.labels import tensors_in
 from ..graph.trace import run
-from ..graph.verify import lively, relative_error, zeroed
+from ..graph.verify import in_float64, lively, relative_error, zeroed
 from ..mutators import ChannelMutator
 from ..policy import Policy, SearchSpace
 
@@ -111,14 +111,8 @@ def outputs(model: nn.Module, shape: tuple[int, ...]) -> list[Tensor]:
 
 def precise_outputs(model: nn.Module, shape: tuple[int, ...]) -> list[Tensor]:
     """Outputs in float64, where the order of a sum does not show."""
-    model.double()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with lively(model, shape):
-            return outputs(model, shape)
-    finally:
-        torch.set_default_dtype(torch.float32)
-        model.float()
+    with in_float64(model), lively(model, shape):
+        return outputs(model, shape)
 
 
 def error(left: list[Tensor], right: list[Tensor]) -> float:

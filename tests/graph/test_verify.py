@@ -17,6 +17,7 @@ from mmcompress.graph.selection import Selection, axis_size, bare_parameter
 from mmcompress.graph.verify import (
     compare,
     difference,
+    in_float64,
     lively,
     relative_error,
     zeroed,
@@ -146,6 +147,34 @@ def test_lively_puts_everything_back(model):
     assert [m.training for m in model.modules()] == modes
     assert not any(m._forward_pre_hooks for m in model.modules())
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_rounding_is_no_mistake(model, graph, warnings):
+    # float32 rounds to 1e-7 of a value, float64 to 1e-16.
+    assert verify(model, graph, tolerance=1e-10).units == graph.units
+    assert not warnings
+
+
+def test_a_model_that_insists_on_float32_is_judged_in_it(net):
+    def forward(m, x):
+        return m.c(m.a(x.float()).relu())
+
+    model = net(forward, a=nn.Conv2d(3, 4, 1), c=nn.Conv2d(4, 2, 1))
+    assert len(verify(model, trace(model, (3, 8, 8))).units) == 1
+    broken = with_unit(trace(model, (3, 8, 8)), 'a', lambda members: [
+        replace(m, positions=m.positions[::-1]) if m.side == IN else m
+        for m in members])
+    with pytest.raises(TraceError, match=r'None of the 1 units .* differs by'):
+        verify(model, broken)
+
+
+def test_in_float64_puts_the_very_tensors_back(model):
+    storages = [t.data_ptr() for t in model.state_dict().values()]
+    with pytest.raises(KeyError), in_float64(model):
+        assert model(torch.rand(1, 3, 16, 16))[0].dtype == torch.float64
+        raise KeyError
+    assert torch.get_default_dtype() == torch.float32
+    assert [t.data_ptr() for t in model.state_dict().values()] == storages
 
 
 def test_compare_tells_right_from_wrong(model, graph):
