@@ -1,10 +1,10 @@
 """Speed of the foundation: costs, candidates, tracing.
 
-costs: policies of RetinaNet-R50 costed per second. candidates: time to score a policy
-at half the MACs relative to the dense model, on the same images. tracing: seconds to
-find and to verify the channel units of a network. The share of a search spent outside
-its evaluations is in the report that every search writes ("time outside evaluation");
-foundation_tradeoff.py lists it.
+costs: policies of RetinaNet-R50 costed per second. candidates: time to score random
+policies at half the MACs relative to the dense model, on the same images. tracing:
+seconds to find and to verify the channel units of a network. The share of a search
+spent outside its evaluations is in the report that every search writes ("time outside
+evaluation"); foundation_tradeoff.py lists it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
@@ -20,20 +21,24 @@ from common import NETWORKS, OUT, Results, machine
 
 from mmcompress.costs import Costs, CostTable, Target
 from mmcompress.evaluation import PolicyEvaluator
-from mmcompress.evaluation.dynamic_bn import recalibrate
+from mmcompress.evaluation.dynamic_bn import dynamic_bn
 from mmcompress.graph import trace, verify
 from mmcompress.mutators import ChannelMutator
 from mmcompress.policy import Policy, SearchSpace
-from mmcompress.search import fit_to_budget
+from mmcompress.search import Random
 from mmcompress.visualization.tables import TextTable
 
 POLICIES = 100_000
 CANDIDATES = {
-    'CifarResNet-56': dict(metric='accuracy/top1', images=500, calibration_images=250,
-                           batch_size=250),
-    'YOLOX-nano': dict(metric='coco/bbox_mAP', images=96, calibration_images=32,
-                       batch_size=8),
+    'CifarResNet-56': 'configs/evolution/evolution_resnet56_cifar10.py',
+    'YOLOX-nano': 'configs/evolution/evolution_yolox-nano_coco128.py',
 }
+IMAGES = {
+    'CifarResNet-56': dict(images=500, calibration_images=250),
+    'YOLOX-nano': dict(images=96, calibration_images=32),
+}
+LAYOUTS = {
+    'channels last': torch.channels_last, 'default': torch.contiguous_format}
 
 
 def seconds(call: Callable, repeats: int) -> float:
@@ -62,46 +67,63 @@ def cost_speed(repeats: int) -> list[tuple[str, ...]]:
     return [(name, f'{rate:,.0f}') for name, rate in rates.items()]
 
 
-def candidate_speed(name: str, repeats: int) -> dict[str, float]:
-    """Seconds of each part of a score, dense and at half the MACs.
+def candidate_speed(name: str, layout: str, candidates: int) -> list[dict]:
+    """Times of random policies at half the MACs beside dense times taken in turn.
+
+    The dense model is timed anew for every candidate, so that what else the machine
+    does touches both.
 
     Returns:
-        dict[str, float]: ``share`` of the MACs; ``dense_*`` and ``half_*`` seconds
-        of the whole ``score``, of ``scoring`` the images (inference and metric) and
-        of the ``recalibration`` of the batch norms.
+        list[dict]: By candidate: ``macs``, its share, and pairs of seconds (dense,
+        candidate): of the whole ``score``, of the ``recalibration`` of the batch
+        norms, and of the ``rest``, which is inference and metric.
     """
-    network = NETWORKS[name]
+    network = replace(NETWORKS[name], config=CANDIDATES[name])
     cfg, model = network.read(), network.build()
     graph = verify(model, trace(model, network.shape))
-    mutator = ChannelMutator(divisor=4)
-    mutator.prepare(model, graph)
+    evaluator = PolicyEvaluator(**{
+        **{k: v for k, v in cfg.search_cfg.evaluator.items() if k != 'type'},
+        **IMAGES[name]})
+    evaluator.prepare(model, cfg)
+    options = {k: v for k, v in cfg.compression.channel.items() if k != 'type'}
+    mutator = ChannelMutator(**options)
+    mutator.prepare(model, graph, evaluator.losses())
+    for batches in (evaluator.scoring, evaluator.calibration):
+        batches[:] = [replace(b, inputs=b.inputs.contiguous(
+            memory_format=LAYOUTS[layout])) for b in batches]
     space = SearchSpace.from_graph(graph, **mutator.space_options)
     costs = Costs(CostTable.from_graph(graph), space)
     dense = costs.dense()['macs']
-    row = fit_to_budget(
-        space, costs, Target('macs', 0.5, dense / 2), 0.7 * space.highest,
-        np.random.default_rng(0))
-    half = space.decode(row)[0]
-    evaluator = PolicyEvaluator(**CANDIDATES[name])
-    evaluator.prepare(model, cfg)
-    found = {'share': costs.of(half)['macs'] / dense}
-    for kind, policy in (('dense', Policy()), ('half', half)):
-        found[f'{kind}_score'] = seconds(
-            lambda p=policy: evaluator.evaluate(p, mutator), repeats)
-        with torch.no_grad(), mutator.acting(policy):
-            found[f'{kind}_recalibration'] = seconds(
-                lambda: recalibrate(model, evaluator.calibration), repeats)
-            found[f'{kind}_scoring'] = seconds(
-                lambda: evaluator.measure(model), repeats)
+    searcher = Random(space, costs, [Target('macs', 0.5, dense / 2)], candidates)
+
+    def times(policy: Policy) -> dict[str, float]:
+        start = time.perf_counter()
+        with torch.no_grad(), mutator.acting(policy), \
+                dynamic_bn(model, 'recalibrate', evaluator.calibration):
+            middle = time.perf_counter()
+            evaluator.measure(model)
+        end = time.perf_counter()
+        return dict(score=end - start, recalibration=middle - start, rest=end - middle)
+
+    times(Policy())  # warms up
+    found = []
+    for number in range(candidates):
+        policy = searcher.propose([], number)
+        pair = times(Policy()), times(policy)
+        found.append(dict(macs=costs.of(policy)['macs'] / dense, **{
+            part: [t[part] for t in pair] for part in pair[0]}))
     return found
 
 
-def candidate_row(name: str, found: dict[str, float]) -> tuple[str, ...]:
-    """Cells of one network: dense seconds, and the candidate's share of them."""
-    parts = ('score', 'scoring', 'recalibration')
-    ratios = (found[f'half_{p}'] / found[f'dense_{p}'] for p in parts)
-    return (name, f'{found["share"]:.3f}', f'{found["dense_score"]:.2f} s',
-            *(f'{r:.2f}' for r in ratios))
+def candidate_row(name: str, layout: str, found: list[dict]) -> tuple[str, ...]:
+    """Cells of one network: dense seconds, then candidate / dense, the median."""
+    def ratio(part: str) -> str:
+        ratios = [slim / dense for dense, slim in (f[part] for f in found)]
+        return f'{median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})'
+
+    return (name, layout, f'{max(f["macs"] for f in found):.3f}',
+            f'{median(f["score"][0] for f in found):.2f}',
+            *map(ratio, ('score', 'recalibration', 'rest')))
 
 
 def trace_speed(name: str) -> tuple[str, ...]:
@@ -124,11 +146,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = ('costs', 'candidates', 'tracing')
     parser.add_argument('parts', nargs='*', default=parts, help=f'of: {parts}')
-    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--repeats', type=int, default=3, help='timings of a cost')
+    parser.add_argument('--candidates', type=int, default=4)
+    parser.add_argument('--layouts', nargs='+', choices=LAYOUTS, default=list(LAYOUTS))
     parser.add_argument('--threads', type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    results = Results(OUT / 'foundation_speed.json', dict(threads=args.threads))
+    results = Results(OUT / f'foundation_speed_{args.threads}.json', {})
     print(machine(), flush=True)
     tables = []
     if 'costs' in args.parts:
@@ -137,13 +161,14 @@ def main() -> None:
             'Policies of RetinaNet-R50 per second', ('cost', 'policies / s'),
             tuple(map(tuple, rows))))
     if 'candidates' in args.parts:
-        rows = [candidate_row(n, results.get(
-            f'candidate {n}', lambda n=n: candidate_speed(n, args.repeats)))
-            for n in CANDIDATES]
+        rows = [candidate_row(n, layout, results.get(
+            f'candidates {n} {layout}',
+            lambda n=n, x=layout: candidate_speed(n, x, args.candidates)))
+            for n in CANDIDATES for layout in args.layouts]
         tables.append(TextTable(
-            'A candidate at half the MACs, relative to dense',
-            ('network', 'MACs', 'dense score', 'score', 'scoring only',
-             'recalibration only'), tuple(rows)))
+            'Candidates at half the MACs, relative to dense: median (range)',
+            ('network', 'layout', 'MACs', 'dense, s', 'score', 'recalibration alone',
+             'inference and metric alone'), tuple(rows), left=2))
     if 'tracing' in args.parts:
         rows = [results.get(f'trace {n}', lambda n=n: trace_speed(n)) for n in NETWORKS]
         tables.append(TextTable(

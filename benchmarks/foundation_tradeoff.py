@@ -203,25 +203,33 @@ def policies(args: argparse.Namespace, searches: Mapping[str, dict]) -> list[Fou
 
 def measure(case: Case, args: argparse.Namespace, found: Sequence[Found],
             results: Results) -> dict[str, tuple[float, float | None]]:
-    """Test score of every policy as searched and, for seed 0, after the fine-tune."""
-    dense = (results.get('test dense', lambda: test(case, args, None, None)),
-             results.get('tune dense', lambda: tune(case, args, None, None)))
-    scores: dict[str, tuple[float, float | None]] = {'dense': dense}
-    # Tuned last: the tables before fine-tuning are complete sooner.
-    for stage in ('before', 'after'):
-        for policy in found:
+    """Test score of every policy as searched and after the fine-tune.
+
+    Only the first seed's are fine-tuned. Its tables are complete first.
+    """
+    scores: dict[str, tuple[float, float | None]] = {}
+    tuned = () if args.no_finetune else ('after',)
+    first = [p for p in found if p.seed == args.seeds[0]]
+    rest = [p for p in found if p.seed != args.seeds[0]]
+    for stage, some in (('before', first), *((t, first) for t in tuned),
+                        ('before', rest)):
+        for policy in some:
             key = policy.key
             path = results.get(
                 f'file {key}', lambda p=policy: recalibrated(case, args, p))
             before = results.get(
                 f'test {key}', lambda p=policy, f=path: test(case, args, p, f))
             after = scores.get(key, (None, None))[1]
-            if stage == 'after' and policy.seed == args.seeds[0]:
+            if stage == 'after':
                 after = results.get(
                     f'tune {key}', lambda p=policy, f=path: tune(case, args, p, f))
             scores[key] = before, after
             print(f'{policy.searcher} {policy.seed} {policy.target}: search '
                   f'{policy.score:.4f}, test {before}, fine-tuned {after}', flush=True)
+    scores['dense'] = (
+        results.get('test dense', lambda: test(case, args, None, None)),
+        results.get('tune dense', lambda: tune(case, args, None, None))
+        if tuned else None)
     return scores
 
 
@@ -230,8 +238,8 @@ def main_table(
     found: Sequence[Found], scores: Mapping[str, tuple[float, float | None]],
 ) -> TextTable:
     """Every budget and searcher of the first seed."""
-    def cell(value: float) -> str:
-        return f'{value * case.scale:.1f}'
+    def cell(value: float | None) -> str:
+        return '' if value is None else f'{value * case.scale:.1f}'
 
     dense = next(iter(searches.values()))['dense']
     rows = [('dense', '', '1.000', *map(cell, (dense, *scores['dense'])))]
@@ -290,6 +298,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--targets', nargs='+', type=float)
     for name in ('evaluations', 'images', 'calibration_images', 'epochs'):
         parser.add_argument(f'--{name.replace("_", "-")}', type=int)
+    parser.add_argument('--no-finetune', action='store_true',
+                        help='stop at the scores before it')
     parser.add_argument('--out', type=Path, help='where to write')
     args = parser.parse_args()
     case = CASES[args.case]
@@ -304,7 +314,7 @@ def main() -> None:
     args = parse_args()
     case = CASES[args.case]
     settings = {k: v for k, v in vars(args).items()
-                if k not in ('searchers', 'seeds', 'out')}
+                if k not in ('searchers', 'seeds', 'no_finetune', 'out')}
     results = Results(args.out / 'results.json', settings)
     searches = {}
     for seed in args.seeds:
