@@ -173,7 +173,7 @@ class Bench:
     def make(self, kind: type[Searcher], values: Sequence[float], seed: int,
              **options) -> Searcher:
         """A searcher over this model."""
-        if kind.needs_scores:
+        if 'scores' in kind.needs:
             options['scores'] = self.loop.mutator.scores
         return kind(self.space, self.costs, self.targets(values), seed=seed,
                     evaluations=self.case.evaluations, **options)

@@ -79,6 +79,13 @@ class PriceSource(ABC):
             DataError: Images are missing or too few.
         """
         subject.model.eval()
+        with torch.random.fork_rng():
+            return self._compute(subject, *self.open(subject, folder))
+
+    def open(
+        self, subject: Subject, folder: Path
+    ) -> tuple[Callable[[slice], list[Batch]], PriceStore]:
+        """The images, loaded part by part, and what is known of their prices."""
         evaluator = subject.evaluator
         own = self.dataset is not None
         spec = self.dataset or evaluator.dataset or search_dataset(subject.cfg)
@@ -95,8 +102,7 @@ class PriceSource(ABC):
             return load_batches(dataset, numbers[part],
                                 subject.model.data_preprocessor, self.batch_size)
 
-        with torch.random.fork_rng():
-            return self._compute(subject, load, store)
+        return load, store
 
     @abstractmethod
     def _compute(

@@ -31,11 +31,6 @@ class Curve:
     cost: np.ndarray
     price: np.ndarray
 
-    def at(self, limit: float) -> np.ndarray | None:
-        """Picks ``(G,)`` of the first point within a limit; None if there is none."""
-        within = np.flatnonzero(self.cost <= limit * (1 + SLACK))
-        return self.picks[within[0]] if len(within) else None
-
 
 def sweep(table: PriceTable, costs: Costs, cost: str) -> Curve:
     """Descend from the least compressed choices to the cheapest ones.
@@ -90,7 +85,11 @@ def sweep(table: PriceTable, costs: Costs, cost: str) -> Curve:
 def greedy(
     table: PriceTable, costs: Costs, cost: str, limit: float, curve: Curve | None = None
 ) -> np.ndarray | None:
-    """Picks ``(G,)`` within a limit: the curve's point, its slack refilled.
+    """Picks ``(G,)`` within a limit, by greedy descent.
+
+    Two ways lead over the limit's edge, and the one that ends at the lower price
+    counts: the curve's own step, and the cheapest single change of the point before.
+    Both are refilled.
 
     Args:
         table (PriceTable): Prices.
@@ -103,8 +102,23 @@ def greedy(
         np.ndarray | None: None if even the end of the sweep is over the limit.
     """
     curve = sweep(table, costs, cost) if curve is None else curve
-    picks = curve.at(limit)
-    return None if picks is None else refill(table, costs, {cost: limit}, picks)
+    inside = curve.cost <= limit * (1 + SLACK)
+    if not inside.any():
+        return None
+    first = int(inside.argmax())
+    starts = [curve.picks[first]]
+    if first:
+        before = curve.picks[first - 1]
+        rows = table.variants(table.row(before), np.arange(len(table.price)))
+        within = costs.of_rows(cost, rows).numpy() <= limit * (1 + SLACK)
+        added = table.price - table.price[before][table.group]
+        if within.any():
+            move = np.flatnonzero(within)[added[within].argmin()]
+            other = before.copy()
+            other[table.group[move]] = move
+            starts.append(other)
+    ends = [refill(table, costs, {cost: limit}, start) for start in starts]
+    return min(ends, key=lambda picks: table.price[picks].sum())
 
 
 def refill(

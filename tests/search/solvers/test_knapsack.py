@@ -147,7 +147,7 @@ def test_one_sweep_gives_the_whole_curve(cost):
     for target in parse_targets({cost: [0.9, 0.7]}, costs):
         at = greedy(table, costs, cost, target.limit, curve)
         assert spent(costs, cost, table, at) <= target.limit * (1 + 1e-9)
-        assert table.price[at].sum() <= table.price[curve.at(target.limit)].sum()
+        assert table.price[at].sum() <= curve.price[curve.cost <= target.limit].min()
 
 
 def test_refill_leaves_no_change_that_fits():

@@ -1,0 +1,382 @@
+"""The two-stage framework measured: predictors, prices, solvers, searches.
+
+Results are kept in work_dirs/benchmarks/two_stage/; kill it and run the same command
+again: it continues.
+
+    python benchmarks/two_stage.py predictors resnet20
+    python benchmarks/two_stage.py additivity resnet20
+    python benchmarks/two_stage.py samples resnet20
+    python benchmarks/two_stage.py solvers resnet20
+    python benchmarks/two_stage.py retinanet
+    python benchmarks/two_stage.py resnet50
+    python benchmarks/two_stage.py search resnet20 --mode prune
+
+The defaults fit one CPU core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from common import NETWORKS, OUT, ROOT, Results, machine
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from scipy.stats import kendalltau, pearsonr
+from torch import nn
+
+from mmcompress.costs import Costs, CostTable, parse_targets
+from mmcompress.engine.cli import load_weights, search_runner
+from mmcompress.engine.search_loop import PolicySearchLoop
+from mmcompress.evaluation import (
+    Finetuning,
+    GradientPrices,
+    MeasuredPrices,
+    PolicyEvaluator,
+    dynamic_bn,
+    finetune,
+    recalibrate,
+)
+from mmcompress.evaluation.finetune import training_batches
+from mmcompress.evaluation.images import loss_of
+from mmcompress.evaluation.prices import Layout, Subject, mean_square
+from mmcompress.graph import trace
+from mmcompress.policy import Policy, SearchSpace
+from mmcompress.search import (
+    Random,
+    TwoStage,
+)
+from mmcompress.search.prices import PriceTable
+from mmcompress.search.solvers import exact, greedy, sweep
+
+FOLDER = OUT / 'two_stage'
+MODES = ('off', 'recalibrate', 'batch')
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and the sizes that suit one CPU core.
+
+    Args:
+        config (str): Config of the search.
+        metric (str): What is reported.
+        images, calibration, prices, measured, test (int): Images to score on, to
+            recalibrate on, to price with by gradients or by measurement, and to test
+            on; all but the last are training images.
+        policies (int): Policies of equal budget to rank.
+        share (float): Their share of the dense MACs.
+        steps, batch (int): Fine-tuning of each.
+        rate (float): Its learning rate.
+    """
+
+    config: str
+    metric: str
+    images: int
+    calibration: int
+    prices: int
+    measured: int
+    test: int
+    policies: int
+    share: float
+    steps: int
+    batch: int
+    rate: float = 0.01
+
+
+CASES = {
+    'resnet20': Case(
+        'configs/two_stage/two_stage_resnet20_cifar10.py', 'accuracy/top1',
+        700, 512, 1024, 256, 1017, 24, 0.6, 40, 128),
+    'yolox_nano': Case(
+        'configs/two_stage/two_stage_yolox-nano_coco128.py', 'coco/bbox_mAP',
+        48, 32, 48, 24, 64, 20, 0.8, 16, 8, 0.001),
+}
+
+
+class Bench:
+    """A model, its space and what was measured on it so far."""
+
+    def __init__(self, name: str, mode: str = 'prune') -> None:
+        self.case = case = CASES[name]
+        cfg = Config.fromfile(ROOT / case.config)
+        cfg.work_dir = str(FOLDER / f'{name}_{mode}')
+        for part in {'channel', 'quant'} - parts(mode):
+            cfg.compression.pop(part, None)
+        evaluator = cfg.search_cfg.evaluator
+        evaluator.images, evaluator.calibration_images = case.images, case.calibration
+        cfg.search_cfg.prices = dict(
+            type='GradientPrices', images=case.prices,
+            batch_size=evaluator.batch_size)
+        cost = 'macs' if mode == 'prune' else 'bops'
+        cfg.search_cfg.targets = {cost: [1.0]}
+        init_default_scope(cfg.default_scope)
+        runner = search_runner(cfg)
+        load_weights(runner.model, cfg.load_from)
+        self.loop = PolicySearchLoop(
+            runner, **{k: v for k, v in cfg.search_cfg.items() if k != 'type'})
+        start = time.perf_counter()
+        self.loop.prepare()
+        self.cfg, self.cost = cfg, cost
+        self.model, self.mutator = self.loop.model, self.loop.mutator
+        self.space, self.costs = self.loop.space, self.loop.costs
+        self.results = Results(
+            Path(cfg.work_dir) / 'measured.json', dict(case=vars(case), mode=mode))
+        self.results.get('prepare', lambda: time.perf_counter() - start)
+        self.test = PolicyEvaluator(
+            case.metric, case.test, 0, 'off', cfg.test_dataloader.dataset,
+            batch_size=evaluator.batch_size)
+        self.test.prepare(self.model, cfg)
+
+    def targets(self, values: Sequence[float]):
+        """Targets on the cost of the mode."""
+        return parse_targets({self.cost: list(values)}, self.costs)
+
+    def subject(self) -> Subject:
+        """What prices are computed of."""
+        loop = self.loop
+        return Subject(
+            loop.model, loop.graph, loop.space, loop.mutator, loop.evaluator, self.cfg,
+            lambda line: print(line, flush=True))
+
+    def prices(self, kind: str, held_out: bool) -> PriceTable:
+        """Prices by gradients or measured, of training or of test images."""
+        source = dict(gradient=GradientPrices, measured=MeasuredPrices)[kind]
+        images = self.case.prices if kind == 'gradient' else self.case.measured
+        images = min(images, self.case.test) if held_out else images
+        dataset = self.cfg.test_dataloader.dataset if held_out else None
+        batch = self.cfg.search_cfg.evaluator.batch_size
+        return source(images, batch, dataset).compute(
+            self.subject(), self.loop.work_dir / 'prices')
+
+    def random(self, count: int, share: float) -> list[Policy]:
+        """Random policies that use up one budget."""
+        searcher = Random(
+            self.space, self.costs, self.targets([share]), evaluations=count)
+        return [searcher.propose((), number) for number in range(count)]
+
+    def key(self, policy: Policy) -> str:
+        """Name of a policy."""
+        return ' '.join(map(str, self.space.encode(policy)[0].tolist()))
+
+    def assess(self, policy: Policy, mode: str, evaluator: PolicyEvaluator) -> dict:
+        """Metric and loss of a policy, without training."""
+        with torch.no_grad(), self.mutator.acting(policy), \
+                dynamic_bn(self.model, mode, self.loop.evaluator.calibration):
+            return assess(self.model, evaluator, self.case.metric)
+
+    def tuned(self, policy: Policy) -> dict:
+        """Metric and loss on the test images after the same fine-tuning for all."""
+        case = self.case
+        options = Finetuning(steps=case.steps, batch_size=case.batch, lr=case.rate)
+
+        def measure() -> dict:
+            if not hasattr(self, '_training'):
+                self._training = training_batches(
+                    self.cfg, self.model.data_preprocessor, options, [], 0)
+            slim = self.mutator.materialise(policy)
+            finetune(slim, self._training, options, 0)
+            recalibrate(slim, self.loop.evaluator.calibration)
+            with torch.no_grad():
+                return assess(slim, self.test, case.metric)
+        return self.results.get(f'tuned {self.key(policy)}', measure)
+
+
+def parts(mode: str) -> set[str]:
+    """Parts of ``compression`` that a mode searches."""
+    return dict(prune={'channel'}, quant={'quant'}, joint={'channel', 'quant'})[mode]
+
+
+def assess(model: nn.Module, evaluator: PolicyEvaluator, metric: str) -> dict:
+    """Metric and mean loss on the images of an evaluator."""
+    losses = [float(loss_of(model, b)) * len(b.inputs) for b in evaluator.scoring]
+    return dict(metric=evaluator.measure(model)[metric],
+                loss=sum(losses) / evaluator.images)
+
+
+def predictors(bench: Bench) -> None:
+    """Kendall tau of every predictor with the fine-tuned result."""
+    case, get = bench.case, bench.results.get
+    policies = bench.random(case.policies, case.share)
+    found: dict[str, list[float]] = {}
+    tables = {f'price, {kind}, {"test" if held else "training"} images':
+              bench.prices(kind, held)
+              for kind in ('gradient', 'measured') for held in (False, True)}
+    for i, policy in enumerate(policies):
+        row = bench.space.encode(policy)
+        for mode in MODES:
+            start = time.perf_counter()
+            now = get(f'{mode} {bench.key(policy)}', lambda p=policy, m=mode:
+                      bench.assess(p, m, bench.loop.evaluator))
+            seconds = time.perf_counter() - start
+            found.setdefault(f'dynamic BN {mode}: {case.metric}', []).append(
+                now['metric'])
+            found.setdefault(f'dynamic BN {mode}: loss', []).append(-now['loss'])
+        for name, table in tables.items():
+            found.setdefault(name, []).append(-float(table.of_rows(row)[0]))
+        tuned = bench.tuned(policy)
+        found.setdefault('tuned', []).append(tuned['metric'])
+        found.setdefault('tuned loss', []).append(-tuned['loss'])
+        print(f'[{i + 1}/{len(policies)}] {tuned} {seconds:.1f}', flush=True)
+    metric, loss = found.pop('tuned'), found.pop('tuned loss')
+    print(f'\n{len(policies)} random policies of {case.share:g} {bench.cost}; '
+          f'{case.metric} after fine-tuning {min(metric):.3g} to {max(metric):.3g}')
+    print(f'\n| predictor | tau with tuned {case.metric} | tau with tuned loss |'
+          '\n|---|---|---|')
+    print(f'| tuned loss | {kendalltau(loss, metric).statistic:.2f} | |')
+    for name, values in found.items():
+        print(f'| {name} | {kendalltau(values, metric).statistic:.2f} | '
+              f'{kendalltau(values, loss).statistic:.2f} |')
+
+
+def additivity(bench: Bench) -> None:
+    """Predicted sum of prices against the measured rise of the loss."""
+    policies = [p for share in (0.95, 0.9, 0.8, 0.7, 0.6)
+                for p in bench.random(5, share)]
+    get = bench.results.get
+    print('\n| prices | images | loss with | tau | correlation of logs | '
+          'median predicted / measured |\n|---|---|---|---|---|---|')
+    for kind in ('gradient', 'measured'):
+        for held in (False, True):
+            table = bench.prices(kind, held)
+            evaluator = bench.test if held else bench.loop.evaluator
+            images = 'test' if held else 'training'
+            predicted = table.of_rows(bench.space.encode(policies))
+            for mode in ('off', 'recalibrate'):
+                rises = []
+                for policy in [Policy(), *policies]:
+                    rises.append(get(
+                        f'rise {held} {mode} {bench.key(policy)}',
+                        lambda p=policy, m=mode, e=evaluator:
+                        bench.assess(p, m, e))['loss'])
+                rises = np.array(rises[1:]) - rises[0]
+                good = (rises > 0) & (predicted > 0)
+                logs = pearsonr(np.log(rises[good]), np.log(predicted[good])).statistic
+                print(f'| {kind} | {images} | BN {mode} | '
+                      f'{kendalltau(predicted, rises).statistic:.2f} | {logs:.2f} | '
+                      f'{np.median(predicted[good] / rises[good]):.2f} |', flush=True)
+
+
+def samples(bench: Bench, most: int) -> None:
+    """How prices, and the policies they lead to, settle with the number of samples."""
+    # Training images include those scored on: nothing is scored here.
+    everything = replace(bench.subject(), evaluator=SimpleNamespace(
+        dataset=None, images=0, calibration_images=0, seed=0))
+    print(f'\nPolicies of {bench.case.share:g} {bench.cost}; all samples are {most} '
+          f'training images or {bench.case.test} test images.\n\n'
+          '| images | N | tau of prices with all | price of the policy / lowest | '
+          'groups that differ |\n|---|---|---|---|---|')
+    for held in (False, True):
+        count = min(most, bench.case.test if held else most)
+        source = GradientPrices(count, bench.cfg.search_cfg.evaluator.batch_size,
+                                bench.cfg.test_dataloader.dataset if held else None)
+        terms = source.sample_terms(everything, *source.open(
+            everything, bench.loop.work_dir / 'prices'))
+        layout = Layout(bench.loop.graph, bench.space)
+        whole = layout.table(mean_square(terms))
+        (target,) = bench.targets([bench.case.share])
+        limits = {target.cost: target.limit}
+        best = exact(whole, bench.costs, limits)
+        n, order = 64, np.random.default_rng(0).permutation(len(terms))
+        while n <= count:
+            table = layout.table(mean_square(terms[order[:n]]))
+            picks = exact(table, bench.costs, limits).picks
+            tau = kendalltau(table.price, whole.price).statistic
+            print(f'| {"test" if held else "training"} | {n} | {tau:.3f} | '
+                  f'{whole.price[picks].sum() / best.price:.4f} | '
+                  f'{(picks != best.picks).sum()} of {len(picks)} |', flush=True)
+            n *= 2
+
+
+def solvers(bench: Bench) -> None:
+    """Greedy against exact on real prices, and 20 targets from one set."""
+    table = bench.prices('gradient', False)
+    curve = sweep(table, bench.costs, bench.cost)
+    low = curve.cost[-1] / bench.costs.dense()[bench.cost]
+    targets = bench.targets(np.linspace(low + 0.02, 0.98, 20).tolist())
+    start = time.perf_counter()
+    searcher = TwoStage(bench.space, bench.costs, targets, 20, prices=table)
+    rows = [searcher.solutions(t) for t in targets]
+    seconds = time.perf_counter() - start
+    gaps = [table.of_rows(r) for r in rows]
+    gaps = np.array([g[-1] / g[0] - 1 for g in gaps])
+    print(f'\n{len(table.groups)} groups, {len(table.price)} choices; 20 targets on '
+          f'{bench.cost}, greedy and exact: {seconds:.2f} s. Gap of greedy to exact: '
+          f'mean {100 * gaps.mean():.2f} %, largest {100 * gaps.max():.2f} %, none for '
+          f'{(gaps < 1e-9).sum()} of 20.')
+
+
+def retinanet() -> None:
+    """Time the solvers on RetinaNet-R50's joint space with synthetic prices."""
+    network = NETWORKS['RetinaNet-R50']
+    graph = trace(network.build(), network.shape)
+    space = SearchSpace.from_graph(
+        graph, divisor=16, weight_bits=(2, 4, 6, 8), activation_bits=(4, 6, 8))
+    costs = Costs(CostTable.from_graph(graph), space)
+    table = synthetic(space)
+    print(f'\nRetinaNet-R50: {len(space.units)} units, {len(space.layers)} layers, '
+          f'{len(table.groups)} groups, {len(table.price)} choices\n')
+    print('| budget | sweep + greedy s | exact s | linearisations | greedy / exact - 1 '
+          '| exact uses of the budget |\n|---|---|---|---|---|---|')
+    dense = costs.dense()
+    for shares in ({'bops': 0.03}, {'bops': 0.01}, {'bops': 0.005},
+                   {'size_bytes': 0.15}, {'size_bytes': 0.1}, {'macs': 0.5},
+                   {'bops': 0.01, 'size_bytes': 0.12, 'macs': 0.6}):
+        limits = {name: share * dense[name] for name, share in shares.items()}
+        (cost, limit), *others = limits.items()
+        start = time.perf_counter()
+        picks = greedy(table, costs, cost, limit, sweep(table, costs, cost))
+        middle = time.perf_counter()
+        best = exact(table, costs, limits, None if others else picks)
+        end = time.perf_counter()
+        gap = '' if others else \
+            f'{100 * (table.price[picks].sum() / best.price - 1):.2f} %'
+        used = ', '.join(f'{100 * best.costs[n] / limits[n]:.2f} %' for n in limits)
+        name = ', '.join(f'{n} {s:g}' for n, s in shares.items())
+        print(f'| {name} | {middle - start:.3f} | {end - middle:.2f} | {best.rounds} | '
+              f'{gap} | {used} |', flush=True)
+    print(machine())
+
+
+def synthetic(space: SearchSpace) -> PriceTable:
+    """Random prices that fall with width and, fourfold, with every bit."""
+    rng = np.random.default_rng(0)
+    prices = {}
+    for column, choice in enumerate(space.choices):
+        values, scale = np.array(choice, float), np.exp(rng.normal())
+        if column < len(space.units):
+            noise = np.exp(0.1 * rng.normal(size=len(values)))
+            prices[column] = scale * (1 - values / values[-1]) ** 2 * noise
+        else:
+            prices[column] = 4 * scale * 4.0 ** -values
+    return PriceTable.from_columns(space, prices)
+
+
+COMMANDS: dict[str, Callable[[Bench], None]] = dict(
+    predictors=predictors, additivity=additivity, solvers=solvers)
+
+
+def main() -> None:
+    """Run one command."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument(
+        'command', choices=[*COMMANDS, 'samples', 'retinanet'])
+    parser.add_argument('case', nargs='?', choices=list(CASES), default='resnet20')
+    parser.add_argument('--mode', choices=['prune', 'quant', 'joint'], default='prune')
+    parser.add_argument('--most', type=int, default=4096, help='samples')
+    args = parser.parse_args()
+    if args.command == 'retinanet':
+        retinanet()
+    elif args.command == 'samples':
+        samples(Bench(args.case, args.mode), args.most)
+    else:
+        COMMANDS[args.command](Bench(args.case, args.mode))
+
+
+if __name__ == '__main__':
+    main()
