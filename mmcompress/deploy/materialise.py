@@ -35,10 +35,10 @@ def materialise(
         nn.Module: A plain model of the same classes with smaller layers.
 
     Raises:
-        PolicyError: The policy names a unit the model does not have, or a width
-            that does not fit it.
+        PolicyError: The policy names a unit the model does not have, or a width or
+            channel that does not fit it.
     """
-    check_widths(graph, policy)
+    check_policy(graph, policy, channels)
     model = model if inplace else copy.deepcopy(model)
     selection = Selection(model, graph)
     kept = {**selection.of_policy(policy), **(channels or {})}
@@ -47,14 +47,24 @@ def materialise(
     return model
 
 
-def check_widths(graph: ModelGraph, policy: Policy) -> None:
-    """Raise :class:`PolicyError` if a width does not fit the model."""
+def check_policy(
+    graph: ModelGraph, policy: Policy,
+    channels: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Raise :class:`PolicyError` if a width or channel does not fit the model."""
     dense = {u.name: u.width for u in graph.units}
-    for name, width in policy.widths.items():
+    channels = channels or {}
+    for name in (*policy.widths, *channels):
         if name not in dense:
             raise PolicyError(
                 f'The policy names the unit {name!r}, which this model does not have. '
                 'Use a policy searched on this model.')
+    for name, width in policy.widths.items():
         if not 1 <= width <= dense[name]:
             raise PolicyError(
                 f'Width {width} of unit {name!r} is not between 1 and {dense[name]}.')
+    for name, kept in channels.items():
+        if max(kept) >= dense[name]:
+            raise PolicyError(
+                f'The policy keeps channel {max(kept)} of unit {name!r}, which has '
+                f'{dense[name]} channels. Use a policy searched on this model.')

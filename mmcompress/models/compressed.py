@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
-from ..deploy.materialise import materialise
+from ..deploy.materialise import check_policy, materialise
+from ..errors import CompressionError
 from ..graph import trace
 from ..graph.selection import Selection
 from ..ops.slicing import sliced, take
+from ..policy import IN, OUT
 from ..policy.files import PolicyFile
 from ..registry import MODELS
 
@@ -41,11 +44,14 @@ def Compressed(
 
     Raises:
         PolicyError: The file is damaged or belongs to another model.
+        CompressionError: While loading: a checkpoint is neither of the dense model
+            nor of this policy.
     """
     file = PolicyFile.load(policy)
     model = MMENGINE_MODELS.build(with_preprocessor(architecture, data_preprocessor))
     graph = trace(model, file.input_shape)
     file.check_model(graph.fingerprint, type(model).__name__)
+    check_policy(graph, file.policy, file.channels)
     selection = Selection(model, graph)
     channels = {**selection.of_policy(file.policy), **file.channels}
     loader = DenseCheckpointSlicer(model, selection, channels)
@@ -84,9 +90,28 @@ class DenseCheckpointSlicer:
         self._shells = {name: _shell(module) for name, module in every
                         if name in self._kept}
         self._shapes = {k: v.shape for k, v in model.state_dict().items()}
+        self._slim = {
+            f'{name}.{key}': value.shape for name, module in every if name in self._kept
+            for key, value in _sliced(module, self._kept[name]).items()
+            if isinstance(value, Tensor)}
 
     def __call__(self, state_dict: dict, prefix: str, *_) -> None:
-        """Replace dense tensors of ``state_dict`` by their slices."""
+        """Replace dense tensors of ``state_dict`` by their slices.
+
+        Raises:
+            CompressionError: A tensor is neither dense nor of this policy.
+        """
+        self._slice(state_dict, prefix)
+        for key, shape in self._slim.items():
+            value = state_dict.get(prefix + key)
+            if value is not None and value.shape != shape:
+                raise CompressionError(
+                    f'{key} of the checkpoint has shape {tuple(value.shape)}; this '
+                    f'policy takes {tuple(shape)}, or {tuple(self._shapes[key])} of '
+                    'the dense model. Load the checkpoint of the dense model or the '
+                    'one that belongs to the policy file.')
+
+    def _slice(self, state_dict: dict, prefix: str) -> None:
         for layer, sides in self._kept.items():
             if layer not in self._shells:
                 path, axis = layer.rsplit('@', 1)
@@ -98,7 +123,7 @@ class DenseCheckpointSlicer:
                    for name in shell._parameters.keys() | shell._buffers.keys()}
             filled = _shell(shell)
             filled.__dict__.update(own)
-            values = sliced(filled, sides.get('out'), sides.get('in'))
+            values = _sliced(filled, sides)
             self._replace(state_dict, prefix, {
                 f'{layer}.{name}': values.get(name) for name in own})
 
@@ -114,6 +139,10 @@ class DenseCheckpointSlicer:
         for key, value in values.items():
             if value is not None:
                 state_dict[prefix + key] = value
+
+
+def _sliced(module: nn.Module, sides: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return sliced(module, sides.get(OUT), sides.get(IN))
 
 
 def _shell(module: nn.Module) -> nn.Module:

@@ -67,6 +67,7 @@ def Distilled(
     plain = model.loss
 
     def loss(inputs: Tensor, data_samples: list, **kwargs) -> dict:
+        term.seen.clear()  # of forwards that were no training step
         losses = plain(inputs, data_samples, **kwargs)
         losses['loss_distill'] = term(inputs, data_samples)
         return losses

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..deploy.materialise import materialise
+from ..deploy.materialise import check_policy, materialise
 from ..graph.selection import Selection, axis_size, bare_parameter
 from ..ops.slicing import Shadow, overwrite, sliced, take
 from ..policy import ModelGraph, Policy
@@ -69,8 +69,13 @@ class ChannelMutator:
         permute(model, graph, self.order)
 
     def apply(self, policy: Policy) -> None:
-        """Make the model act as ``policy``; replaces the policy before."""
+        """Make the model act as ``policy``; replaces the policy before.
+
+        Raises:
+            PolicyError: A width does not fit the model.
+        """
         self.reset()
+        check_policy(self.graph, policy)
         channels = self.selection.of_policy(policy)
         self._shadows = [
             Shadow(module, _owned(module, values))
@@ -101,13 +106,13 @@ class ChannelMutator:
             for unit in self.graph.units
             if policy.widths.get(unit.name, unit.width) < unit.width}
 
-
     def materialise(self, policy: Policy) -> nn.Module:
         """The slim model, its channels in the order of the checkpoint.
 
         That is the order in which ``mmcompress.Compressed`` rebuilds it. It matters
         for layers that hold positions instead of weights (``ChannelPad``).
         """
+        assert not self._shadows, 'the model acts as a policy; reset it first'
         model = copy.deepcopy(self.model)
         inverse = {name: np.argsort(order) for name, order in self.order.items()}
         permute(model, self.graph, inverse)
