@@ -15,6 +15,9 @@ from ..policy import IN, OUT
 from .labels import LabelTracer
 from .rules import _consume, _emit, follow
 
+CLOSED = (DeformConv2d, ModulatedDeformConv2d)
+"""Layers that are followed as a whole although a layer inside computes offsets."""
+
 
 @follow.register(RoIAlign)
 @follow.register(RoIPool)

@@ -19,9 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..errors import TraceError
 from ..ops.slicing import can_slice
 from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
-from . import mmcv_rules  # noqa: F401  (registers rules)
 from .inputs import fixed_proposals, make_forward
 from .labels import LabelTracer, tensors_in
+from .mmcv_rules import CLOSED
 from .rules import follow, has_rule
 
 SMALL = (64, 128)
@@ -126,7 +126,8 @@ def _trace_labels(
         tracer = LabelTracer({id(p): (n, p) for n, p in model.named_parameters()})
 
         def call(module, name, forward, args, kwargs, tracer=tracer):
-            inner = any(has_rule(m) for m in module.children())
+            inner = not isinstance(module, CLOSED) and any(
+                has_rule(m) for m in module.children())
             tracer.paused += not inner
             out = forward(*args, **kwargs)
             tracer.paused -= not inner

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmcv.cnn import Scale
+from mmcv.ops import ModulatedDeformConv2dPack
 from mmpretrain.models.utils import LayerNorm2d
 from torch import nn
 from torch.nn import functional as F
@@ -135,6 +136,14 @@ def test_channel_pad_ties_what_it_copies(net):
               'pad.in': span(0, 2), 'pad.out': span(1, 3), 'c.in': span(1, 3)},
         'b': {'b.out': span(0, 4, 3), 'pad.out': span(0, 4, 3),
               'c.in': span(0, 4, 3)}}
+
+
+def test_deformable_conv(net):
+    model = net(lambda m, x: m.b(m.d(m.a(x)).relu()), a=conv(3, 4),
+                d=ModulatedDeformConv2dPack(4, 6, 3, padding=1), b=conv(6, 2))
+    assert units_of(model) == {
+        'a': {k: span(0, 4) for k in ('a.out', 'd.in', 'd.conv_offset.in')},
+        'd': {k: span(0, 6) for k in ('d.out', 'b.in')}}
 
 
 def test_a_shared_conv_ties_its_inputs(net):
