@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import math
 import os.path as osp
 import time
@@ -96,6 +97,9 @@ class PolicyEvaluator:
             metric=self.metric, images=self.images, rule=self.rule,
             calibration_images=self.calibration_images, dynamic_bn=self.mode,
             batch_size=self.batch_size, seed=self.seed, amp=self.amp)
+        for name in ('dataset', 'evaluator'):
+            if value := getattr(self, name):
+                found[name] = json.loads(json.dumps(value, default=str))
         if self.finetuning.steps:
             found['finetune'] = asdict(self.finetuning)
         return found
