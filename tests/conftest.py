@@ -1,9 +1,11 @@
 """Fixtures that every test may use."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mmengine.registry import DefaultScope
 
 import mmcompress  # noqa: F401  (declares torchvision's operators where needed)
 
@@ -23,3 +25,13 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f'no real data at {path}; set MMCOMPRESS_DATA')
     return path
+
+
+@pytest.fixture(autouse=True)
+def no_default_scope() -> Iterator[None]:
+    """Let no test depend on the default scope that another one has set."""
+    scopes = DefaultScope._instance_dict
+    before = dict(scopes)
+    yield
+    scopes.clear()
+    scopes.update(before)

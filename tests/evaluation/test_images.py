@@ -129,7 +129,7 @@ def test_configs_without_images(cfg, message):
 
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(DataError, match=(
-            r'The images of mmdet.CocoDataset are missing: .*none.json.*Set data_root')):
+            r'images of mmdet.CocoDataset are missing: .*none.json.*Set data_root')):
         build_dataset(dict(
             type='mmdet.CocoDataset', ann_file=str(tmp_path / 'none.json')))
 
