@@ -19,12 +19,17 @@ def repo() -> Path:
 
 
 @pytest.fixture(scope='session')
-def shared_data() -> Path:
+def data_folder() -> Path:
+    """Where the real weights and images are, if they are there."""
+    return Path(os.environ.get('MMCOMPRESS_DATA', REPO.parent / 'shared' / 'data'))
+
+
+@pytest.fixture(scope='session')
+def shared_data(data_folder: Path) -> Path:
     """Folder of the real weights and images; the test is skipped without it."""
-    path = Path(os.environ.get('MMCOMPRESS_DATA', REPO.parent / 'shared' / 'data'))
-    if not path.is_dir():
-        pytest.skip(f'no real data at {path}; set MMCOMPRESS_DATA')
-    return path
+    if not data_folder.is_dir():
+        pytest.skip(f'no real data at {data_folder}; set MMCOMPRESS_DATA')
+    return data_folder
 
 
 @pytest.fixture(autouse=True)
