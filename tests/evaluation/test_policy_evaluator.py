@@ -16,10 +16,11 @@ from mmcompress.datasets import DigitsOptions, make_digits
 from mmcompress.errors import CompressionError, DataError
 from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.evaluation.precision import full_precision, silence
+from mmcompress.graph import trace
 from mmcompress.mutators import ChannelMutator
 from mmcompress.policy import Policy
 from mmcompress.registry import EVALUATORS
-from mmcompress.testing import ToyNetwork, toy_graph
+from mmcompress.testing import ToyNetwork
 
 OPTIONS = DigitsOptions(images=dict(train=8, calibration=2, val=2), size=96)
 SCORE = dict(value=1.0)
@@ -49,7 +50,7 @@ class Detector(BaseModel):
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
         """As a detector."""
-        fine, _, logits = self.network(inputs / 255)
+        fine, coarse, logits = self.network(inputs / 255)
         if mode == 'loss':
             return dict(loss=logits.square().mean(), loss_fine=fine.mean())
         if mode == 'predict':
@@ -60,7 +61,7 @@ class Detector(BaseModel):
                     bboxes=truth.bboxes, labels=truth.labels,
                     scores=torch.ones(len(truth)))
             return data_samples
-        return logits
+        return fine, coarse, logits
 
 
 @pytest.fixture(scope='module')
@@ -95,13 +96,13 @@ def prepared(config, **kwargs) -> tuple[PolicyEvaluator, ChannelMutator, Detecto
     ), **kwargs})
     evaluator.prepare(model, config)
     mutator = ChannelMutator()
-    mutator.prepare(model.network, toy_graph())
+    mutator.prepare(model, trace(model, (3, 16, 16)))
     return evaluator, mutator, model
 
 
 def test_a_coco_score_counts_the_scored_images_only(config):
     evaluator, mutator, model = prepared(config)
-    score = evaluator.evaluate(Policy({'stem': 8}), mutator)
+    score = evaluator.evaluate(Policy({'network.stem': 8}), mutator)
     # Perfect on the five of eight images that are scored.
     assert score.value == pytest.approx(1, abs=1e-9)
     assert score.metrics['coco/bbox_mAP_50'] == pytest.approx(1, abs=1e-9)
@@ -121,7 +122,7 @@ def test_images_are_decoded_once_and_disjoint(config, monkeypatch):
     evaluator, mutator, _ = prepared(config)
     assert len(reads) == len(set(reads)) == 5 + 3
     for width in (8, 4):
-        evaluator.evaluate(Policy({'stem': width}), mutator)
+        evaluator.evaluate(Policy({'network.stem': width}), mutator)
     assert len(reads) == 8
     assert [len(b.inputs) for b in evaluator.scoring] == [2, 2, 1]
     paths = [{s.img_path for b in part for s in b.data_samples}
@@ -133,21 +134,22 @@ def test_images_are_decoded_once_and_disjoint(config, monkeypatch):
 def test_the_policy_acts_while_it_is_scored_and_not_after(config, mode):
     evaluator, mutator, model = prepared(config, dynamic_bn=mode)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    evaluator.evaluate(Policy({'stem': 6}), mutator)
+    evaluator.evaluate(Policy({'network.stem': 6}), mutator)
     mean = model.seen[-1][0]
     assert mean.shape == (6,)
     assert torch.equal(mean, before['network.stem_bn.running_mean'][:6]) == (
         mode == 'off')
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert evaluator.evaluate(Policy({'stem': 6}), mutator).value == pytest.approx(1)
+    score = evaluator.evaluate(Policy({'network.stem': 6}), mutator)
+    assert score.value == pytest.approx(1)
 
 
 def test_scores_repeat_bit_for_bit_whatever_came_between(config):
     evaluator, mutator, model = prepared(config)
-    evaluator.evaluate(Policy({'stem': 6}), mutator)
+    evaluator.evaluate(Policy({'network.stem': 6}), mutator)
     first = model.seen[-1][1]
-    evaluator.evaluate(Policy({'head': 6}), mutator)
-    evaluator.evaluate(Policy({'stem': 6}), mutator)
+    evaluator.evaluate(Policy({'network.head': 6}), mutator)
+    evaluator.evaluate(Policy({'network.stem': 6}), mutator)
     assert torch.equal(model.seen[-1][1], first)
 
 
