@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..errors import TraceError
 from ..ops.slicing import can_slice
 from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
-from .inputs import fixed_proposals, make_forward
+from .inputs import fixed_proposals, is_detector, make_forward
 from .labels import LabelTracer, tensors_in
 from .mmcv_rules import CLOSED
 from .rules import follow, has_rule
@@ -54,6 +54,8 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
     Raises:
         TraceError: The model does not run on such an image, or no unit is found.
     """
+    if is_detector(model):
+        from . import mmdet_rules  # noqa: F401  (registers rules)
     training = {m: m.training for m in model.modules()}
     model.eval()
     try:
