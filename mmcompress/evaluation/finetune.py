@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.logging import MessageHub
 from torch import nn
 
 from ..errors import CompressionError, DataError
@@ -143,8 +144,11 @@ def _load(
     dataset: Any, preprocessor: nn.Module, count: int, batch_size: int
 ) -> Iterator[Batch]:
     """Batches of random images, each image once before any comes again."""
-    order = np.empty(0, int)
-    for _ in range(count):
+    # Augmentations of whole batches keep a state, and ask for the iteration.
+    preprocessor = copy.deepcopy(preprocessor)
+    hub, order = MessageHub.get_current_instance(), np.empty(0, int)
+    for step in range(count):
+        hub.update_info('iter', step)
         if len(order) < batch_size:
             order = np.random.permutation(len(dataset))
         numbers, order = order[:batch_size], order[batch_size:]
