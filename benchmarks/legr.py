@@ -68,7 +68,8 @@ class Case:
         compared (tuple[float, ...]): Those that are compared over seeds.
         tuned (tuple[float, ...]): Those that are compared after fine-tuning.
         evaluations, images, calibration, batch, steps (int): Sizes.
-        separate (bool): Whether to run one Evolution per target.
+        middle (float): Looser budget at which rankings are scored in a variant; 0
+            for no variant and no Evolution per target.
     """
 
     config: str
@@ -82,25 +83,25 @@ class Case:
     calibration: int
     batch: int
     steps: int
-    separate: bool
+    middle: float
 
 
 CASES = {
     'resnet56': Case(
         'configs/legr/legr_resnet56_cifar10.py', 'accuracy/top1', 1017,
         (.8, .7, .6, .5, .4, .3, .2), (.7, .5, .3), (.5,), 32, 300, 150, 128, 20,
-        True),
+        .5),
     'yolox_nano': Case(
         'configs/legr/legr_yolox-nano_coco128.py', 'coco/bbox_mAP', 128,
-        (.95, .9, .8, .7), (.9, .8, .7), (), 12, 96, 32, 8, 0, False),
+        (.95, .9, .8, .7), (.9, .8, .7), (), 12, 96, 32, 8, 0, 0),
 }
 
 
 class Bench:
     """A prepared model, and what was measured on it so far."""
 
-    def __init__(self, name: str, case: Case) -> None:
-        self.case = case
+    def __init__(self, name: str, case: Case, seeds: int) -> None:
+        self.case, self.seeds = case, seeds
         cfg = Config.fromfile(ROOT / case.config)
         cfg.work_dir = str(OUT / name)
         evaluator = cfg.search_cfg.evaluator
@@ -135,12 +136,19 @@ class Bench:
         row = self.space.encode(policy)[0][:len(self.space.units)]
         return ' '.join(map(str, row.tolist()))
 
-    def score(self, policy: Policy) -> dict:
+    def score(self, policy: Policy, by_loss: bool = False) -> dict:
         """Score on the images of the search, and the time it took."""
+        evaluator = self.loop.evaluator
+
         def measure() -> dict:
-            score = self.loop.evaluator.evaluate(policy, self.loop.mutator)
+            if by_loss:
+                evaluator.metric, evaluator.rule = 'loss', 'less'
+            try:
+                score = evaluator.evaluate(policy, self.loop.mutator)
+            finally:
+                evaluator.metric, evaluator.rule = self.case.metric, 'greater'
             return dict(score=score.value, seconds=score.seconds)
-        return self.get(f'score {self.key(policy)}', measure)
+        return self.get(f'{"loss" if by_loss else "score"} {self.key(policy)}', measure)
 
     def tested(self, policy: Policy) -> float:
         """Metric on the test images, norms recalibrated on training images."""
@@ -178,7 +186,9 @@ class Bench:
         return kind(self.space, self.costs, self.targets(values), seed=seed,
                     evaluations=self.case.evaluations, **options)
 
-    def run(self, searcher: Searcher) -> tuple[list[Evaluated], float, float]:
+    def run(
+        self, searcher: Searcher, by_loss: bool = False
+    ) -> tuple[list[Evaluated], float, float]:
         """Search; returns the history, seconds of scoring and of everything else."""
         history, scoring, other = [], 0.0, 0.0
         for number in range(searcher.evaluations):
@@ -187,7 +197,7 @@ class Bench:
             other += time.perf_counter() - start
             if policy is None:
                 break
-            found = self.score(policy)
+            found = self.score(policy, by_loss)
             scoring += found['seconds']
             history.append(Evaluated(
                 number, policy, found['score'], self.costs.of(policy)))
@@ -203,7 +213,7 @@ def legr_options(case: Case, random_only: bool = False) -> dict:
     return dict(population=population, tournament=max(2, population // 4))
 
 
-def over_seeds(bench: Bench, seeds: int) -> dict[str, list[dict[float, Policy]]]:
+def over_seeds(bench: Bench) -> dict[str, list[dict[float, Policy]]]:
     """By method and seed, the policy of every target."""
     case = bench.case
     _, rows = uniform_rows(bench.space)
@@ -213,12 +223,15 @@ def over_seeds(bench: Bench, seeds: int) -> dict[str, list[dict[float, Policy]]]
     legr = bench.make(LeGR, case.targets, 0, **legr_options(case))
     base = {t.value: legr.policy_of(legr.identity, [t]) for t in targets}
     found = {'uniform': [uniform], 'identity ranking': [base]}
-    for seed in range(seeds):
-        for name, options in (
-                ('LeGR', legr_options(case)),
-                ('random rankings', legr_options(case, random_only=True))):
+    for seed in range(bench.seeds):
+        kinds = {'LeGR': legr_options(case),
+                 'random rankings': legr_options(case, random_only=True)}
+        if case.middle:
+            kinds[f'LeGR by loss at {case.middle:g}'] = dict(
+                legr_options(case), search_at=dict(macs=case.middle))
+        for name, options in kinds.items():
             searcher = bench.make(LeGR, case.targets, seed, **options)
-            history, *_ = bench.run(searcher)
+            history, *_ = bench.run(searcher, by_loss='loss' in name)
             found.setdefault(name, []).append(dict(zip(
                 case.targets, searcher.answers(history, targets))))
         history, *_ = bench.run(bench.make(Random, case.targets, seed))
@@ -234,9 +247,9 @@ def spread(values: Sequence[float]) -> str:
     return text + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
 
 
-def compare(bench: Bench, seeds: int) -> None:
+def compare(bench: Bench) -> None:
     """Print quality over seeds, before and after fine-tuning."""
-    case, found = bench.case, over_seeds(bench, seeds)
+    case, found = bench.case, over_seeds(bench)
     head = [f'search {v:g}' for v in case.compared]
     head += [f'test {v:g}' for v in case.compared]
     head += [f'tuned {v:g}' for v in case.tuned]
@@ -255,24 +268,38 @@ def one_against_many(bench: Bench) -> None:
     case = bench.case
     targets = bench.targets(case.targets)
     searcher = bench.make(LeGR, case.targets, 0, **legr_options(case))
-    history, scoring, other = bench.run(searcher)
+    history, *_ = bench.run(searcher)
     answers = searcher.answers(history, targets)
-    scoring += sum(bench.score(p)['seconds'] for p in answers)
-    total, rows = 0.0, []
+    print('\n| target | LeGR search / test | Evolution search / test |\n|---|---|---|')
     for target, policy in zip(targets, answers):
-        rival = bench.make(Evolution, [target.value], 0)
-        separate, seconds, rest = bench.run(rival)
+        separate, *_ = bench.run(bench.make(Evolution, [target.value], 0))
         best = best_per_target(separate, [target])[0].policy
-        total += seconds + rest
-        rows.append((target.value, policy, best, total))
-    print('\n| target | LeGR search / test | Evolution search / test | '
-          'seconds of the Evolutions so far / of LeGR |\n|---|---|---|---|')
-    ours = scoring + other
-    for value, policy, best, seconds in rows:
         cells = [f'{bench.scale * bench.score(p)["score"]:.1f} / {bench.tested(p):.1f}'
                  for p in (policy, best)]
-        print(f'| {value:g} | {" | ".join(cells)} | {seconds:.0f} / '
-              f'{ours:.0f} = {seconds / ours:.2f} |', flush=True)
+        print(f'| {target.value:g} | {" | ".join(cells)} |', flush=True)
+
+
+def clock(bench: Bench, rounds: int = 3) -> None:
+    """Print the time of N targets by one LeGR search and by N Evolutions.
+
+    Candidates of all targets are timed in turn, so that load on the machine meets
+    all of them alike; a search is so many times its candidate.
+    """
+    case = bench.case
+    searcher = bench.make(LeGR, case.targets, 0, **legr_options(case))
+    policies = [searcher.policy_of(searcher.identity, [t])
+                for t in bench.targets(case.targets)]
+    seconds = np.median([[
+        bench.loop.evaluator.evaluate(p, bench.loop.mutator).seconds
+        for p in policies] for _ in range(rounds)], axis=0)
+    print('\n| targets | seconds a candidate | one LeGR search and its policies, s | '
+          'one Evolution each, s | ratio |\n|---|---|---|---|---|')
+    for n in range(1, len(policies) + 1):
+        # The tightest of the first n is the last of them.
+        ours = case.evaluations * seconds[n - 1] + seconds[:n - 1].sum()
+        theirs = case.evaluations * seconds[:n].sum()
+        print(f'| {n} ({case.targets[n - 1]:g}) | {seconds[n - 1]:.2f} | {ours:.0f} | '
+              f'{theirs:.0f} | {theirs / ours:.2f} |')
 
 
 def tau(bench: Bench, candidates: int = 8) -> None:
@@ -373,13 +400,17 @@ def speed(bench: Bench) -> None:
           f'slicing and lifting {outside / (scoring + proposing):.2%}')
 
 
+PARTS = dict(compare=compare, many=one_against_many, clock=clock, tau=tau, order=order,
+             speed=speed)
+
+
 def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('case', choices=CASES)
-    parser.add_argument('--parts', nargs='+', default=[
-        'compare', 'many', 'tau', 'order', 'speed'], help='what to measure')
+    parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS),
+                        help='what to measure')
     parser.add_argument('--seeds', type=int, default=3)
     for name in ('evaluations', 'images', 'calibration', 'steps'):
         parser.add_argument(f'--{name}', type=int)
@@ -388,12 +419,9 @@ def main() -> None:
              if k in Case.__dataclass_fields__ and v is not None}
     case = replace(CASES[args.case], **given)
     torch.manual_seed(0)
-    bench = Bench(args.case, case)
-    parts = dict(compare=lambda: compare(bench, args.seeds), tau=lambda: tau(bench),
-                 many=lambda: one_against_many(bench), order=lambda: order(bench),
-                 speed=lambda: speed(bench))
+    bench = Bench(args.case, case, args.seeds)
     for part in args.parts:
-        parts[part]()
+        PARTS[part](bench)
 
 
 if __name__ == '__main__':

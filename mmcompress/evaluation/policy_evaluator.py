@@ -49,7 +49,9 @@ class PolicyEvaluator:
     set unless a dataset is given, so that the validation set is left to report on.
 
     Args:
-        metric (str): Name of the metric, e.g. ``'coco/bbox_mAP'``.
+        metric (str): Name of the metric, e.g. ``'coco/bbox_mAP'``, or ``'loss'``, the
+            mean training loss (lower is better, whatever ``rule`` says). Of few
+            images it tells policies apart that a metric does not.
         images (int): Images to score on. Defaults to 256.
         calibration_images (int): Images to recalibrate batch norms on. Defaults to
             64.
@@ -84,7 +86,8 @@ class PolicyEvaluator:
     ) -> None:
         if rule not in ('greater', 'less'):
             raise CompressionError(f"rule must be 'greater' or 'less', not {rule!r}.")
-        self.metric, self.rule, self.mode = metric, rule, dynamic_bn
+        self.metric, self.mode = metric, dynamic_bn
+        self.rule = 'less' if metric == 'loss' else rule
         self.images, self.calibration_images = images, calibration_images
         self.dataset, self.evaluator = dataset, evaluator
         self.batch_size, self.seed, self.amp = batch_size, seed, amp
@@ -197,6 +200,10 @@ class PolicyEvaluator:
         """All metrics of ``model`` as it is, on the scoring images."""
         with silence(), full_precision(self._metrics), torch.no_grad(), \
                 self._autocast():
+            if self.metric == 'loss':
+                losses = [loss_of(model, batch) * len(batch.inputs)
+                          for batch in self.scoring]
+                return {'loss': float(sum(losses)) / self.images}
             for batch in self.scoring:
                 samples = model(batch.inputs, batch.samples(), mode='predict')
                 self._metrics.process(samples, None)

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..costs import Costs, Target
+from ..costs import Costs, Target, parse_targets
 from ..errors import CompressionError, TargetError
 from ..policy import ChannelScores, Policy, SearchSpace
 from ..registry import SEARCHERS
@@ -32,8 +32,9 @@ class Genotype:
 class LeGR(Searcher):
     """Regularised evolution of affine scores (CVPR 2020, arXiv 1904.12368).
 
-    Every evaluation is at the tightest budget. The policies of all targets are
-    thresholds on the best ranking seen, so they are nested.
+    Every evaluation is at the tightest budget, or at one that is given. The
+    policies of all targets are thresholds on the best ranking seen, so they are
+    nested.
 
     A proposal is a policy; the ranking behind it is found again by repeating its
     draws. They depend on the seed and the number alone, but for the parent, which
@@ -58,6 +59,10 @@ class LeGR(Searcher):
             to 'sum'.
         min_channels (int): Least width of a unit, besides the space's own floors.
             Defaults to 2.
+        search_at (Mapping | None): Budget at which rankings are scored, written as
+            the targets are, e.g. ``dict(macs=0.5)``. Where all networks of the
+            tightest target score near chance without training, a looser one tells
+            rankings apart better. Defaults to the tightest target.
         ranking (str | None): Ranking file to serve the targets from; nothing is
             searched then.
 
@@ -81,12 +86,14 @@ class LeGR(Searcher):
         mutation: float = 0.1,
         reduction: str = 'sum',
         min_channels: int = 2,
+        search_at: Mapping[str, float | Sequence[float]] | None = None,
         ranking: str | None = None,
     ) -> None:
         super().__init__(space, costs, targets, evaluations, seed)
         for name, value in (('population', population), ('tournament', tournament)):
             if value < 1:
                 raise CompressionError(f'{name} of LeGR must be at least 1.')
+        self.goals = parse_targets(search_at, costs) if search_at else self.targets
         self.population, self.tournament = population, tournament
         self.mutation, self.base = mutation, scores.kind
         self.loaded = None if ranking is None else Ranking.load(ranking)
@@ -116,7 +123,7 @@ class LeGR(Searcher):
         for level in range(max(map(len, self.space.choices[units:]), default=1)):
             row[units:] = [
                 c[max(len(c) - 1 - level, 0)] for c in self.space.choices[units:]]
-            if fits(self.costs, self.targets, row[None])[0]:
+            if fits(self.costs, [*self.targets, *self.goals], row[None])[0]:
                 return row
         names = ', '.join(t.name for t in self.targets)
         raise TargetError(
@@ -137,7 +144,7 @@ class LeGR(Searcher):
         taken = [*(e.policy for e in history), *pending]
         for attempt in range(ATTEMPTS):
             child = next(self._children(members, number, attempt))
-            policy = self.policy_of(child, self.targets)
+            policy = self.policy_of(child, self.goals)
             if policy not in taken:
                 return policy
         return None
@@ -214,7 +221,7 @@ class LeGR(Searcher):
         """The first ranking among the possible ones that gives the policy."""
         for attempt in range(ATTEMPTS):
             for child in self._children(members, entry.number, attempt):
-                if self.policy_of(child, self.targets) == entry.policy:
+                if self.policy_of(child, self.goals) == entry.policy:
                     return child
         return None
 

@@ -134,6 +134,23 @@ def test_exploding_loss_is_no_score(cfg):
     assert np.isnan(evaluator.evaluate(half(mutator), mutator).value)
 
 
+def test_the_loss_as_a_score(cfg):
+    evaluator, mutator, model = prepare(cfg, steps=0)
+    evaluator.metric, evaluator.mode = 'loss', 'off'
+    score = PolicyEvaluator('loss', rule='greater')
+    assert score.rule == 'less'
+    # Two scoring batches of ten: the mean over images is that of the batches.
+    losses = []
+    with torch.no_grad():
+        for batch in evaluator.scoring:
+            logits = model(batch.inputs, mode='tensor')
+            logits = model.head.fc(model.neck(logits)[-1])
+            labels = torch.cat([s.gt_label for s in batch.data_samples])
+            losses.append(float(torch.nn.functional.cross_entropy(logits, labels)))
+    metrics = evaluator.evaluate(Policy(), mutator).metrics
+    assert metrics['loss'] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
 def test_no_steps_change_nothing(cfg):
     evaluator, _, _ = prepare(cfg, steps=0)
     assert 'finetune' not in evaluator.signature

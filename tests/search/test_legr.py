@@ -37,6 +37,16 @@ class TestLeGR(SearcherContract):
             # The dearest channel is one of merge: 64 * 40 + 80 * 9 * 32 MACs.
             assert entry.costs['macs'] > searcher.targets[2].limit - 25600
 
+    def test_scored_at_another_budget(self):
+        searcher = self.make(toy_space(divisor=1), search_at={'macs': 0.6})
+        history = self.run(searcher)
+        for entry in history:
+            ratio = entry.costs['macs'] / searcher.costs.dense()['macs']
+            assert 0.57 < ratio <= 0.6  # One channel is worth 2.6 % at most.
+        for policy, target in zip(
+                searcher.answers(history, searcher.targets), searcher.targets):
+            assert target.met_by(searcher.costs.of(policy))
+
     def test_nested_policies_from_the_best_ranking(self):
         searcher = self.make()
         history = self.run(searcher)
