@@ -144,7 +144,6 @@ def test_the_loss_as_a_score(cfg):
     with torch.no_grad():
         for batch in evaluator.scoring:
             logits = model(batch.inputs, mode='tensor')
-            logits = model.head.fc(model.neck(logits)[-1])
             labels = torch.cat([s.gt_label for s in batch.data_samples])
             losses.append(float(torch.nn.functional.cross_entropy(logits, labels)))
     metrics = evaluator.evaluate(Policy(), mutator).metrics
