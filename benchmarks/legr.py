@@ -68,8 +68,8 @@ class Case:
         compared (tuple[float, ...]): Those that are compared over seeds.
         tuned (tuple[float, ...]): Those that are compared after fine-tuning.
         evaluations, images, calibration, batch, steps (int): Sizes.
-        middle (float): Looser budget at which rankings are scored in a variant; 0
-            for no variant and no Evolution per target.
+        middle (float): Looser budget at which rankings are scored in a variant;
+            0 for neither this variant nor random rankings.
     """
 
     config: str
@@ -224,9 +224,9 @@ def over_seeds(bench: Bench) -> dict[str, list[dict[float, Policy]]]:
     base = {t.value: legr.policy_of(legr.identity, [t]) for t in targets}
     found = {'uniform': [uniform], 'identity ranking': [base]}
     for seed in range(bench.seeds):
-        kinds = {'LeGR': legr_options(case),
-                 'random rankings': legr_options(case, random_only=True)}
+        kinds = {'LeGR': legr_options(case)}
         if case.middle:
+            kinds['random rankings'] = legr_options(case, random_only=True)
             kinds[f'LeGR by loss at {case.middle:g}'] = dict(
                 legr_options(case), search_at=dict(macs=case.middle))
         for name, options in kinds.items():
