@@ -54,6 +54,8 @@ from mmcompress.search.uniform import largest_uniform, uniform_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path('work_dirs/benchmarks/legr')
+LOSS = 'LeGR by loss at a looser budget'
+METHODS = ('LeGR', 'random rankings', LOSS, 'random policies')
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,10 @@ CASES = {
 class Bench:
     """A prepared model, and what was measured on it so far."""
 
-    def __init__(self, name: str, case: Case, seeds: int) -> None:
-        self.case, self.seeds = case, seeds
+    def __init__(
+        self, name: str, case: Case, seeds: int, methods: Sequence[str] = METHODS
+    ) -> None:
+        self.case, self.seeds, self.methods = case, seeds, methods
         cfg = Config.fromfile(ROOT / case.config)
         cfg.work_dir = str(OUT / name)
         # The loop only prepares; its study is not used.
@@ -229,13 +233,14 @@ def over_seeds(bench: Bench) -> dict[str, list[dict[float, Policy]]]:
         kinds = {'LeGR': legr_options(case)}
         if case.middle:
             kinds['random rankings'] = legr_options(case, random_only=True)
-            kinds[f'LeGR by loss at {case.middle:g}'] = dict(
-                legr_options(case), search_at=dict(macs=case.middle))
-        for name, options in kinds.items():
-            searcher = bench.make(LeGR, case.targets, seed, **options)
-            history, *_ = bench.run(searcher, by_loss='loss' in name)
+            kinds[LOSS] = dict(legr_options(case), search_at=dict(macs=case.middle))
+        for name in [name for name in kinds if name in bench.methods]:
+            searcher = bench.make(LeGR, case.targets, seed, **kinds[name])
+            history, *_ = bench.run(searcher, by_loss=name == LOSS)
             found.setdefault(name, []).append(dict(zip(
                 case.targets, searcher.answers(history, targets))))
+        if 'random policies' not in bench.methods:
+            continue
         history, *_ = bench.run(bench.make(Random, case.targets, seed))
         found.setdefault('random policies', []).append({
             t.value: e.policy
@@ -414,6 +419,7 @@ def main() -> None:
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS),
                         help='what to measure')
     parser.add_argument('--seeds', type=int, default=3)
+    parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
     for name in ('evaluations', 'images', 'calibration', 'steps'):
         parser.add_argument(f'--{name}', type=int)
     args = parser.parse_args()
@@ -421,7 +427,7 @@ def main() -> None:
              if k in Case.__dataclass_fields__ and v is not None}
     case = replace(CASES[args.case], **given)
     torch.manual_seed(0)
-    bench = Bench(args.case, case, args.seeds)
+    bench = Bench(args.case, case, args.seeds, args.methods)
     for part in args.parts:
         PARTS[part](bench)
 
