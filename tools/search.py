@@ -15,7 +15,7 @@ from mmcompress.engine.cli import (
     search_runner,
 )
 from mmcompress.errors import CompressionError
-from mmcompress.registry import LOOPS
+from mmcompress.registry import LOOPS, build
 
 
 def parse_args() -> argparse.Namespace:
@@ -55,8 +55,7 @@ def main() -> None:
                 'The config has no load_from: searching on random weights.')
         loop_cfg = {k: v for k, v in cfg.search_cfg.items() if k != 'custom_hooks'}
         loop_cfg.setdefault('type', 'PolicySearchLoop')
-        # The default scope is the one of the model's package.
-        loop = LOOPS.build(dict(loop_cfg, runner=runner, _scope_='mmcompress'))
+        loop = build(LOOPS, loop_cfg, runner=runner)
         if targets:
             loop.answer(targets)
             return

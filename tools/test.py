@@ -5,7 +5,9 @@ tools/test.py CONFIG FILE.onnx --backend onnxruntime
 """
 
 import argparse
+import json
 
+from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -21,6 +23,9 @@ from mmcompress.engine.cli import (
 )
 from mmcompress.engine.policy_config import compress_config
 from mmcompress.errors import CompressionError
+from mmcompress.evaluation.images import reading
+from mmcompress.evaluation.precision import full_precision
+from mmcompress.policy.files import write_atomically
 
 
 def parse_args() -> argparse.Namespace:
@@ -33,6 +38,7 @@ def parse_args() -> argparse.Namespace:
              'tools/export.py wrote')
     parser.add_argument(
         '--threads', type=int, help='threads of the backend; all cores if unset')
+    parser.add_argument('--out', help='JSON file to write the metrics to')
     return parser.parse_args()
 
 
@@ -53,7 +59,14 @@ def main() -> None:
         load_weights(model, args.checkpoint)
     else:
         attach(model, args.checkpoint, args.backend, args.threads)
-    runner.test()
+    with reading(cfg.test_dataloader.dataset):
+        evaluator = runner.test_loop.evaluator
+    # As the search scored it: CocoMetric would round to three decimals.
+    with full_precision(evaluator):
+        metrics = runner.test()
+    if args.out and is_main_process():
+        numbers = {k: float(v) for k, v in metrics.items()}
+        write_atomically(args.out, json.dumps(numbers, indent=1))
 
 
 if __name__ == '__main__':

@@ -3,12 +3,15 @@
 import argparse
 import os.path as osp
 
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.engine.cli import base_parser, load_config, run_tool
+from mmcompress.engine.cli import base_parser, load_config, load_weights, run_tool
 from mmcompress.engine.policy_config import compress_config, distil_config
+from mmcompress.errors import CompressionError
+from mmcompress.evaluation.images import reading
 
 
 def parse_args() -> argparse.Namespace:
@@ -32,6 +35,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
+    if cfg.get('train_dataloader') is None:
+        raise CompressionError(f'{args.config} has no train_dataloader to train on.')
     dense_model, dense_checkpoint = cfg.model, cfg.get('load_from')
     if args.policy:
         compress_config(cfg, args.policy, args.checkpoint)
@@ -47,10 +52,18 @@ def main() -> None:
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         cfg.auto_scale_lr = dict(cfg.get('auto_scale_lr', {}), enable=True)
+    if args.resume == 'auto':
+        # mmengine would forget load_from where there is nothing to resume yet.
+        args.resume = find_latest_checkpoint(cfg.work_dir)
     if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        cfg.resume, cfg.load_from = True, args.resume
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if args.policy and cfg.get('load_from') and not args.resume:
+        # mmengine only warns of tensors that do not fit.
+        wrapped = is_model_wrapper(runner.model)
+        load_weights(runner.model.module if wrapped else runner.model, cfg.load_from)
+    with reading(cfg.train_dataloader.dataset):
+        runner.train_loop  # noqa: B018  (builds it)
     runner.train()
 
 

@@ -42,7 +42,7 @@ class DigitsOptions:
     """
 
     images: dict[str, int] = field(
-        default_factory=lambda: dict(train=640, calibration=128, val=128))
+        default_factory=lambda: dict(train=640, calibration=192, val=128))
     shares: dict[str, float] = field(
         default_factory=lambda: dict(train=0.7, calibration=0.1, val=0.2))
     size: int = 128

@@ -5,21 +5,30 @@ from __future__ import annotations
 import argparse
 import os
 import os.path as osp
+import socket
 import sys
 from collections.abc import Callable
 
 import torch
 from mmengine.config import Config, DictAction
+from mmengine.config.utils import ConfigParsingError
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 
 from ..errors import CompressionError, TargetError
 
+CONFIG_ERRORS = (
+    ConfigParsingError, SyntaxError, OSError, ImportError, KeyError, TypeError,
+    ValueError, AssertionError)
+"""What mmengine raises for a config that it cannot read, or options that do not fit."""
+
 
 def base_parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParser:
     """The options that every tool of OpenMMLab takes."""
-    parser = argparse.ArgumentParser(description=description)
+    # Abbreviations off: search.py starts workers with its own options less some.
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument('config', help='config file')
     if checkpoint:
         parser.add_argument('checkpoint', help='checkpoint file')
@@ -38,14 +47,22 @@ def load_config(args: argparse.Namespace) -> Config:
     """Read the config and apply what the command line says.
 
     Raises:
-        CompressionError: There is no such file.
+        CompressionError: There is no such file, or it or an option is malformed.
     """
     if not osp.isfile(args.config):
         raise CompressionError(f'There is no config file {args.config!r}.')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options:
-        cfg.merge_from_dict(args.cfg_options)
+    try:
+        cfg = Config.fromfile(args.config)
+    except CONFIG_ERRORS as error:
+        raise CompressionError(
+            f'{args.config} cannot be read: {type(error).__name__}: {error}'
+        ) from error
+    try:
+        cfg.merge_from_dict(args.cfg_options or {})
+    except CONFIG_ERRORS as error:
+        raise CompressionError(f'--cfg-options does not fit {args.config}: {error}'
+                               ) from error
     cfg.launcher = args.launcher
     if args.work_dir:
         cfg.work_dir = args.work_dir
@@ -128,14 +145,34 @@ def search_runner(cfg: Config) -> Runner:
 
     Hooks and loaders of the config belong to training and stay out.
     """
-    keys = ('work_dir', 'load_from', 'env_cfg', 'log_level', 'log_processor',
+    keys = ('data_preprocessor', 'work_dir', 'load_from', 'env_cfg', 'log_level', 'log_processor',
             'visualizer', 'default_scope', 'randomness', 'experiment_name')
     kwargs = {key: cfg[key] for key in keys if cfg.get(key) is not None}
     hooks = [dict(type='mmcompress.SearchLoggerHook'),
              dict(type='mmcompress.SearchProgressHook'),
              *cfg.search_cfg.get('custom_hooks', [])]
     kwargs.setdefault('env_cfg', dict(dist_cfg=dict(backend='nccl')))
-    return Runner(model=cfg.model, custom_hooks=hooks, cfg=cfg, **kwargs)
+    return SearchRunner(model=cfg.model, custom_hooks=hooks, cfg=cfg, **kwargs)
+
+
+class SearchRunner(Runner):
+    """A runner whose log file is its own.
+
+    Workers that start in the same second would write over each other's.
+    """
+
+    def build_logger(
+        self, log_level: int | str = 'INFO', log_file: str | None = None, **kwargs
+    ) -> MMLogger:
+        """See :meth:`Runner.build_logger`."""
+        if log_file is None:
+            log_file = osp.join(self.log_dir, f'{self.timestamp}.log')
+            try:
+                os.close(os.open(log_file, os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                name = f'{self.timestamp}_{socket.gethostname()}_{os.getpid()}.log'
+                log_file = osp.join(self.log_dir, name)
+        return super().build_logger(log_level, log_file, **kwargs)
 
 
 def run_tool(main: Callable[[], None]) -> None:
@@ -144,6 +181,13 @@ def run_tool(main: Callable[[], None]) -> None:
         main()
     except CompressionError as error:
         sys.exit(f'{type(error).__name__}: {error}')
+    except FileNotFoundError as error:
+        sys.exit(f'A file is missing: {error}. Check the paths in the config.')
+    except KeyError as error:
+        # How mmengine says that a type of the config is not registered.
+        if 'is not in the' not in str(error):
+            raise
+        sys.exit(f'The config names an unknown type: {error.args[0]}')
     except KeyboardInterrupt:
         print('\nInterrupted. Run the same command again to continue.',
               file=sys.stderr)

@@ -24,7 +24,7 @@ from ..graph import trace, verify
 from ..mutators import ChannelMutator
 from ..policy import ModelGraph, Policy, SearchSpace
 from ..policy.files import PolicyFile, write_atomically
-from ..registry import EVALUATORS, LOOPS, MUTATORS, PRICES, SEARCHERS
+from ..registry import EVALUATORS, LOOPS, MUTATORS, PRICES, SEARCHERS, build
 from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
 from ..search.prices import PriceTable
 from ..visualization import Outcome, make_outcome, write_all
@@ -73,8 +73,8 @@ class PolicySearchLoop:
         self.prices_cfg = dict(prices or {})
         self.searcher_cfg = dict(searcher)
         self.searcher_cfg.setdefault('seed', runner.seed if seed is None else seed)
-        self.evaluator: PolicyEvaluator = EVALUATORS.build(
-            dict({'type': 'PolicyEvaluator', '_scope_': 'mmcompress'}, **evaluator))
+        self.evaluator: PolicyEvaluator = build(
+            EVALUATORS, {'type': 'PolicyEvaluator', **evaluator})
         self.targets_cfg = targets
         self.storage, self.study_name = storage, study
         self.save_checkpoints = save_checkpoints
@@ -183,17 +183,15 @@ class PolicySearchLoop:
         self.graph = verify(self.model, trace(self.model, shape))
         log.info(describe(self.graph))
         self.evaluator.prepare(self.model, cfg)
-        self.mutator: ChannelMutator = MUTATORS.build(
-            dict(
-                {'type': 'ChannelMutator', '_scope_': 'mmcompress'},
-                **compression.get('channel', {})))
+        self.mutator: ChannelMutator = build(
+            MUTATORS, {'type': 'ChannelMutator', **compression.get('channel', {})})
         self.mutator.prepare(self.model, self.graph, self.evaluator.losses())
         self.space = SearchSpace.from_graph(self.graph, **self.mutator.space_options)
         self.costs = Costs(CostTable.from_graph(self.graph), self.space)
         self.targets = parse_targets(self.targets_cfg, self.costs)
-        self.searcher: Searcher = SEARCHERS.build(dict(
-            self.searcher_cfg, space=self.space, costs=self.costs,
-            targets=self.targets, **self._needed(), _scope_='mmcompress'))
+        self.searcher: Searcher = build(
+            SEARCHERS, self.searcher_cfg, space=self.space, costs=self.costs,
+            targets=self.targets, **self._needed())
         self.study = Study(
             self._storage_url(), self.study_name, self._signature(compression))
         self.dense_score = self._score_dense()

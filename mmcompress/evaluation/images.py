@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,16 +88,31 @@ def build_dataset(cfg: dict) -> Any:
     Raises:
         DataError: Its files are missing or it is empty.
     """
-    try:
+    with reading(cfg):
         dataset = DATASETS.build(cfg)
         dataset.full_init()
-    except (FileNotFoundError, NotADirectoryError, RuntimeError) as error:
-        raise DataError(
-            f'The images of {cfg.get("type")} are missing: {error}. Set data_root in '
-            'the config, or --cfg-options data_root=...') from error
     if len(dataset) == 0:
         raise DataError(f'{cfg.get("type")} found no image; check its ann_file.')
     return dataset
+
+
+@contextlib.contextmanager
+def reading(cfg: dict) -> Iterator[None]:
+    """Within the block a dataset is built.
+
+    Args:
+        cfg (dict): Its configuration.
+
+    Raises:
+        DataError: Its files are missing.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, RuntimeError) as error:
+        raise DataError(
+            f'The images of {cfg.get("type")} are missing: {error}. Correct data_root '
+            'in the config, or e.g. --cfg-options '
+            'train_dataloader.dataset.data_root=...') from error
 
 
 def pick(length: int, wanted: Sequence[int], seed: int) -> list[np.ndarray]:

@@ -1,0 +1,141 @@
+"""tools/search.py, from a config to the family of policies."""
+
+import csv
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+from command_lines import Job, command, environment, run_apart
+
+# From the issue that asked for the file.
+COLUMNS = ['target', 'policy', 'macs', 'macs_ratio', 'params', 'bops', 'size_bytes',
+           'latency_ms', 'score', 'dense_score']
+
+
+def table(work_dir: Path) -> list[dict[str, str]]:
+    """The rows of tradeoff.csv."""
+    with open(work_dir / 'tradeoff.csv', newline='') as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    assert reader.fieldnames == COLUMNS
+    return rows
+
+
+def trials(work_dir: Path) -> list[tuple[int, str]]:
+    """Number and state of every trial of the study, read without mmcompress."""
+    with sqlite3.connect(work_dir / 'search.db') as base:
+        return base.execute('select number, state from trials').fetchall()
+
+
+def test_files(searched: Path) -> None:
+    for name in ('tradeoff.png', 'report.html', 'search.db', 'policies/macs_0.75.json',
+                 'policies/macs_0.75.pth', 'policies/macs_0.5.json'):
+        assert (searched / name).stat().st_size > 0, name
+    rows = table(searched)
+    assert [row['target'] for row in rows] == ['dense', 'macs_0.75', 'macs_0.5']
+    assert rows[0]['policy'] == '' and rows[0]['latency_ms'] == ''
+    dense = float(rows[0]['macs'])
+    for row, budget in zip(rows[1:], (0.75, 0.5)):
+        assert row['policy'] == f'{row["target"]}.json'
+        assert 0.3 < float(row['macs_ratio']) <= budget
+        assert float(row['macs']) / dense == pytest.approx(float(row['macs_ratio']))
+        facts = json.loads((searched / 'policies' / row['policy']).read_text())['facts']
+        assert facts['score'] == float(row['score'])
+        assert facts['costs']['macs'] == float(row['macs'])
+    # Trained on ten classes: far above chance, or the scores would say nothing.
+    assert float(rows[0]['score']) > 30
+
+
+def test_log_has_every_evaluation(searched: Path) -> None:
+    text = ''.join(p.read_text() for p in searched.glob('*/*.log'))
+    numbers = re.findall(r'Search \[(\d+)/12\] score', text)
+    assert numbers == [str(i) for i in range(1, 13)]
+    assert 'Trade-off' in text and 'channel units govern' in text
+
+
+def test_nothing_temporary_is_left(searched: Path) -> None:
+    files = [p.name for p in searched.rglob('*') if p.is_file()]
+    assert not [name for name in files if name.startswith('.') or '.tmp' in name]
+
+
+def test_again_adds_nothing(tool, job: Job, searched: Path) -> None:
+    before = (searched / 'tradeoff.csv').read_text()
+    assert tool('search', job.config, cwd=job.folder).code == 0
+    assert (searched / 'tradeoff.csv').read_text() == before
+    assert len(trials(searched)) == 12
+
+
+def test_options_of_the_command_line(tool, job: Job, tmp_path: Path) -> None:
+    ended = tool(
+        'search', job.config, '--work-dir', tmp_path / 'mine', '--resume',
+        '--cfg-options', 'search_cfg.searcher.evaluations=3',
+        'search_cfg.targets.macs=[0.6]', cwd=job.folder)
+    assert ended.code == 0
+    assert [r['target'] for r in table(tmp_path / 'mine')] == ['dense', 'macs_0.6']
+    assert len(trials(tmp_path / 'mine')) == 3
+
+
+@pytest.mark.slow
+def test_killed_and_run_again_ends_the_same(
+        job: Job, searched: Path, tmp_path: Path) -> None:
+    words = command('search', job.config, '--work-dir', tmp_path)
+    child = subprocess.Popen(
+        words, cwd=job.folder, env=environment(), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True)
+    for line in child.stdout:
+        if 'Search [5/12]' in line:
+            os.kill(child.pid, signal.SIGKILL)
+            break
+    child.stdout.close()
+    assert child.wait() == -signal.SIGKILL
+    done = [state for _, state in trials(tmp_path)].count('COMPLETE')
+    assert 5 <= done < 12
+    assert not (tmp_path / 'tradeoff.csv').exists()
+    again = run_apart('search', job.config, '--work-dir', tmp_path, cwd=job.folder)
+    assert again.returncode == 0, again.stderr
+    assert f'Search [{5}/12]' not in again.stdout
+    assert table(tmp_path) == table(searched)
+    for name in ('macs_0.75.json', 'macs_0.5.json'):
+        assert (tmp_path / 'policies' / name).read_text() == (
+            searched / 'policies' / name).read_text()
+
+
+@pytest.mark.slow
+def test_interrupted_says_how_to_continue(job: Job, tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        command('search', job.config, '--work-dir', tmp_path), cwd=job.folder,
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in child.stdout:
+        if 'Search [2/12]' in line:
+            child.send_signal(signal.SIGINT)
+            break
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert 'Run the same command again to continue' in errors
+    assert 'Traceback' not in errors
+
+
+@pytest.mark.slow
+def test_two_workers_split_the_evaluations(job: Job, tmp_path: Path) -> None:
+    done = run_apart(
+        'search', job.config, '--work-dir', tmp_path, '--workers', 2, '--cfg-options',
+        'search_cfg.searcher.evaluations=24', cwd=job.folder)
+    assert done.returncode == 0, done.stderr
+    states = [state for _, state in trials(tmp_path)]
+    assert states.count('COMPLETE') == 24
+    with sqlite3.connect(tmp_path / 'search.db') as base:
+        values = base.execute(
+            "select value_json from trial_user_attributes where key = 'worker'")
+        workers = [json.loads(value)['pid'] for value, in values]
+    assert len(set(workers)) == 2
+    logs = sorted(tmp_path.glob('*/*.log'))
+    assert len(logs) == 2
+    scored = re.findall(r'Search \[(\d+)/24\]', ''.join(p.read_text() for p in logs))
+    assert sorted(map(int, scored)) == list(range(1, 25))
+    assert [row['target'] for row in table(tmp_path)] == [
+        'dense', 'macs_0.75', 'macs_0.5']
