@@ -208,8 +208,7 @@ def test_mmengine_resolves_a_config_without_installation(
 
 @pytest.mark.parametrize('before', [
     pytest.param(REGISTER, id='told'),
-    pytest.param('', id='as users do', marks=pytest.mark.xfail(
-        reason='importing mmcompress does not tell mmengine of it yet')),
+    pytest.param('', id='as users do'),
 ])
 def test_mmengine_resolves_a_config_of_this_tree(tmp_path: Path, before: str) -> None:
     config = min((ROOT / 'configs').rglob('[!_]*.py'))

@@ -145,8 +145,9 @@ def search_runner(cfg: Config) -> Runner:
 
     Hooks and loaders of the config belong to training and stay out.
     """
-    keys = ('data_preprocessor', 'work_dir', 'load_from', 'env_cfg', 'log_level', 'log_processor',
-            'visualizer', 'default_scope', 'randomness', 'experiment_name')
+    keys = ('data_preprocessor', 'work_dir', 'load_from', 'env_cfg', 'log_level',
+            'log_processor', 'visualizer', 'default_scope', 'randomness',
+            'experiment_name')
     kwargs = {key: cfg[key] for key in keys if cfg.get(key) is not None}
     hooks = [dict(type='mmcompress.SearchLoggerHook'),
              dict(type='mmcompress.SearchProgressHook'),

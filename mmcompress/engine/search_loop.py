@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import sys
@@ -15,6 +16,7 @@ from mmengine.config import Config
 from mmengine.dist import get_rank
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, save_checkpoint
+from torch import nn
 
 from ..costs import Costs, CostTable, Target, parse_targets
 from ..errors import CompressionError, StudyError
@@ -185,6 +187,7 @@ class PolicySearchLoop:
         self.evaluator.prepare(self.model, cfg)
         self.mutator: ChannelMutator = build(
             MUTATORS, {'type': 'ChannelMutator', **compression.get('channel', {})})
+        weights = weights_digest(self.model)
         self.mutator.prepare(self.model, self.graph, self.evaluator.losses())
         self.space = SearchSpace.from_graph(self.graph, **self.mutator.space_options)
         self.costs = Costs(CostTable.from_graph(self.graph), self.space)
@@ -194,7 +197,23 @@ class PolicySearchLoop:
             targets=self.targets, **self._needed())
         self.study = Study(
             self._storage_url(), self.study_name, self._signature(compression))
-        self.dense_score = self._score_dense()
+        self._check_weights(weights)
+        try:
+            self.dense_score = self._score_dense()
+        except CompressionError:
+            self.study.discard()
+            raise
+
+    def _check_weights(self, digest: str) -> None:
+        """A checkpoint may have been trained again under the same name."""
+        known = self.study.get_attr('weights')
+        if known is None:
+            self.study.set_attr('weights', digest)
+        elif known != digest:
+            raise StudyError(
+                f'Study {self.study_name!r} in {self.storage} was made with other '
+                'weights. Restore the checkpoint to continue it, or choose another '
+                'work dir, study name or storage to start afresh.')
 
     def _needed(self) -> dict:
         """What the searcher takes besides space, costs and targets."""
@@ -204,8 +223,7 @@ class PolicySearchLoop:
         return {name: derive[name]() for name in getattr(kind, 'needs', ())}
 
     def _prices(self) -> PriceTable:
-        source = PRICES.build(dict(
-            {'type': 'GradientPrices', '_scope_': 'mmcompress'}, **self.prices_cfg))
+        source = build(PRICES, {'type': 'GradientPrices', **self.prices_cfg})
         return source.compute(
             Subject(self.model, self.graph, self.space, self.mutator, self.evaluator,
                     self.runner.cfg, self.runner.logger.info),
@@ -322,6 +340,15 @@ def describe(graph: ModelGraph) -> str:
     if graph.unvisited:
         lines.append(f'Layers the forward pass never calls: {graph.unvisited}.')
     return ' '.join(lines)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Hash of all parameters and buffers of a model."""
+    digest = hashlib.sha256()
+    for tensor in model.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1)
+                      .view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def _plain(value):

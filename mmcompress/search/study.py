@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -122,6 +123,15 @@ class Study:
             self.set_attr(SIGNATURE, signature)
             known = self.get_attr(SIGNATURE)
         check_signature(f'Study {self.name!r} in {storage}', known, signature)
+
+    def discard(self) -> None:
+        """Remove the study if it has no evaluation yet, e.g. after a mistyped setting.
+
+        Otherwise the corrected search would find a study of another one.
+        """
+        if not self._storage.get_all_trials(self._id, deepcopy=False):
+            with suppress(KeyError):  # Another worker was faster.
+                self._storage.delete_study(self._id)
 
     # -- taking evaluations ----------------------------------------------------
     def claim(self, evaluations: int) -> Claim | None:

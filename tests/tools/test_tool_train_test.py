@@ -80,8 +80,8 @@ def test_dense_score_is_the_one_of_the_search(
         outcome['tradeoff']['dense_score'], abs=3)
 
 
-def test_fine_tune_resume_and_test(
-        tool, job: Job, policy: Path, score: float, tmp_path: Path) -> None:
+def test_resume(
+        tool, job: Job, policy: Path, tmp_path: Path) -> None:
     train = ('train', job.config, '--policy', policy, '--work-dir', tmp_path)
     # --resume where there is nothing to resume yet starts from the slim weights.
     ended = tool(*train, '--resume', '--cfg-options', 'train_cfg.max_epochs=1',
@@ -99,20 +99,21 @@ def test_fine_tune_resume_and_test(
     second = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
     assert second['meta']['iter'] == 2 * 500 / 25
     assert second['state_dict'][weight].shape == slim[weight].shape
-    out = tmp_path / 'metrics.json'
-    ended = tool('test', job.config, tmp_path / 'epoch_2.pth', '--policy', policy,
-                 '--out', out, '--cfg-options', *on_the_search_images(),
-                 cwd=job.folder)
-    assert ended.code == 0, ended
-    assert metrics_of(out)['accuracy/top1'] > score
 
 
-def test_work_dir_of_a_policy(tool, job: Job, policy: Path) -> None:
+def test_fine_tune_with_a_teacher(
+        tool, job: Job, policy: Path, score: float, tmp_path: Path) -> None:
     ended = tool('train', job.config, '--policy', policy, '--distill', '0.5',
-                 '--cfg-options', 'train_cfg.max_epochs=1', cwd=job.folder)
+                 '--cfg-options', 'train_cfg.max_epochs=3', cwd=job.folder)
     assert ended.code == 0, ended
     folder = job.folder / 'work_dirs/tiny/finetune_macs_0.5'
-    saved = torch.load(folder / 'epoch_1.pth', weights_only=False)['state_dict']
+    out = tmp_path / 'metrics.json'
+    ended = tool('test', job.config, folder / 'epoch_3.pth', '--policy', policy,
+                 '--out', out, '--work-dir', tmp_path, '--cfg-options',
+                 *on_the_search_images(), cwd=job.folder)
+    assert ended.code == 0, ended
+    assert metrics_of(out)['accuracy/top1'] > score
+    saved = torch.load(folder / 'epoch_3.pth', weights_only=False)['state_dict']
     slim = torch.load(policy.with_suffix('.pth'), weights_only=True)['state_dict']
     # The teacher is no part of the checkpoint.
     assert {k: v.shape for k, v in saved.items()} == {
