@@ -75,8 +75,14 @@ def run(result: Path, *command: object, after: list[Path] | None = None) -> None
     child = subprocess.Popen(
         [sys.executable, '-W', 'ignore', *words[1:]], cwd=ROOT, text=True,
         errors='replace', stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    output = show(child)
-    if child.wait():
+    try:
+        output = show(child)
+        failed = child.wait()
+    except KeyboardInterrupt:
+        child.terminate()  # a terminal tells it too, `kill` does not
+        child.wait()
+        raise
+    if failed:
         sys.exit('\n'.join([*output[-30:], f'[demo] failed: {" ".join(words)}']))
 
 

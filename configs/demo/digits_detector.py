@@ -61,5 +61,5 @@ param_scheduler = [
 
 default_hooks = dict(
     logger=dict(interval=10),
-    checkpoint=dict(interval=1, max_keep_ckpts=1))
+    checkpoint=dict(interval=1, max_keep_ckpts=2))
 randomness = dict(seed=0)

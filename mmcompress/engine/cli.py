@@ -8,6 +8,7 @@ import os.path as osp
 import socket
 import sys
 from collections.abc import Callable
+from pickle import UnpicklingError
 
 import torch
 from mmengine.config import Config, DictAction
@@ -84,7 +85,7 @@ def load_weights(model: torch.nn.Module, path: str) -> None:
     """
     try:
         checkpoint = _load_checkpoint(path, map_location='cpu')
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
         raise CompressionError(
             f'The checkpoint {path!r} cannot be loaded: {error}. Check load_from.'
         ) from error
