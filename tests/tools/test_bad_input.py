@@ -160,7 +160,7 @@ def test_fine_tuning_needs_weights_that_fit(
     wrong = searched / 'policies/macs_0.75.pth'
     found = fails(tool, 'train', job.config, '--policy', policy, '--checkpoint', wrong,
                   '--work-dir', tmp_path, cwd=job.folder)
-    assert 'does not fit ImageClassifier' in found
+    assert 'Load the checkpoint of the dense model or the one that belongs' in found
     assert not products(tmp_path)
 
 
