@@ -162,8 +162,8 @@ def load_batches(
 def _fast_layout(images: Tensor) -> Tensor:
     """Channels last on the CPU, where every layer after the first follows suit.
 
-    In the default layout oneDNN pads channels to blocks of 16, and a slim network
-    takes as long as the dense one; see docs/foundation.md.
+    oneDNN then need not reorder every layer's input into blocks of channels, which
+    saves 15-25 % of an evaluation; see docs/foundation.md.
     """
     if images.device.type != 'cpu' or images.dim() != 4:
         return images
