@@ -205,11 +205,12 @@ def measure(case: Case, args: argparse.Namespace, found: Sequence[Found],
             results: Results) -> dict[str, tuple[float, float | None]]:
     """Test score of every policy as searched and after the fine-tune.
 
-    Only the first seed's are fine-tuned. Its tables are complete first.
+    Only the first seed's are fine-tuned, budget by budget; its table is complete first.
     """
     scores: dict[str, tuple[float, float | None]] = {}
     tuned = () if args.no_finetune else ('after',)
-    first = [p for p in found if p.seed == args.seeds[0]]
+    first = [p for target in args.targets for p in found
+             if p.target == target and p.seed == args.seeds[0]]
     rest = [p for p in found if p.seed != args.seeds[0]]
     for stage, some in (('before', first), *((t, first) for t in tuned),
                         ('before', rest)):
