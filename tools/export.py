@@ -5,8 +5,10 @@ import os.path as osp
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.deploy.export import export_onnx
+from mmcompress.deploy.plan import plan_of
 from mmcompress.engine.class_names import class_names_of
 from mmcompress.engine.cli import base_parser, build_model, load_config, run_tool
+from mmcompress.engine.export_images import calibration_images
 from mmcompress.engine.input_shape import input_shape_of
 from mmcompress.engine.policy_config import compress_config
 
@@ -22,6 +24,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch', type=int, default=1, help='images per call')
     parser.add_argument(
         '--dynamic-batch', action='store_true', help='take any number of images')
+    parser.add_argument(
+        '--boxes', action='store_true',
+        help='decode boxes and suppress non-maxima inside the file (YOLOX)')
+    parser.add_argument(
+        '--calibration-images', type=int, default=32,
+        help='training images that set the ranges between quantised layers')
     return parser.parse_args()
 
 
@@ -33,13 +41,20 @@ def main() -> None:
     if args.policy:
         compress_config(cfg, args.policy, args.checkpoint)
     model = build_model(cfg, args.checkpoint)
+    images = ()
+    if plan_of(model):
+        images = calibration_images(
+            cfg, model, shape, args.calibration_images, args.batch)
     name = osp.splitext(osp.basename(args.checkpoint))[0] + '.onnx'
     files = export_onnx(
         model, args.out or osp.join(cfg.work_dir, name), shape, batch=args.batch,
-        dynamic_batch=args.dynamic_batch, classes=classes)
+        dynamic_batch=args.dynamic_batch, classes=classes,
+        images=images, boxes=args.boxes)
     for file in files:
-        print(f'{file.path}: {file.size / 1e6:.2f} MB, largest difference from the '
-              f'model {file.error:.1e} of its largest output')
+        what = 'root mean square difference from the fake-quantised model, relative ' \
+            'to the spread of an output' if len(images) else \
+            'largest difference from the model, relative to its largest output'
+        print(f'{file.path}: {file.size / 1e6:.2f} MB, {what}: {file.error:.1e}')
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -47,6 +48,8 @@ class FileNetwork:
         if inputs.dim() == 4:
             inputs = self._padded(inputs)
         size = self.facts['batch'] or len(inputs)
+        if self.facts.get('boxes'):
+            return torch.from_numpy(self.runtime(inputs.cpu().numpy())[0])
         chunks = [self._run(chunk, size) for chunk in inputs.split(size)]
         whole = [torch.cat(tensors) for tensors in zip(*chunks)]
         return nest(self.facts['structure'], [x.to(inputs.device) for x in whole])
@@ -67,6 +70,30 @@ class FileNetwork:
                 f'An image of {images.shape[2]} x {images.shape[3]} does not fit into '
                 f'{self.path}, which takes {height} x {width}; export with --shape.')
         return pad(images, (0, right, 0, down)) if down or right else images
+
+
+class BoxPredictor:
+    """``predict`` of a detector whose file finds the boxes itself.
+
+    Args:
+        model (nn.Module): The detector.
+        network (FileNetwork): Its file.
+    """
+
+    def __init__(self, model: nn.Module, network: FileNetwork) -> None:
+        self.model, self.network = model, network
+
+    def __call__(self, images: Tensor, samples: list, rescale: bool = True) -> list:
+        """Samples with boxes; in the pixels of the original image if ``rescale``."""
+        results = []
+        for image, sample in zip(images.split(1), samples):
+            found = self.network(image)
+            boxes = found[:, :4]
+            if rescale:
+                boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(1, 2)
+            results.append(InstanceData(
+                bboxes=boxes, scores=found[:, 4], labels=found[:, 5].long()))
+        return self.model.add_pred_to_datasample(samples, results)
 
 
 def attach(
@@ -96,6 +123,9 @@ def attach(
         raise ExportError(
             f'{path} is a {network.facts["model"]}, the config describes a '
             f'{type(model).__name__}.')
+    if network.facts.get('boxes'):
+        model.predict = BoxPredictor(model, network)
+        return model
     head_of(model).forward = network
     model.extract_feat = lambda images, *_, **__: images
     return model

@@ -8,8 +8,8 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,13 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..errors import ExportError
+from .boxes import append_nms, check_boxes, decoded_outputs
+from .focus import fold_focus
 from .metadata import FORMAT, preprocessing_of, write_metadata
+from .onnx_graph import OnnxGraph
 from .parts import Part, parts_of
+from .plan import LayerPlan, in_float, plan_of
+from .qdq import quantise_graph
 from .runtimes import OnnxRuntime
 
 OPSET = 21
@@ -29,6 +34,14 @@ OPSET = 21
 TOLERANCE = 1e-3
 """Largest difference from the model, relative to the largest output, in float."""
 
+QUANTISED_TOLERANCE = 0.5
+"""Largest root mean square difference from the fake-quantised model, relative to the
+spread of an output. It guards against wrong numbers; what the 8-bit points between
+layers cost is for the metric to say."""
+
+COMPARED = 4
+"""Calibration images that a quantised file is compared on."""
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -36,8 +49,9 @@ class Exported:
 
     Args:
         path (Path): Where it is.
-        error (float): Largest absolute difference from the model's outputs on a
-            random input, relative to their largest magnitude.
+        error (float): In float, the largest difference from the model's outputs on a
+            random input relative to their largest magnitude; quantised, see
+            :func:`compare_quantised`.
         size (int): Bytes.
     """
 
@@ -53,12 +67,15 @@ def export_onnx(
     batch: int = 1,
     dynamic_batch: bool = False,
     classes: Sequence[str] = (),
+    images: Sequence[np.ndarray] = (),
+    boxes: bool = False,
     tolerance: float = TOLERANCE,
 ) -> list[Exported]:
-    """Export a model in float, from preprocessed images to raw outputs.
+    """Export a model from preprocessed images to raw outputs.
 
-    Batch norms are folded into convolutions. A two-stage detector becomes several
-    files; the names of the further ones are derived from ``path``.
+    Batch norms are folded into convolutions. Layers that are quantised are written in
+    integers, and what lies between them is quantised to 8 bits where the runtime needs
+    that to stay in integers; see :mod:`.placement`.
 
     Args:
         model (nn.Module): A detector of mmdet or a classifier of mmpretrain.
@@ -67,23 +84,57 @@ def export_onnx(
         batch (int): Images per call. Defaults to 1.
         dynamic_batch (bool): Take any number of images. Defaults to False.
         classes (Sequence[str]): Names of the classes, for the metadata.
-        tolerance (float): See :data:`TOLERANCE`.
+        images (Sequence[np.ndarray]): Preprocessed calibration images, each of shape
+            ``(batch, C, H, W)``. Needed if layers are quantised.
+        boxes (bool): Decode boxes and suppress non-maxima inside the file; see
+            :mod:`.boxes`. Defaults to False.
+        tolerance (float): See :data:`TOLERANCE`; of the network in float.
 
     Returns:
         list[Exported]: The files, which appear complete or not at all.
 
     Raises:
         ExportError: A model of another kind, or one whose file computes something
-            else.
+            else; calibration images are missing.
     """
     with evaluating(model):
+        plan = plan_of(model)
+        if plan and not len(images):
+            raise ExportError(
+                f'{len(plan)} layers are quantised; give calibration images for the '
+                'tensors between them.')
+        if boxes:
+            check_boxes(model, batch, dynamic_batch)
+        function = decoded_outputs if boxes else None
         exported = []
-        for part in parts_of(model, shape, batch, dynamic_batch):
-            proto = to_proto(part)
-            describe(proto, part, model, shape, classes)
-            error = compare(proto, part, tolerance)
+        for part in parts_of(model, shape, batch, dynamic_batch, function):
+            with in_float(model):
+                proto = to_proto(part)
+                rearranged = fold_focus(OnnxGraph(proto))
+                describe(proto, part, model, shape, classes)
+                error = compare(proto, part, tolerance)
+            if plan:
+                quantise_graph(proto, rearrange(plan, rearranged), images)
+                write_metadata(proto, dict(quantised=len(plan)))
+                error = compare_quantised(proto, part, images)
+            if boxes:
+                append_nms(proto, model)
+                write_metadata(proto, dict(boxes=True))
             exported.append(write(proto, part_path(path, part.name), error))
     return exported
+
+
+def rearrange(
+    plan: dict[str, LayerPlan], functions: Mapping[str, Callable]
+) -> dict[str, LayerPlan]:
+    """Lay integers out as the graph's weights were laid out anew."""
+    plan = dict(plan)
+    for constant, function in functions.items():
+        layer = constant.removeprefix('model.').removesuffix('.weight')
+        if layer in plan and (old := plan[layer].weight) is not None:
+            plan[layer] = replace(plan[layer], weight=replace(
+                old, integers=function(old.integers), weight=function(old.weight)))
+    return plan
 
 
 def to_proto(part: Part) -> onnx.ModelProto:
@@ -142,6 +193,42 @@ def compare(proto: onnx.ModelProto, part: Part, tolerance: float) -> float:
             f'{error:.2g} of its largest output (tolerance {tolerance:.2g}); nothing '
             'was written.')
     return error
+
+
+def compare_quantised(
+    proto: onnx.ModelProto, part: Part, images: Sequence[np.ndarray]
+) -> float:
+    """Root mean square difference of a file from the fake-quantised network.
+
+    Args:
+        proto (onnx.ModelProto): The quantised file.
+        part (Part): Its network, quantisers on.
+        images (Sequence[np.ndarray]): The first few are used.
+
+    Returns:
+        float: Relative to the spread of the outputs, the worst of them.
+
+    Raises:
+        ExportError: It exceeds :data:`QUANTISED_TOLERANCE`.
+    """
+    runtime = OnnxRuntime(proto.SerializeToString())
+    pairs = []
+    for image in images[:COMPARED]:
+        with torch.no_grad():
+            wanted = part.network(torch.from_numpy(image))
+        pairs.append(list(zip(runtime(image), [x.numpy() for x in wanted])))
+    worst = 0.0
+    for output in zip(*pairs):
+        got, wanted = (np.stack(x).astype(np.float64) for x in zip(*output))
+        spread = max(float(wanted.std()), 1e-12)
+        worst = max(worst, float(np.sqrt(np.mean((got - wanted) ** 2))) / spread)
+    if not worst <= QUANTISED_TOLERANCE:
+        raise ExportError(
+            f'The quantised {part.name or "network"} differs from the fake-quantised '
+            f'model by {worst:.2g} of the spread of an output (tolerance '
+            f'{QUANTISED_TOLERANCE:g}); nothing was written. Calibrate on images like '
+            'those it will see.')
+    return worst
 
 
 def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:

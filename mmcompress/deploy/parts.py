@@ -136,7 +136,8 @@ def random_images(model: nn.Module, shape: tuple[int, ...], batch: int) -> Tenso
 
 
 def parts_of(
-    model: nn.Module, shape: tuple[int, ...], batch: int = 1, dynamic: bool = False
+    model: nn.Module, shape: tuple[int, ...], batch: int = 1, dynamic: bool = False,
+    function: Callable[..., Any] | None = None,
 ) -> list[Part]:
     """The files that a model is exported to.
 
@@ -145,16 +146,19 @@ def parts_of(
         shape (tuple[int, ...]): ``(C, H, W)`` of the preprocessed image.
         batch (int): Images per call.
         dynamic (bool): Whether the file takes any number of images.
+        function (Callable | None): What it computes; see :class:`FlatOutputs`.
+            Defaults to :func:`raw_outputs`.
 
     Returns:
-        list[Part]: One part; a two-stage detector has one more per RoI head.
+        list[Part]: The parts.
 
     Raises:
         ExportError: A kind of model that cannot be exported.
     """
     head_of(model)
     images = random_images(model, shape, batch)
-    return [Part('', FlatOutputs(model, raw_outputs), (images,), (IMAGE,), dynamic)]
+    network = FlatOutputs(model, function or raw_outputs)
+    return [Part('', network, (images,), (IMAGE,), dynamic)]
 
 
 def raw_outputs(model: nn.Module, images: Tensor) -> Any:

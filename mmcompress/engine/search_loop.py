@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
 from ..search.prices import PriceTable
 from ..visualization import Outcome, make_outcome, write_all
 from .input_shape import input_shape_of
+from .latency import latency_of
 
 
 @LOOPS.register_module()
@@ -55,6 +56,9 @@ class PolicySearchLoop:
         save_checkpoints (bool): Write the slim checkpoint of every target's best
             policy beside its policy file. Defaults to True.
         seed (int | None): Seed of the searcher. Defaults to that of the runner.
+        latency (dict | None): Where ``latency_ms``, if it is a target, is measured:
+            ``path`` (``latency.json`` in the work dir), ``backend``, ``threads``; see
+            :func:`latency_of`.
         prices (dict | None): Config of the source of prices, for searchers that need
             them. Defaults to ``dict(type='GradientPrices')``.
     """
@@ -70,6 +74,7 @@ class PolicySearchLoop:
         save_checkpoints: bool = True,
         seed: int | None = None,
         prices: dict | None = None,
+        latency: dict | None = None,
     ) -> None:
         self.runner = runner
         self.prices_cfg = dict(prices or {})
@@ -77,7 +82,7 @@ class PolicySearchLoop:
         self.searcher_cfg.setdefault('seed', runner.seed if seed is None else seed)
         self.evaluator: PolicyEvaluator = build(
             EVALUATORS, {'type': 'PolicyEvaluator', **evaluator})
-        self.targets_cfg = targets
+        self.targets_cfg, self.latency_cfg = targets, latency or {}
         self.storage, self.study_name = storage, study
         self.save_checkpoints = save_checkpoints
         self.total_seconds = self.evaluation_seconds = 0.0
@@ -190,7 +195,8 @@ class PolicySearchLoop:
         weights = weights_digest(self.model)
         self.mutator.prepare(self.model, self.graph, self.evaluator.losses())
         self.space = SearchSpace.from_graph(self.graph, **self.mutator.space_options)
-        self.costs = Costs(CostTable.from_graph(self.graph), self.space)
+        self.costs = Costs(
+            CostTable.from_graph(self.graph), self.space, self._measured_costs())
         self.targets = parse_targets(self.targets_cfg, self.costs)
         self.searcher: Searcher = build(
             SEARCHERS, self.searcher_cfg, space=self.space, costs=self.costs,
@@ -228,6 +234,14 @@ class PolicySearchLoop:
             Subject(self.model, self.graph, self.space, self.mutator, self.evaluator,
                     self.runner.cfg, self.runner.logger.info),
             self.work_dir / 'prices')
+
+    def _measured_costs(self) -> dict[str, Callable]:
+        """Costs that are measured on this machine, if a target needs them."""
+        if 'latency_ms' not in self.targets_cfg:
+            return {}
+        options = dict(dict(path=self.work_dir / 'latency.json'), **self.latency_cfg)
+        return dict(latency_ms=latency_of(
+            self.model, self.graph, self.space, **options))
 
     def _storage_url(self) -> str:
         """The storage with a relative file placed in the work dir."""

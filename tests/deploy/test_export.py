@@ -59,6 +59,23 @@ def test_detector_file_predicts_what_the_model_predicts(detector, detector_file)
             a.pred_instances.scores, b.scores, rtol=1e-3, atol=1e-4)
 
 
+def test_boxes_inside_the_file(detector, tmp_path):
+    [file] = export_onnx(detector, tmp_path / 'net.onnx', (3, 64, 64), boxes=True)
+    images = torch.randn(2, 3, 64, 64)
+    wanted = [s.pred_instances for s in detector(
+        images, [sample((64, 64)) for _ in range(2)], mode='predict')]
+    attach(detector, file.path, 'onnxruntime')
+    got = detector(images, [sample((64, 64)) for _ in range(2)], mode='predict')
+    for a, b in zip((s.pred_instances for s in got), wanted):
+        assert len(a) == len(b) > 0
+        order = a.scores.argsort(descending=True), b.scores.argsort(descending=True)
+        torch.testing.assert_close(
+            a.scores[order[0]], b.scores[order[1]], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            a.bboxes[order[0]], b.bboxes[order[1]], rtol=1e-3, atol=1e-2)
+        assert torch.equal(a.labels[order[0]], b.labels[order[1]])
+
+
 def test_classifier_file_with_any_batch(classifier, tmp_path):
     [file] = export_onnx(
         classifier, tmp_path / 'net.onnx', (3, 32, 32), dynamic_batch=True)
@@ -93,6 +110,8 @@ def test_mistakes_are_named(detector, classifier, tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(ExportError, match='Linear cannot be exported'):
         export_onnx(nn.Linear(2, 2), tmp_path / 'net.onnx', (3, 64, 64))
+    with pytest.raises(ExportError, match='takes one image'):
+        export_onnx(detector, tmp_path / 'net.onnx', (3, 64, 64), 2, boxes=True)
     with pytest.raises(ExportError, match='no file'):
         attach(detector, tmp_path / 'net.onnx', 'onnxruntime')
     (tmp_path / 'bad.onnx').write_bytes(b'no model at all')

@@ -1,0 +1,117 @@
+"""Predicted against measured latency of random policies.
+
+    python benchmarks/latency_table.py export     # writes the policies' float files
+    python benchmarks/latency_table.py time       # measures layers and files
+
+The table is fitted to the dense and the thinnest network; the others are predicted.
+Kill it and run the same command again: it continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import NETWORKS, OUT, machine
+from scipy.stats import spearmanr
+from torch import nn
+
+from mmcompress.costs import CostTable
+from mmcompress.costs.latency import LatencyTable, make_latency
+from mmcompress.deploy.export import export_onnx
+from mmcompress.deploy.layer_timer import LayerTimer
+from mmcompress.deploy.materialise import materialise
+from mmcompress.deploy.timing import time_files
+from mmcompress.graph import trace
+from mmcompress.policy import ModelGraph, SearchSpace
+from mmcompress.testing.networks import random_policy
+from mmcompress.visualization.tables import TextTable
+
+SHAPES = {'ResNet-18': (3, 112, 112), 'YOLOX-nano': (3, 416, 416)}
+POLICIES = 20
+REPEATS = 40
+
+
+def rows_of(graph: ModelGraph) -> tuple[SearchSpace, np.ndarray]:
+    """The dense, the thinnest and random policies."""
+    space = SearchSpace.from_graph(graph)
+    random = [random_policy(space, seed) for seed in range(POLICIES)]
+    return space, np.stack([space.highest, space.lowest, *space.encode(random)])
+
+
+def export(name: str, folder: Path) -> None:
+    """Write the file of every policy."""
+    model, shape = NETWORKS[name].build(), SHAPES[name]
+    graph = trace(model, shape)
+    space, rows = rows_of(graph)
+    for i, row in enumerate(rows):
+        path = folder / f'{i}.onnx'
+        if not path.is_file():
+            slim = materialise(model, graph, space.decode(row[None])[0])
+            export_onnx(slim, path, shape)
+            print(path, flush=True)
+
+
+def predict(
+    table: LatencyTable, graph: ModelGraph, rows: np.ndarray
+) -> np.ndarray:
+    """Sums over the layers, in ms."""
+    units, layers = len(graph.units), len(graph.layers)
+    values = torch.as_tensor(rows, dtype=torch.float64)
+    return table.layers(
+        CostTable.from_graph(graph), values[:, :units],
+        values[:, units:units + layers], values[:, units + layers:]).sum(1).numpy()
+
+
+def compare(name: str, folder: Path, threads: int) -> tuple[str, ...]:
+    """One line of the table."""
+    model: nn.Module = NETWORKS[name].build()
+    graph = trace(model, SHAPES[name])
+    _, rows = rows_of(graph)
+    timer = LayerTimer(folder / f'layers_{threads}.json', threads=threads)
+    table = make_latency(model, graph, timer)
+    sums = predict(table, graph, rows)
+    timer.save()
+    files = [folder / f'{i}.onnx' for i in range(len(rows))]
+    measured = np.array([x.median for x in time_files(
+        files, threads=threads, repeats=REPEATS, warm_up=5)])
+    table.fit(sums[:2], measured[:2])
+    predicted = table.constant + table.scale * sums
+    for kind, guess, truth in zip(['dense', 'thinnest', *map(str, range(POLICIES))],
+                                  predicted, measured):
+        print(f'{kind:9} predicted {guess:7.3f} ms  measured {truth:7.3f} ms')
+    error = np.abs(predicted[2:] / measured[2:] - 1)
+    return (name, 'x'.join(map(str, SHAPES[name])), str(len(error)),
+            f'{measured[2:].min():.2f} - {measured[2:].max():.2f}',
+            f'{spearmanr(predicted[2:], measured[2:])[0]:.3f}',
+            f'{np.median(error):.1%}', f'{error.max():.1%}', f'{table.scale:.3f}',
+            f'{table.constant:.3f}', str(timer.measured))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('what', choices=['export', 'time'])
+    parser.add_argument('names', nargs='*', help='networks; all if unset')
+    parser.add_argument('--threads', type=int, default=2)
+    args = parser.parse_args()
+    found = []
+    for name in args.names or SHAPES:
+        folder = OUT / 'latency' / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if args.what == 'export':
+            export(name, folder)
+        else:
+            found.append(compare(name, folder, args.threads))
+    if found:
+        print(machine())
+        print(TextTable(f'ONNX Runtime, {args.threads} threads, float', (
+            'network', 'shape', 'policies', 'measured ms', 'rank correlation',
+            'median error', 'largest', 'scale', 'constant ms', 'layers measured'),
+            tuple(found)).text())
+
+
+if __name__ == '__main__':
+    main()

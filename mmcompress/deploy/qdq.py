@@ -1,0 +1,118 @@
+"""Writing quantisation into an ONNX graph (QDQ form)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from .onnx_graph import OnnxGraph
+from .placement import Placement, place
+from .plan import LayerPlan, Point, WeightPlan
+from .ranges import best_point, sample_tensors, silu
+
+
+def quantise_graph(
+    proto: onnx.ModelProto, plan: dict[str, LayerPlan], images: Sequence[np.ndarray]
+) -> Placement:
+    """Turn a float network into one of integers, in place.
+
+    Weights become INT8 constants (INT4 up to 4 bits) with a ``DequantizeLinear``,
+    per output channel; biases stay in float. Tensors get a ``QuantizeLinear`` and a
+    ``DequantizeLinear`` in unsigned 8 bits; narrower ones are clipped in integers.
+
+    Args:
+        proto (onnx.ModelProto): The network, batch norms folded.
+        plan (dict[str, LayerPlan]): Numbers of the quantised layers.
+        images (Sequence[np.ndarray]): Preprocessed calibration images, each a batch
+            that the network takes.
+
+    Returns:
+        Placement: What was put where.
+    """
+    graph = OnnxGraph(proto)
+    placement = place(graph, plan)
+    _measure(graph, placement, images)
+    write_placement(graph, placement)
+    onnx.checker.check_model(proto)
+    return placement
+
+
+def write_placement(graph: OnnxGraph, placement: Placement) -> None:
+    """Put the nodes of a placement, all of whose points are known, into the graph."""
+    for name, weight in placement.weights.items():
+        _write_weight(graph, name, weight)
+    for name in placement.points:
+        _write_point(graph, name, placement)
+    graph.finish()
+
+
+def _measure(
+    graph: OnnxGraph, placement: Placement, images: Sequence[np.ndarray]
+) -> None:
+    """Give every point that has none the best range on the images."""
+    samples = sample_tensors(graph.proto, placement.unknown(), images)
+    for name, values in samples.items():
+        kinds = {node.op_type for node in graph.consumers[name]}
+        placement.points[name] = best_point(
+            values, silu if kinds == {'Sigmoid', 'Mul'} else None)
+
+
+def _write_weight(graph: OnnxGraph, name: str, plan: WeightPlan) -> None:
+    narrow = plan.bits <= 4
+    integers, zeros = plan.integers, np.zeros(len(plan.scale), np.int8)
+    if narrow:
+        integers = helper.make_tensor(
+            f'{name}_integers', TensorProto.INT4, integers.shape,
+            integers.ravel().tolist())
+        zeros = helper.make_tensor(
+            f'{name}_zero_point', TensorProto.INT4, zeros.shape, zeros.tolist())
+    inputs = [
+        graph.set_constant(f'{name}_integers', integers),
+        graph.set_constant(f'{name}_scale', plan.scale),
+        graph.set_constant(f'{name}_zero_point', zeros)]
+    graph.put_first(helper.make_node(
+        'DequantizeLinear', inputs, [f'{name}_real'], f'{name}_DequantizeLinear',
+        axis=plan.axis))
+    for node in graph.consumers[name]:
+        node.input[1] = f'{name}_real'
+
+
+def _write_point(graph: OnnxGraph, name: str, placement: Placement) -> None:
+    point = placement.resolve(name)
+    assert point is not None
+    graph.put_behind(name, _nodes(graph, name, point, f'{name}_real'))
+    for node in graph.consumers.get(name, []):
+        other = placement.extra.get((node.name, name))
+        target = f'{name}_real'
+        if other is not None:
+            target = f'{name}_{node.name}_real'
+            graph.put_behind(name, _nodes(graph, f'{name}_real', other, target))
+        for i, source in enumerate(node.input):
+            if source == name:
+                node.input[i] = target
+
+
+def _nodes(
+    graph: OnnxGraph, source: str, point: Point, target: str
+) -> list[onnx.NodeProto]:
+    """Quantise, clip if narrower than the container, dequantise."""
+    scale = graph.set_constant(f'{target}_scale', np.float32(point.scale))
+    zero = graph.set_constant(f'{target}_zero_point', np.uint8(point.zero_point))
+    integers = f'{target}_integers'
+    nodes = [helper.make_node(
+        'QuantizeLinear', [source, scale, zero], [integers],
+        f'{target}_QuantizeLinear')]
+    if point.bits < 8:
+        low = graph.set_constant('integer_0', np.uint8(0))
+        top = 2 ** point.bits - 1
+        high = graph.set_constant(f'integer_{top}', np.uint8(top))
+        nodes.append(helper.make_node(
+            'Clip', [integers, low, high], [f'{target}_clipped'], f'{target}_Clip'))
+        integers = f'{target}_clipped'
+    nodes.append(helper.make_node(
+        'DequantizeLinear', [integers, scale, zero], [target],
+        f'{target}_DequantizeLinear'))
+    return nodes

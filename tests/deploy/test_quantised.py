@@ -1,0 +1,156 @@
+"""Quantised files compute what the fake-quantised model computes, in integers."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto
+from torch import nn
+
+from mmcompress.deploy.export import export_onnx, relative_error
+from mmcompress.deploy.focus import interleave
+from mmcompress.deploy.plan import Point, WeightPlan, in_float, plan_of
+from mmcompress.deploy.ranges import best_point, point_of_range, rounded, silu
+from mmcompress.errors import ExportError
+from mmcompress.ops.quant_layers import make_quantisable, quantised_layers
+from mmcompress.policy import Bits
+
+
+def quantise(model: nn.Module, run, bits: Bits, skip: tuple[str, ...] = ()) -> list:
+    """Put every layer at some bits, with the ranges of one forward."""
+    names = [n for n, m in model.named_modules()
+             if isinstance(m, (nn.Conv2d, nn.Linear)) and n not in skip]
+    make_quantisable(model, names)
+    layers = quantised_layers(model)
+    ranges = {}
+
+    def hook(layer, args):
+        ranges[layer] = float(args[0].min()), float(args[0].max())
+
+    handles = [layer.register_forward_pre_hook(hook) for layer in layers.values()]
+    with torch.no_grad():
+        run()
+    for handle in handles:
+        handle.remove()
+    for layer in layers.values():
+        layer.set_bits(bits)
+        top = layer.weight_quantizer.quant_max
+        layer.weight_quantizer.assign(layer.weight_rows().abs().amax(1) / top)
+        point = point_of_range(*ranges[layer], bits.activation)
+        layer.input_quantizer.assign(point.scale, float(point.zero_point))
+    return names
+
+
+def runtime_operators(path) -> list[str]:
+    """Types of the operators that ONNX Runtime really runs."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.optimized_model_filepath = f'{path}.optimised'
+    onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
+    proto = onnx.load(options.optimized_model_filepath)
+    return [node.op_type for node in proto.graph.node]
+
+
+@pytest.mark.parametrize('bits', [Bits(8, 8), Bits(4, 8), Bits(6, 5), Bits(2, 3)])
+def test_files_of_a_chain_differ_by_rounding(classifier, tmp_path, bits):
+    # A ReLU network without additions needs no points but its quantisers' own. What
+    # is left are values next to a tie, which folding the batch norm may move to the
+    # next integer: at most about one step of an activation.
+    step = 1 / (2 ** bits.activation - 1)
+    for stage in (classifier.backbone.layer1, classifier.backbone.layer2,
+                  classifier.backbone.layer3):
+        for i in range(len(stage)):
+            stage[i] = nn.Sequential(
+                stage[i].conv1, stage[i].bn1, nn.ReLU(), stage[i].conv2,
+                stage[i].bn2, nn.ReLU())
+    images = [np.random.default_rng(i).standard_normal((1, 3, 32, 32)).astype('f')
+              for i in range(3)]
+    quantise(classifier, lambda: classifier(torch.from_numpy(images[0])), bits)
+    [file] = export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32), images=images)
+    session = onnxruntime.InferenceSession(
+        file.path, providers=['CPUExecutionProvider'])
+    for image in images:
+        with torch.no_grad():
+            wanted = classifier(torch.from_numpy(image)).numpy()
+        assert relative_error(session.run(None, {'image': image})[0], wanted) < step
+    kinds = {x.data_type for x in onnx.load(file.path).graph.initializer}
+    assert (TensorProto.INT4 in kinds) == (bits.weight <= 4)
+
+
+def test_detector_stays_in_integers_between_layers(detector, tmp_path):
+    images = [np.random.default_rng(i).standard_normal((1, 3, 64, 64)).astype('f')
+              for i in range(4)]
+    names = quantise(
+        detector, lambda: detector(torch.from_numpy(images[0])), Bits(8, 8))
+    [file] = export_onnx(detector, tmp_path / 'net.onnx', (3, 64, 64), images=images)
+    assert file.error < 0.3
+    kinds = runtime_operators(file.path)
+    # 3 predictors on 2 levels have float outputs; the heads run on 2 levels each.
+    predictors = 6
+    assert kinds.count('QLinearConv') == len(names) - predictors
+    assert kinds.count('Conv') == predictors
+    assert kinds.count('QLinearSigmoid') == kinds.count('QLinearMul') == len(
+        names) - predictors
+    assert 'Slice' not in kinds and 'Sigmoid' not in kinds and 'Concat' not in kinds
+
+
+def test_layers_in_float_stay_in_float(detector, tmp_path):
+    images = [np.random.default_rng(i).standard_normal((1, 3, 64, 64)).astype('f')
+              for i in range(2)]
+    stem = 'backbone.stem.conv.conv'
+    names = quantise(
+        detector, lambda: detector(torch.from_numpy(images[0])), Bits(8, 8), (stem,))
+    [file] = export_onnx(detector, tmp_path / 'net.onnx', (3, 64, 64), images=images)
+    kinds = runtime_operators(file.path)
+    assert kinds.count('QLinearConv') == len(names) - 6
+    proto = onnx.load(file.path)
+    assert f'model.{stem}.weight' in {x.name for x in proto.graph.initializer}
+    # Its SiLU is in float as well: no point between it and the quantised reader.
+    assert kinds.count('QLinearSigmoid') == len(names) - 6
+
+
+def test_quantised_model_needs_images_and_keeps_its_bits(classifier, tmp_path):
+    image = torch.randn(1, 3, 32, 32)
+    quantise(classifier, lambda: classifier(image), Bits(8, 8))
+    with pytest.raises(ExportError, match='calibration images'):
+        export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32))
+    before = classifier(image)
+    with in_float(classifier):
+        assert not plan_of(classifier)
+    torch.testing.assert_close(classifier(image), before, rtol=0, atol=0)
+
+
+def test_folding_flips_signs_and_scales_steps():
+    weight = np.array([[1.0, -3.0], [2.0, 2.0], [1.0, 1.0]], np.float32)
+    plan = WeightPlan(
+        np.array([[2, -6], [4, 4], [1, 1]], np.int8),
+        np.array([0.5, 0.5, 1], 'f'), 4, 0, weight)
+    folded = plan.folded(weight * np.array([[2.0], [-3.0], [0.0]], 'f'))
+    assert folded.integers.tolist() == [[2, -6], [-4, -4], [0, 0]]
+    # 0.5 * 2, 0.5 * |-3|, and any positive step where nothing is left.
+    assert folded.scale.tolist() == [1.0, 1.5, 1.0]
+
+
+def test_focus_is_a_convolution_of_twice_the_size():
+    image, weight = torch.randn(1, 3, 8, 8), torch.randn(5, 12, 3, 3)
+    offsets = ((0, 0), (1, 0), (0, 1), (1, 1))  # as mmdet stacks them
+    stacked = torch.cat([image[..., y::2, x::2] for y, x in offsets], 1)
+    wanted = torch.conv2d(stacked, weight, padding=1)
+    got = torch.conv2d(
+        image, torch.from_numpy(interleave(weight.numpy(), offsets)), stride=2,
+        padding=2)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_best_point():
+    # 0..255 is on the grid of step 1.
+    assert best_point(np.arange(256.0)) == Point(1.0, 0)
+    # -100..10 has a step of 0.43; a SiLU does not care below about -6.
+    values = np.linspace(-100, 10, 4000)
+    point = best_point(values, silu)
+    low = -point.zero_point * point.scale
+    assert -40 < low < -2
+    error = np.abs(silu(rounded(values, point)) - silu(values)).max()
+    plain = rounded(values, point_of_range(-100, 10))
+    assert error < np.abs(silu(plain) - silu(values)).max() / 2
