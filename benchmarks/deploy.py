@@ -77,11 +77,13 @@ class Case:
 
 STEM = r'backbone\.(stem|stage1\.0\.depthwise)'
 STAGE1 = r'backbone\.(stem|stage1|stage2\.0\.depthwise)'
+HEAD = r'bbox_head'
 CASES = (
     Case('YOLOX-nano', 'float'),
-    Case('YOLOX-nano', 'W8A8'),
+    Case('YOLOX-nano', 'W8A8, stem and head in float', f'{STEM}|{HEAD}'),
+    Case('YOLOX-nano', 'W8A8, stage 1 and head in float', f'{STAGE1}|{HEAD}'),
     Case('YOLOX-nano', 'W8A8, stem in float', STEM),
-    Case('YOLOX-nano', 'W8A8, stage 1 in float', STAGE1),
+    Case('YOLOX-nano', 'W8A8'),
     Case('CifarResNet-56', 'float'),
     Case('CifarResNet-56', 'W8A8'),
     Case('CifarResNet-56', 'W4A8'),
