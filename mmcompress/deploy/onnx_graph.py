@@ -45,7 +45,7 @@ class OnnxGraph:
     def set_constant(self, name: str, value: np.ndarray | TensorProto) -> str:
         """Add a constant, or replace the value of one; returns its name."""
         tensor = value if isinstance(value, TensorProto) else \
-            numpy_helper.from_array(np.ascontiguousarray(value), name)
+            numpy_helper.from_array(np.asarray(value, order='C'), name)
         if name in self.constants:
             self.constants[name].CopyFrom(tensor)
         else:
