@@ -21,6 +21,7 @@ def class_names_of(cfg: Config) -> tuple[str, ...]:
     names = (dataset.get('metainfo') or {}).get('classes')
     if names is None and dataset:
         kind = dataset['type']
-        found = DATASETS.get(kind) if isinstance(kind, str) else kind
+        with DATASETS.switch_scope_and_registry(None) as registry:
+            found = registry.get(kind) if isinstance(kind, str) else kind
         names = (getattr(found, 'METAINFO', None) or {}).get('classes')
     return tuple(names or ())
