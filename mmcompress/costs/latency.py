@@ -120,8 +120,9 @@ class LatencyTable:
         outs = _axis(layer.out_channels, layer.groups,
                      bool(table.out_per_unit[i].any()))
         intos = _axis(dense_in, 1, bool(table.in_per_unit[i].any()))
+        per_group = layer.out_channels // layer.groups
         values = [[sum(self.measure(
-            shape, o, n, layer.groups * o // layer.out_channels, integer)
+            shape, o, n, 1 if layer.groups == 1 else o // per_group, integer)
             for shape in self.shapes[layer.name]) for n in intos] for o in outs]
         grid = tuple(torch.tensor(x, dtype=torch.float64)
                      for x in (outs, intos, values))

@@ -13,6 +13,8 @@ from mmcompress.testing.toy import toy_graph
 
 def analytic(shape, out, into, groups, integer):
     """A device on which time is 1 us per 1000 weights, a third of it in integers."""
+    assert groups == 1 or out % groups == 0
+    assert out >= groups >= 1 and into >= 1
     return (0.001 * out * into + 0.01) / (3 if integer else 1)
 
 
