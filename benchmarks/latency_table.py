@@ -3,7 +3,8 @@
     python benchmarks/latency_table.py export     # writes the policies' float files
     python benchmarks/latency_table.py time       # measures layers and files
 
-The table is fitted to the dense and the thinnest network; the others are predicted.
+As in a search, the table is fitted to networks that keep the same share of every unit;
+the random ones are predicted.
 Kill it and run the same command again: it continues.
 """
 
@@ -24,6 +25,7 @@ from mmcompress.deploy.export import export_onnx
 from mmcompress.deploy.layer_timer import LayerTimer
 from mmcompress.deploy.materialise import materialise
 from mmcompress.deploy.timing import time_files
+from mmcompress.engine.latency import FITTED, fitting_rows
 from mmcompress.graph import trace
 from mmcompress.policy import ModelGraph, SearchSpace
 from mmcompress.testing.networks import random_policy
@@ -35,10 +37,10 @@ REPEATS = 40
 
 
 def rows_of(graph: ModelGraph) -> tuple[SearchSpace, np.ndarray]:
-    """The dense, the thinnest and random policies."""
+    """Those that the table is fitted to, then the random policies."""
     space = SearchSpace.from_graph(graph)
     random = [random_policy(space, seed) for seed in range(POLICIES)]
-    return space, np.stack([space.highest, space.lowest, *space.encode(random)])
+    return space, np.concatenate([fitting_rows(space), space.encode(random)])
 
 
 def export(name: str, folder: Path) -> None:
@@ -77,15 +79,17 @@ def compare(name: str, folder: Path, threads: int) -> tuple[str, ...]:
     files = [folder / f'{i}.onnx' for i in range(len(rows))]
     measured = np.array([x.median for x in time_files(
         files, threads=threads, repeats=REPEATS, warm_up=5)])
-    table.fit(sums[:2], measured[:2])
+    fitted = len(rows) - POLICIES
+    table.fit(sums[:fitted], measured[:fitted])
     predicted = table.constant + table.scale * sums
-    for kind, guess, truth in zip(['dense', 'thinnest', *map(str, range(POLICIES))],
-                                  predicted, measured):
-        print(f'{kind:9} predicted {guess:7.3f} ms  measured {truth:7.3f} ms')
-    error = np.abs(predicted[2:] / measured[2:] - 1)
+    kinds = [f'fitted {share:g}' for share in FITTED] + [
+        f'random {i}' for i in range(POLICIES)]
+    for kind, guess, truth in zip(kinds, predicted, measured):
+        print(f'{kind:11} predicted {guess:7.3f} ms  measured {truth:7.3f} ms')
+    error = np.abs(predicted[fitted:] / measured[fitted:] - 1)
     return (name, 'x'.join(map(str, SHAPES[name])), str(len(error)),
-            f'{measured[2:].min():.2f} - {measured[2:].max():.2f}',
-            f'{spearmanr(predicted[2:], measured[2:])[0]:.3f}',
+            f'{measured[fitted:].min():.2f} - {measured[fitted:].max():.2f}',
+            f'{spearmanr(predicted[fitted:], measured[fitted:])[0]:.3f}',
             f'{np.median(error):.1%}', f'{error.max():.1%}', f'{table.scale:.3f}',
             f'{table.constant:.3f}', str(timer.measured))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import tempfile
 import time
@@ -17,10 +18,13 @@ from ..errors import ExportError
 from .layer_timer import kernel_times
 from .onnx_graph import OnnxGraph
 from .placement import layer_of
-from .runtimes import OnnxRuntime, Runtime, load_runtime
+from .runtimes import OnnxRuntime, load_runtime
 
-ROUND = 10
-"""Calls of one file before the next one has its turn."""
+ROUNDS = 3
+"""How often each file has its turn."""
+
+FUSED = r'(_token_\d+|_nchwc)$'
+"""What ONNX Runtime appends to the name of a node or of its output when it fuses."""
 
 
 @dataclass(frozen=True)
@@ -86,26 +90,27 @@ def time_files(
 ) -> list[Timing]:
     """Time files in turns, so that what disturbs the machine disturbs them all.
 
+    One runtime exists at a time: the threads of an idle one wait in a busy loop.
+
     Args:
         paths (Sequence): The files.
         backend (str): Name of the runtime.
         threads (int | None): Its threads.
         repeats (int): Timed calls of each file. Defaults to 100.
-        warm_up (int): Calls before. Defaults to 20.
+        warm_up (int): Calls before, in every turn. Defaults to 20.
     """
     inputs = [random_inputs(path) for path in paths]
-    runtimes: list[Runtime] = [load_runtime(backend, p, threads) for p in paths]
     times: list[list[float]] = [[] for _ in paths]
-    for runtime, arrays in zip(runtimes, inputs):
-        for _ in range(warm_up):
-            runtime(*arrays)
-    while len(times[-1]) < repeats:
-        for runtime, arrays, found in zip(runtimes, inputs, times):
-            runtime(*arrays)  # brings its weights back into the caches
-            for _ in range(min(ROUND, repeats - len(found))):
+    for turn in range(1, ROUNDS + 1):
+        for path, arrays, found in zip(paths, inputs, times):
+            runtime = load_runtime(backend, path, threads)
+            for _ in range(warm_up):
+                runtime(*arrays)
+            while len(found) < repeats * turn // ROUNDS:
                 start = time.perf_counter()
                 runtime(*arrays)
                 found.append(1000 * (time.perf_counter() - start))
+            del runtime
     return [Timing(Path(p), tuple(t)) for p, t in zip(paths, times)]
 
 
@@ -131,16 +136,14 @@ def layer_times(
     by_layer: dict[str, float] = {}
     by_kind: dict[str, float] = {}
     for (name, kind), found in times.items():
-        # The runtime appends to the names of nodes that it fuses.
-        owner = next((layers[n] for n in (name, name.rpartition('_')[0])
-                      if n in layers), None)
+        owner = layers.get(re.sub(FUSED, '', name))
         target, key = (by_kind, kind) if owner is None else (by_layer, owner)
         target[key] = target.get(key, 0.0) + statistics.median(found)
     return by_layer, by_kind
 
 
 def node_layers(proto: onnx.ModelProto) -> dict[str, str]:
-    """From the names of nodes to the layers that they are, in either kind of file."""
+    """From the names of nodes, and of their outputs, to the layers that they are."""
     graph = OnnxGraph(proto)
     found = {}
     for node in graph.nodes:
@@ -149,9 +152,9 @@ def node_layers(proto: onnx.ModelProto) -> dict[str, str]:
             if source is not None and source.op_type == 'DequantizeLinear':
                 weight = source.input[0].removesuffix('_integers')
                 node = onnx.helper.make_node(
-                    node.op_type, [node.input[0], weight], [], node.name)
+                    node.op_type, [node.input[0], weight], node.output, node.name)
             if (layer := layer_of(node)) is not None:
-                found[node.name] = layer
+                found |= {node.name: layer, node.output[0]: layer}
     return found
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from mmengine.logging import print_log
 from torch import nn
@@ -21,6 +22,9 @@ from ..deploy.materialise import materialise
 from ..deploy.parts import random_images
 from ..policy import ModelGraph, Policy, SearchSpace
 
+FITTED = (1.0, 0.75, 0.5, 0.25)
+"""Shares of every unit that the networks keep which a table is fitted to."""
+
 UNCHECKED = 1.0
 """Tolerance of the export: only the time of the file counts."""
 
@@ -29,12 +33,12 @@ def latency_of(
     model: nn.Module, graph: ModelGraph, space: SearchSpace,
     path: str | os.PathLike, backend: str = 'onnxruntime', threads: int = 1,
 ) -> LatencyTable:
-    """A latency table that agrees with the dense and the thinnest network.
+    """A latency table that was fitted to a few whole networks.
 
     Args:
         model (nn.Module): The dense model, not acting as any policy.
         graph (ModelGraph): Its units and layers.
-        space (SearchSpace): The thinnest network is in it.
+        space (SearchSpace): Gives the networks to fit to; see :data:`FITTED`.
         path (str | os.PathLike): File of measurements, kept for the next search.
         backend (str): Name of the runtime. Defaults to 'onnxruntime'.
         threads (int): Its threads. Defaults to 1.
@@ -43,12 +47,19 @@ def latency_of(
     table = make_latency(model, graph, timer)
     units = len(space.units)
     policies = [Policy(dict(zip(space.units, row[:units].tolist())))
-                for row in (space.highest, space.lowest)]
+                for row in fitting_rows(space)]
     fit_networks(table, model, graph, policies, timer)
     print_log(
         f'Latency: {timer.measured} measurements on {timer.device}; constant '
         f'{table.constant:.3f} ms, layers x {table.scale:.3f}.', 'current')
     return table
+
+
+def fitting_rows(space: SearchSpace) -> np.ndarray:
+    """Rows of the policies of :data:`FITTED`, in float."""
+    rows = space.snap(np.array(FITTED)[:, None] * space.highest)
+    rows[:, len(space.units):] = space.highest[len(space.units):]
+    return rows
 
 
 def fit_networks(
