@@ -27,3 +27,7 @@ class DataError(CompressionError):
 
 class ExportError(CompressionError):
     """A model cannot be exported, or a file cannot be run or is not what it says."""
+
+
+class PredictorError(CompressionError):
+    """Labels or a file that a predictor cannot work with."""

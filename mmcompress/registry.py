@@ -29,6 +29,8 @@ METRICS = Registry(
 
 MUTATORS = Registry('mutator', scope='mmcompress', locations=['mmcompress.mutators'])
 SEARCHERS = Registry('searcher', scope='mmcompress', locations=['mmcompress.search'])
+PREDICTORS = Registry(
+    'predictor', scope='mmcompress', locations=['mmcompress.search.predictors'])
 EVALUATORS = Registry(
     'policy evaluator', scope='mmcompress', locations=['mmcompress.evaluation'])
 PRICES = Registry(

@@ -99,12 +99,17 @@ class PolicyFile:
 
 def write_atomically(path: str | os.PathLike, text: str) -> None:
     """Write a text file under a temporary name, then rename it."""
+    replace_atomically(path, text.encode())
+
+
+def replace_atomically(path: str | os.PathLike, content: bytes) -> None:
+    """Write a file under a temporary name, then rename it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     try:
-        with os.fdopen(handle, 'w') as file:
-            file.write(text)
+        with os.fdopen(handle, 'wb') as file:
+            file.write(content)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:

@@ -1,7 +1,8 @@
-"""What searchers, costs and mutators must satisfy, as test classes to inherit."""
+"""What searchers, predictors, costs and mutators must satisfy, as test classes to inherit."""
 
 from .costing import CostContract
 from .mutating import MutatorContract
+from .predicting import PredictorContract
 from .searching import SearcherContract, run_search, toy_prices, toy_score
 from .toy import (
     TOY_MACS,
@@ -15,7 +16,7 @@ from .toy import (
 from .toy_network import ToyNetwork
 
 __all__ = [
-    'TOY_MACS', 'TOY_PARAMS', 'CostContract', 'MutatorContract', 'SearcherContract',
-    'ToyNetwork', 'chain_graph', 'run_search', 'toy_costs', 'toy_graph', 'toy_prices',
-    'toy_score', 'toy_scores', 'toy_space',
+    'TOY_MACS', 'TOY_PARAMS', 'CostContract', 'MutatorContract', 'PredictorContract',
+    'SearcherContract', 'ToyNetwork', 'chain_graph', 'run_search', 'toy_costs',
+    'toy_graph', 'toy_prices', 'toy_score', 'toy_scores', 'toy_space',
 ]

@@ -1,0 +1,112 @@
+"""An ensemble of small networks, trained side by side in one batch."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...errors import PredictorError
+from ...policy import SearchSpace
+from ...registry import PREDICTORS
+from .base import Predictor
+
+
+@PREDICTORS.register_module()
+class MLPEnsemblePredictor(Predictor):
+    """Networks ``F - hidden - hidden - 1`` with ELU, as SeerNet's, but several.
+
+    Each has a linear path beside it and starts from 0, so that what decays is the
+    deviation from a linear predictor.
+
+    Every member leaves out another part of the labels, so that the members differ
+    by more than their start, and the left-out labels are predictions never fitted
+    (with all but 1 / members of the labels, by one member: a little pessimistic
+    for the ensemble). All members are one batched matrix product.
+
+    Args:
+        space, seed: See :class:`Predictor`.
+        members (int): Networks. Defaults to 10.
+        hidden (int): Width of both hidden layers. Defaults to 15.
+        steps (int): Full-batch steps of AdamW. Defaults to 200.
+        lr (float): Peak learning rate; it follows a cosine. Defaults to 0.05.
+        weight_decay (float): Decoupled decay. Defaults to 3.0.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        seed: int = 0,
+        members: int = 10,
+        hidden: int = 15,
+        steps: int = 200,
+        lr: float = 0.05,
+        weight_decay: float = 3.0,
+    ) -> None:
+        super().__init__(space, seed)
+        if members < 2:
+            raise PredictorError(f'An ensemble needs 2 members or more, not {members}.')
+        self.members, self.hidden, self.steps = members, hidden, steps
+        self.lr, self.weight_decay = lr, weight_decay
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See :attr:`Predictor.options`."""
+        return dict(
+            super().options, members=self.members, hidden=self.hidden,
+            steps=self.steps, lr=self.lr, weight_decay=self.weight_decay)
+
+    def _fit(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(self.seed)
+        fold = torch.arange(len(y)) % self.members
+        fold = fold[torch.randperm(len(y), generator=generator)]
+        seen = (fold != torch.arange(self.members)[:, None]) * weight
+        seen = seen / seen.sum(1, keepdim=True)
+        params = self._start(x.shape[1], generator)
+        for value in params.values():
+            value.requires_grad_()
+        optimiser = torch.optim.AdamW(
+            params.values(), lr=self.lr, weight_decay=self.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, self.lr, self.steps, pct_start=0.1)
+        for _ in range(self.steps):
+            optimiser.zero_grad()
+            loss = (seen * (_forward(params, x) - y) ** 2).sum()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        self.state = {k: v.detach() for k, v in params.items()}
+        with torch.no_grad():
+            return _forward(self.state, x)[fold, torch.arange(len(y))]
+
+    def _start(self, features: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Weights ``(members, in, out)`` and biases ``(members, 1, out)``."""
+        params = {}
+        sizes = [features, self.hidden, self.hidden, 1]
+        params['skip'] = torch.zeros(self.members, features, 1, dtype=torch.float64)
+        for i, (into, out) in enumerate(pairwise(sizes)):
+            draw = torch.randn(
+                self.members, into, out, generator=generator, dtype=torch.float64)
+            params[f'weight{i}'] = draw * (i < 2) / max(into, 1) ** 0.5
+            params[f'bias{i}'] = torch.zeros(
+                self.members, 1, out, dtype=torch.float64)
+        return params
+
+    def _mean(self, x: Tensor) -> Tensor:
+        return _forward(self.state, x).mean(0)
+
+    def _std(self, x: Tensor) -> Tensor:
+        return (_forward(self.state, x).var(0) + 1e-18).sqrt()
+
+
+def _forward(params: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Outputs ``(members, N)``."""
+    hidden = x.expand(len(params['bias0']), *x.shape)
+    linear = torch.bmm(hidden, params['skip'])
+    for i in range(3):
+        hidden = torch.baddbmm(params[f'bias{i}'], hidden, params[f'weight{i}'])
+        hidden = F.elu(hidden) if i < 2 else hidden
+    return (linear + hidden)[..., 0]
