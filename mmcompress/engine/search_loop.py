@@ -25,7 +25,7 @@ from ..evaluation.prices import Subject
 from ..graph import trace, verify
 from ..mutators import ChannelMutator
 from ..policy import ModelGraph, Policy, SearchSpace
-from ..policy.files import PolicyFile, write_atomically
+from ..policy.files import PolicyFile, replace_atomically
 from ..registry import EVALUATORS, LOOPS, MUTATORS, PRICES, SEARCHERS, build
 from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
 from ..search.prices import PriceTable
@@ -287,7 +287,9 @@ class PolicySearchLoop:
             if best is not None:
                 names[target.name] = self._write_policy(target.name, best)
         for name, data in self.searcher.artefacts(history).items():
-            write_atomically(self.work_dir / name, json.dumps(data, indent=1))
+            content = data if isinstance(data, bytes) else \
+                json.dumps(data, indent=1).encode()
+            replace_atomically(self.work_dir / name, content)
         outcome = make_outcome(
             history=history, targets=self.targets, dense=self.costs.dense(),
             dense_score=self.dense_score, score_name=self.evaluator.metric,

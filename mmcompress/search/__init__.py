@@ -10,12 +10,13 @@ from .legr import LeGR
 from .listed import Listed
 from .random import Random
 from .ranking import Ranking
+from .seernet import SeerNet
 from .study import Claim, Failure, Study
 from .two_stage import TwoStage
 from .uniform import Uniform
 
 __all__ = [
     'Claim', 'Evaluated', 'Evolution', 'Failure', 'Ladder', 'LeGR', 'Listed', 'Random',
-    'Ranking', 'Searcher', 'Study', 'TwoStage', 'Uniform', 'best_per_target', 'choose',
-    'fit_to_budget', 'pareto_front', 'uniform_row',
+    'Ranking', 'Searcher', 'SeerNet', 'Study', 'TwoStage', 'Uniform', 'best_per_target',
+    'choose', 'fit_to_budget', 'pareto_front', 'uniform_row',
 ]

@@ -113,6 +113,6 @@ class Searcher(ABC):
         """
         return ()
 
-    def artefacts(self, history: Sequence[Evaluated]) -> dict[str, dict]:
-        """What else to keep of the search: file name to JSON data."""
+    def artefacts(self, history: Sequence[Evaluated]) -> dict[str, dict | bytes]:
+        """What else to keep of the search: file name to JSON data or content."""
         return {}

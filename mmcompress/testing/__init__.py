@@ -1,4 +1,4 @@
-"""What searchers, predictors, costs and mutators must satisfy, as test classes to inherit."""
+"""What each kind of part must satisfy, as test classes to inherit."""
 
 from .costing import CostContract
 from .mutating import MutatorContract

@@ -172,14 +172,18 @@ class Predictor(ABC):
     # -- files ---------------------------------------------------------------
     def save(self, path: str | os.PathLike) -> None:
         """Write an ``.npz`` with a JSON header; it appears complete or not at all."""
+        buffer = io.BytesIO()
+        self.write(buffer)
+        replace_atomically(path, buffer.getvalue())
+
+    def write(self, file: io.BytesIO) -> None:
+        """Write the content of :meth:`save` to an open file."""
         header = dict(
             format=FORMAT, version=VERSION, type=type(self).__name__,
             options=self.options, space=_plain(self.space),
             agreement=asdict(self.agreement) if self.agreement else None)
         arrays = {k: v.detach().numpy() for k, v in self.state.items()}
-        buffer = io.BytesIO()
-        np.savez(buffer, header=np.array(json.dumps(header)), **arrays)
-        replace_atomically(path, buffer.getvalue())
+        np.savez(file, header=np.array(json.dumps(header)), **arrays)
 
     @staticmethod
     def load(path: str | os.PathLike, space: SearchSpace) -> Predictor:

@@ -1,0 +1,359 @@
+"""SeerNet: predictors on real labels, choice of labels, budgets a second, searches.
+
+    python benchmarks/seernet.py labels    # 400 released labels of ResNet-20
+    python benchmarks/seernet.py active    # which labels to ask for, on the same
+    python benchmarks/seernet.py budgets   # 64 budgets of RetinaNet-R50 in one call
+    python benchmarks/seernet.py search resnet20
+    python benchmarks/seernet.py search yolox_nano
+
+Kill it and run the same command again: it continues. Tables go to standard output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import NETWORKS, OUT, ROOT, Results, machine
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mmcompress.costs import Costs, CostTable, Target, parse_targets
+from mmcompress.engine.cli import load_weights, search_runner
+from mmcompress.evaluation import PolicyEvaluator
+from mmcompress.evaluation.images import build_dataset
+from mmcompress.graph import trace
+from mmcompress.policy import SearchSpace
+from mmcompress.registry import LOOPS
+from mmcompress.search import SeerNet, best_per_target
+from mmcompress.search.active import acquisition, counterfactual_weights
+from mmcompress.search.predictors import (
+    Agreement,
+    GPPredictor,
+    MLPEnsemblePredictor,
+    RidgePredictor,
+    read_label_table,
+)
+from mmcompress.search.solvers import solve
+
+LABELS = ROOT.parent / 'shared/data/seernet_resnet20/policies.csv'
+KINDS = dict(ridge=RidgePredictor, mlp=MLPEnsemblePredictor, gp=GPPredictor)
+
+
+def show(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """Print a table as Markdown."""
+    print(f'\n{title}\n\n| {" | ".join(header)} |\n|{"---|" * len(header)}')
+    for row in rows:
+        print(f'| {" | ".join(row)} |')
+
+
+# -- predictors on real labels -------------------------------------------------
+def labels(args: argparse.Namespace) -> None:
+    """Held-out rank correlations over repeated splits of the released labels."""
+    table = read_label_table(args.labels)
+    results = Results(OUT / 'seernet' / 'labels.json', dict(labels=str(args.labels)))
+    rows = []
+    for kind in KINDS:
+        for seen in (50, 100, 200, 360):
+            splits = args.splits if kind != 'mlp' else min(args.splits, 10)
+            found = [results.get(f'{kind} {seen} {seed}', lambda: held_out(
+                table, kind, seen, seed)) for seed in range(splits)]  # noqa: B023
+            value = np.array(found)
+            rows.append([kind, str(seen), str(splits), *(
+                f'{value[:, i].mean():.3f} ± {value[:, i].std():.3f}'
+                for i in range(3)), f'{np.median(value[:, 3]):.2f}'])
+    show('Unseen tenth of the labels (40), mean ± standard deviation over splits', [
+        'predictor', 'labels', 'splits', 'Spearman', 'Kendall', 'cross-validated '
+        'Spearman it claims', 'seconds to fit'], rows)
+
+
+def held_out(table, kind: str, seen: int, seed: int) -> list[float]:
+    """Spearman, Kendall, claimed Spearman and seconds of one split."""
+    order = np.random.default_rng(seed).permutation(len(table))
+    train, test = order[:seen], order[-40:]
+    predictor = KINDS[kind](table.space)
+    start = time.perf_counter()
+    claimed = predictor.fit(table.rows[train], table.scores[train])
+    seconds = time.perf_counter() - start
+    mean, _ = predictor.predict(table.rows[test])
+    truth = Agreement.of(mean.detach(), table.scores[test])
+    return [truth.spearman, truth.kendall, claimed.spearman, seconds]
+
+
+# -- which labels to ask for ---------------------------------------------------
+METHODS = ('random', 'variance', 'counterfactual', 'counterfactual + weights')
+ROUNDS = (40, 60, 80, 100, 120)
+
+
+def active(args: argparse.Namespace) -> None:
+    """Error on unseen labels after equal numbers of chosen ones, paired by seed."""
+    table = read_label_table(args.labels)
+    rows = []
+    for kind in ('ridge', 'gp'):
+        results = Results(
+            OUT / 'seernet' / f'active_{kind}.json', dict(rounds=ROUNDS))
+        found = {m: np.array([results.get(f'{m} {seed}', lambda: asked(
+            table, kind, m, seed)) for seed in range(args.seeds)])  # noqa: B023
+            for m in METHODS}
+        base = found['random']
+        for method in METHODS:
+            gain = found[method] - base
+            error = gain.std(0, ddof=1) / args.seeds ** 0.5
+            for r in (2, 4):
+                rows.append([
+                    kind, method, str(ROUNDS[r]),
+                    f'{found[method][:, r, 0].mean():.4f}',
+                    f'{found[method][:, r, 1].mean():.4f}',
+                    *([''] * 3 if method == 'random' else [
+                        f'{gain[:, r, i].mean():+.4f} ± {error[r, i]:.4f}'
+                        for i in (0, 1)]
+                      + [f'{(gain[:, r, 1] < 0).mean():.0%}'])])
+    show(f'{args.seeds} seeds; differences to random labels of the same seed, ± one '
+         'standard error', [
+             'predictor', 'labels chosen by', 'labels', 'Spearman', 'RMSE',
+             'Spearman - random', 'RMSE - random', 'seeds with lower RMSE'], rows)
+
+
+def asked(table, kind: str, method: str, seed: int) -> list[list[float]]:
+    """Spearman and RMSE on 100 unseen labels after each round."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(table))
+    pool, test = order[:300], order[300:]
+    name, _, weighting = method.partition(' + ')
+    taken, out, predictor = pool[:ROUNDS[0]], [], None
+    for count in ROUNDS:
+        if predictor is not None:
+            rest = np.setdiff1d(pool, taken)
+            value = acquisition(name)(predictor, table.rows[rest], rng)
+            best = rest[np.argsort(-value, kind='stable')[:count - len(taken)]]
+            taken = np.concatenate([taken, best])
+        predictor = KINDS[kind](table.space)
+        rows, scores = table.rows[taken], table.scores[taken]
+        predictor.fit(rows, scores)
+        if weighting:
+            predictor.fit(
+                rows, scores, counterfactual_weights(predictor, rows, scores))
+        with torch.no_grad():
+            mean = predictor.predict(table.rows[test])[0].numpy()
+        truth = table.scores[test]
+        out.append([Agreement.of(mean, truth).spearman,
+                    float(np.sqrt(((mean - truth) ** 2).mean()))])
+    return out
+
+
+# -- many budgets in one call --------------------------------------------------
+def budgets(args: argparse.Namespace) -> None:
+    """Time, feasibility and agreement of starts on a RetinaNet-R50 joint space."""
+    network = NETWORKS['RetinaNet-R50']
+    # The traced units are verified by benchmarks/networks.py; here only costs count.
+    graph = trace(network.build(), network.shape)
+    space = SearchSpace.from_graph(
+        graph, divisor=16, weight_bits=(4, 6, 8), activation_bits=(4, 6, 8))
+    costs = Costs(CostTable.from_graph(graph), space)
+    rng = np.random.default_rng(0)
+    rows = np.array([[rng.choice(c) for c in space.choices] for _ in range(args.known)])
+    predictor = GPPredictor(space)
+    agreement = predictor.fit(rows, synthetic(predictor, rows))
+    limits = np.geomspace(*(
+        factor * float(costs.of_rows('bops', row)) for factor, row in
+        ((1.3, space.lowest), (0.9, space.highest))), args.budgets)
+    targets = [Target('bops', v, v) for v in limits]
+    solve(predictor, costs, targets[:2])
+    measured = []
+    for starts, decoded in ((10, 3), (10, 10)):
+        seconds = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            answers = solve(predictor, costs, targets, starts, decoded=decoded)
+            seconds.append(time.perf_counter() - begin)
+        spent = costs.of_rows('bops', answers.rows.reshape(-1, len(space)))
+        share = spent.view(len(targets), -1).numpy() / limits[:, None]
+        gap = np.ptp(answers.mean, axis=1)
+        measured.append([
+            f'{starts}, {decoded} rounded', f'{min(seconds):.2f}',
+            f'{(share <= 1 + 1e-9).mean():.0%}',
+            f'{share[:-8, 0].mean():.4f}', f'{gap.mean():.3f}', f'{gap.max():.3f}'])
+    begin = time.perf_counter()
+    solve(predictor, costs, targets[:1])
+    one = time.perf_counter() - begin
+    show(f'{machine()}. {len(space.units)} units, {len(space.layers)} layers, '
+         f'{len(space.free)} free columns; {args.known} synthetic labels, cross-'
+         f'validated Spearman {agreement.spearman:.2f}. One budget alone: {one:.2f} s',
+         ['starts', f'seconds for {len(targets)} budgets', 'policies within budget',
+          'budget used', 'mean spread over starts (points)', 'largest spread'],
+         measured)
+
+
+def synthetic(predictor: GPPredictor, rows: np.ndarray) -> np.ndarray:
+    """Percent that fall with every feature, some faster, and sum up non-linearly."""
+    rng = np.random.default_rng(1)
+    x = predictor.features(rows).numpy()
+    top = predictor.features(predictor.space.highest).numpy()
+    weight = rng.exponential(size=x.shape[1])
+    loss = ((top - x) * weight).sum(1) / weight.sum()
+    return 36 * np.exp(-0.3 * loss - 0.1 * loss ** 2) + rng.normal(0, 0.1, len(x))
+
+
+# -- searches ------------------------------------------------------------------
+@dataclass(frozen=True)
+class Case:
+    """A network and the sizes that suit two CPU cores.
+
+    Args:
+        config (str): Config of a search over widths and bits.
+        scale (float): From the metric to points.
+        targets, between (tuple[float, ...]): Shares of the dense BOPs: searched
+            for, and asked for afterwards.
+        images, calibration_images, evaluations (int): Sizes.
+    """
+
+    config: str
+    scale: float
+    targets: tuple[float, ...]
+    between: tuple[float, ...]
+    images: int
+    calibration_images: int
+    evaluations: int
+
+
+CASES = dict(
+    resnet20=Case('configs/quantisation/joint_resnet20_cifar10.py', 1,
+                  (0.03, 0.02, 0.012), (0.025, 0.016), 500, 250, 48),
+    yolox_nano=Case('configs/quantisation/joint_yolox-nano_coco128.py', 100,
+                    (0.055, 0.045, 0.035), (0.05, 0.04), 48, 16, 48))
+SEARCHERS = ('Random', 'Evolution', 'SeerNet')
+
+
+def search(args: argparse.Namespace) -> None:
+    """Searches at equal evaluations, then further budgets from what they left."""
+    case = replace(CASES[args.network], **{
+        k: v for k in ('evaluations', 'images') if (v := getattr(args, k))})
+    out = OUT / 'seernet' / args.network
+    results = Results(out / 'results.json', dict(case=vars(case)))
+    found = {(s, seed): results.get(f'{s} {seed}', lambda: one_search(
+        case, out / f'{s}_{seed}', s, seed))  # noqa: B023
+        for seed in range(args.seeds) for s in SEARCHERS}
+    names = [*case.targets, *case.between]
+    rows = []
+    for s in SEARCHERS:
+        mine = [found[s, seed] for seed in range(args.seeds)]
+        for metric in ('search', 'test'):
+            value = np.array([m[metric] for m in mine]) * case.scale
+            rows.append([s, metric, *(
+                f'{m:.1f} ± {d:.1f}' for m, d in zip(value.mean(0), value.std(0))),
+                f'{np.mean([m["seconds"] for m in mine]):.0f}',
+                f'{np.mean([m["outside"] for m in mine]):.1f}'])
+    dense = found['SeerNet', 0]['dense'] * case.scale
+    show(f'{args.network}: {case.evaluations} evaluations, {args.seeds} seeds, dense '
+         f'{dense:.1f} on the search images; budgets in BOPs / dense, the last '
+         f'{len(case.between)} asked for after the search', [
+             'searcher', 'images', *map(str, names), 'seconds of search',
+             'of these outside evaluations'], rows)
+    show('Predicted against measured: a predictor of one search on the policies of '
+         'the two others', ['seed', 'unseen policies', 'Spearman', 'Kendall',
+                            'Spearman it claims', 'one more budget (s)',
+                            '64 more (s)', 'evaluation of one policy (s)'],
+         [[str(seed), *(f'{v:.4g}' for v in unseen(case, out, seed))]
+          for seed in range(args.seeds)])
+
+
+def make_loop(case: Case, work_dir: Path, searcher: str, seed: int):
+    """The loop of tools/search.py, prepared."""
+    cfg = Config.fromfile(ROOT / case.config)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    cfg.work_dir, cfg.launcher, cfg.log_level = str(work_dir), 'none', 'WARNING'
+    cfg.experiment_name = '_'.join(work_dir.parts)
+    options = cfg.search_cfg
+    options.searcher = dict(
+        type=searcher, evaluations=case.evaluations, seed=seed)
+    options.evaluator.update(
+        images=case.images, calibration_images=case.calibration_images)
+    options.targets = dict(bops=list(case.targets))
+    runner = search_runner(cfg)
+    load_weights(runner.model, cfg.load_from)
+    return LOOPS.build(dict(
+        options, runner=runner, save_checkpoints=False, _scope_='mmcompress'))
+
+
+def one_search(case: Case, work_dir: Path, searcher: str, seed: int) -> dict:
+    """Search, answer the budgets in between, and measure all on test images."""
+    loop = make_loop(case, work_dir, searcher, seed)
+    loop.run()
+    history = [e for e in loop.study.history() if e.number < case.evaluations]
+    seconds, outside = loop.total_seconds, loop.total_seconds - loop.evaluation_seconds
+    between = parse_targets(dict(bops=list(case.between)), loop.costs)
+    loop.answer(dict(bops=list(case.between)))
+    targets = [*loop.targets, *between]
+    winners = best_per_target(loop.study.history(), targets)
+    cfg = loop.runner.cfg
+    size = len(build_dataset(cfg.val_dataloader.dataset))
+    tester = PolicyEvaluator(
+        loop.evaluator.metric, images=size - 1, calibration_images=1,
+        dynamic_bn=loop.evaluator.mode, dataset=cfg.val_dataloader.dataset,
+        batch_size=loop.evaluator.batch_size)
+    tester.prepare(loop.model, cfg)
+    tester.calibration = loop.evaluator.calibration
+    return dict(
+        dense=loop.dense_score, search=[w.score for w in winners],
+        test=[tester.evaluate(w.policy, loop.mutator).value for w in winners],
+        seconds=seconds, outside=outside, evaluations=len(history))
+
+
+def unseen(case: Case, out: Path, seed: int) -> list[float]:
+    """Agreement on the other searches' policies, and seconds of further budgets."""
+    loop = make_loop(case, out / f'SeerNet_{seed}', 'SeerNet', seed)
+    loop.prepare()
+    searcher: SeerNet = loop.searcher
+    history = loop.study.history()
+    predictor = searcher.fitted([e for e in history if e.number < case.evaluations])
+    others = []
+    for rival in ('Random', 'Evolution'):
+        other = make_loop(case, out / f'{rival}_{seed}', rival, seed)
+        other.prepare()
+        others += [e for e in other.study.history() if e.number < case.evaluations]
+    known = {e.policy for e in history}
+    others = [e for e in others if e.policy not in known]
+    mean, _ = predictor.predict(loop.space.encode(e.policy for e in others))
+    truth = Agreement.of(mean.detach(), np.array([e.score for e in others]))
+    low, high = min(case.targets), max(case.targets)
+    seconds = []
+    for count in (1, 64):
+        targets = parse_targets(
+            dict(bops=np.linspace(low, high, count + 2)[1:-1].tolist()), loop.costs)
+        begin = time.perf_counter()
+        searcher.answers(history, targets)
+        seconds.append(time.perf_counter() - begin)
+    return [len(others), truth.spearman, truth.kendall, predictor.agreement.spearman,
+            *seconds, float(np.mean([e.seconds for e in history]))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    for run in (labels, active, budgets, search):
+        command = commands.add_parser(run.__name__, help=run.__doc__)
+        command.set_defaults(run=run)
+        command.add_argument('--labels', type=Path, default=LABELS)
+        if run is labels:
+            command.add_argument('--splits', type=int, default=30)
+        if run is active:
+            command.add_argument('--seeds', type=int, default=50)
+        if run is budgets:
+            command.add_argument('--budgets', type=int, default=64)
+            command.add_argument('--known', type=int, default=200)
+        if run is search:
+            command.add_argument('network', choices=sorted(CASES))
+            command.add_argument('--seeds', type=int, default=3)
+            command.add_argument('--evaluations', type=int)
+            command.add_argument('--images', type=int)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == '__main__':
+    main()
