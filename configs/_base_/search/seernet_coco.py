@@ -1,0 +1,13 @@
+_base_ = './seernet.py'
+
+# Scored, calibrated and (with finetune.steps > 0) trained on disjoint training
+# images; val2017 is left to report on. Every policy gets the same steps.
+search_cfg = dict(
+    evaluator=dict(
+        type='PolicyEvaluator',
+        metric='coco/bbox_mAP',
+        images=512,
+        calibration_images=128,
+        batch_size=8,
+        dynamic_bn='recalibrate',
+        finetune=dict(steps=0, lr=0.002, batch_size=8)))

@@ -1,0 +1,13 @@
+_base_ = './seernet.py'
+
+# Scored, calibrated and (with finetune.steps > 0) trained on disjoint training
+# images; val is left to report on. Every policy gets the same steps in every round.
+search_cfg = dict(
+    evaluator=dict(
+        type='PolicyEvaluator',
+        metric='accuracy/top1',
+        images=5000,
+        calibration_images=1024,
+        batch_size=128,
+        dynamic_bn='recalibrate',
+        finetune=dict(steps=0, lr=0.01, batch_size=128)))

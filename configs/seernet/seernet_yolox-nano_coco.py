@@ -1,0 +1,10 @@
+_base_ = [
+    'mmdet::yolox/yolox_nano_8xb8-300e_coco.py',
+    '../_base_/search/seernet_coco.py'
+]
+load_from = '../shared/data/yolox_nano/yolox_nano_coco_mmdet.pth'
+
+# Squared weights rank channels of this depthwise network far worse than gradients.
+compression = dict(
+    channel=dict(importance='taylor', divisor=4, min_ratio=0.5))
+search_cfg = dict(targets=dict(bops=[0.055, 0.045, 0.035]))
