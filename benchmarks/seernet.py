@@ -222,7 +222,7 @@ class Case:
 
 CASES = dict(
     resnet20=Case('configs/quantisation/joint_resnet20_cifar10.py', 1,
-                  (0.03, 0.02, 0.012), (0.025, 0.016), 500, 250, 48),
+                  (0.05, 0.04, 0.03), (0.045, 0.035), 500, 250, 48),
     yolox_nano=Case('configs/quantisation/joint_yolox-nano_coco128.py', 100,
                     (0.055, 0.045, 0.035), (0.05, 0.04), 48, 16, 48))
 SEARCHERS = ('Random', 'Evolution', 'SeerNet')

@@ -45,7 +45,7 @@ class SeerNet(Searcher):
             Defaults to 0.4.
         batch (int): Labels chosen at once. Defaults to 8.
         acquisition (str): ``'counterfactual'``, ``'variance'`` or ``'random'``.
-            Defaults to 'variance'.
+            Defaults to 'counterfactual'.
         weighting (bool): Weigh labels by counterfactual sensitivity in a second
             fit. Defaults to False.
         predictor (dict | None): Config of a predictor. Defaults to GPPredictor.
@@ -65,7 +65,7 @@ class SeerNet(Searcher):
         initial: float = 0.3,
         verify: float = 0.4,
         batch: int = 8,
-        acquisition: str = 'variance',
+        acquisition: str = 'counterfactual',
         weighting: bool = False,
         predictor: dict | None = None,
         load: str | None = None,

@@ -13,7 +13,7 @@ search_cfg = dict(
         initial=0.3,
         verify=0.4,
         batch=16,
-        acquisition='variance',
+        acquisition='counterfactual',
         predictor=dict(type='GPPredictor')),
     # Shares of the float network's BOPs; all layers at 8 bits are 0.0625.
     targets=dict(bops=[0.04, 0.025, 0.015]),
