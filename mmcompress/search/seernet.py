@@ -111,7 +111,7 @@ class SeerNet(Searcher):
         """See :meth:`Searcher.answers`.
 
         The solver's policy, until it has been evaluated; then the best evaluated
-        policy within the budget, which is at least as good. Later evaluations do
+        policy within the budget, which scores at least as well. Later evaluations do
         not change the predictor, so that the same budget gets the same answer.
         """
         known = self._known(history, self.evaluations)

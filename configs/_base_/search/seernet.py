@@ -1,5 +1,4 @@
 # Widths and bits from one predictor; every line can be overridden by --cfg-options.
-custom_imports = dict(imports=['mmcompress'], allow_failed_imports=False)
 compression = dict(
     channel=dict(type='ChannelMutator', importance='l2', divisor=8, min_ratio=0.25),
     quant=dict(

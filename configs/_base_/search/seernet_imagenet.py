@@ -1,5 +1,7 @@
 _base_ = './seernet.py'
 
+custom_imports = dict(imports=['mmcompress'], allow_failed_imports=False)
+
 # Scored, calibrated and (with finetune.steps > 0) trained on disjoint training
 # images; val is left to report on. Every policy gets the same steps in every round.
 search_cfg = dict(
