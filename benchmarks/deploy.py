@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 from common import NETWORKS, OUT, Results, machine
-from mmcompress.mutators.calibration import calibrate
 from mmengine.config import Config
 from torch import nn
 
@@ -39,6 +38,7 @@ from mmcompress.evaluation.images import (
 from mmcompress.graph import trace
 from mmcompress.graph.inputs import is_detector
 from mmcompress.models.compressed import quantise
+from mmcompress.mutators.calibration import calibrate
 from mmcompress.ops.quant_layers import quantised_layers
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.search.uniform import largest_uniform, uniform_rows

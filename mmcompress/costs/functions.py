@@ -51,6 +51,21 @@ def size_bytes(
     return weights + rest * (FLOAT // 8)
 
 
+@COSTS.register_module()
+def activation_bytes(
+    table: CostTable, widths: Tensor, weight_bits: Tensor, activation_bits: Tensor
+) -> Tensor:
+    """Peak over the layers of the bytes of one layer's input and output.
+
+    For one image; a layer that runs on several pyramid levels counts its largest
+    one. Both tensors count at the layer's own activation bits: its output is stored
+    at the bits of what reads it, which through norms, sums and concatenations may be
+    several layers. Tensors kept for a skip connection meanwhile are not counted.
+    """
+    per_layer = table.activations(widths) * activation_bits / 8
+    return per_layer.amax(-1)
+
+
 def _other(table: CostTable, widths: Tensor) -> Tensor:
     widths = widths.to(table.other_per_unit.dtype)
     return widths @ table.other_per_unit + table.other_fixed

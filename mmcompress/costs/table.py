@@ -31,7 +31,10 @@ class CostTable:
         out_per_unit, in_per_unit (Tensor): ``(L, U)``, channels of layer l per
             channel of unit u.
         out_fixed, in_fixed (Tensor): ``(L,)``, channels no unit governs.
-        kernel, positions, bias (Tensor): ``(L,)``; see :class:`Layer`.
+        kernel, positions, bias, reads, writes (Tensor): ``(L,)``; see
+            :class:`Layer`.
+        groups_per_out (Tensor): ``(L,)``, groups per output channel; 0 for a layer
+            without groups.
         other_per_unit (Tensor): ``(U,)``, parameters outside layers (norms) per
             unit channel.
         other_fixed (Tensor): Scalar, parameters outside layers that never go.
@@ -45,6 +48,9 @@ class CostTable:
     kernel: Tensor
     positions: Tensor
     bias: Tensor
+    reads: Tensor
+    writes: Tensor
+    groups_per_out: Tensor
     other_per_unit: Tensor
     other_fixed: Tensor
 
@@ -82,6 +88,11 @@ class CostTable:
             kernel=column(x.kernel for x in graph.layers),
             positions=column(x.positions for x in graph.layers),
             bias=column(x.has_bias for x in graph.layers),
+            reads=column(x.reads for x in graph.layers),
+            writes=column(x.writes for x in graph.layers),
+            groups_per_out=column(
+                x.groups / x.out_channels if x.groups > 1 else 0
+                for x in graph.layers),
             other_per_unit=torch.from_numpy(other),
             other_fixed=torch.tensor(graph.params - in_layers - other @ width),
         )
@@ -98,6 +109,14 @@ class CostTable:
         widths = widths.to(self.out_fixed.dtype)
         return (widths @ self.out_per_unit.T + self.out_fixed,
                 widths @ self.in_per_unit.T + self.in_fixed)
+
+    def activations(self, widths: Tensor) -> Tensor:
+        """Elements of the largest input and output of every layer, ``(..., L)``."""
+        out, into = self.channels(widths)
+        # Of a layer with groups, whole groups go, each with the inputs it has.
+        groups = torch.where(
+            self.groups_per_out > 0, out * self.groups_per_out, torch.ones_like(out))
+        return into * groups * self.reads + out * self.writes
 
     def weights(self, widths: Tensor) -> Tensor:
         """Weight elements of every layer, shape ``(..., L)``."""

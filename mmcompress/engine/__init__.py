@@ -1,9 +1,11 @@
 """Loops, hooks and the runner of a search."""
 
+from .calibration_hook import CalibrationHook
 from .hooks import SearchLoggerHook, SearchProgressHook
 from .input_shape import input_shape_of
 from .search_loop import PolicySearchLoop
 
 __all__ = [
-    'PolicySearchLoop', 'SearchLoggerHook', 'SearchProgressHook', 'input_shape_of',
+    'CalibrationHook', 'PolicySearchLoop', 'SearchLoggerHook', 'SearchProgressHook',
+    'input_shape_of',
 ]

@@ -20,15 +20,37 @@ def compress_config(cfg: Config, policy: str, checkpoint: str | None = None) -> 
         checkpoint (str | None): Weights to load, dense or slim. Defaults to the
             slim checkpoint beside the policy file, else ``cfg.load_from``.
     """
-    PolicyFile.load(policy)
+    file = PolicyFile.load(policy)
     cfg.model = dict(
         type='mmcompress.Compressed', architecture=copy.deepcopy(cfg.model),
         policy=osp.abspath(policy))
     beside = osp.splitext(policy)[0] + '.pth'
+    if file.policy.bits:
+        _prepare_for_bits(cfg)
     if checkpoint:
         cfg.load_from = checkpoint
     elif osp.isfile(beside):
         cfg.load_from = beside
+
+
+def _prepare_for_bits(cfg: Config) -> None:
+    """Calibrate before training where scales are missing; do not decay scales."""
+    quant = (cfg.get('compression') or {}).get('quant') or {}
+    options = {k: quant[k] for k in ('observer', 'symmetric') if k in quant}
+    cfg.model['symmetric'] = options.get('symmetric', False)
+    cfg.custom_hooks = [
+        *(cfg.get('custom_hooks') or []),
+        dict(type='mmcompress.CalibrationHook', **options)]
+    wrapper = cfg.get('optim_wrapper') or {}
+    paramwise = dict(wrapper.get('paramwise_cfg') or {})
+    if (wrapper.get('optimizer') or {}).get('weight_decay'):
+        paramwise['custom_keys'] = {
+            **{f'{kind}_quantizer': dict(decay_mult=0.0)
+               for kind in ('weight', 'input')},
+            **paramwise.get('custom_keys', {})}
+    if paramwise:
+        # Layers that read one tensor share a quantiser.
+        wrapper['paramwise_cfg'] = dict(paramwise, bypass_duplicate=True)
 
 
 def distil_config(

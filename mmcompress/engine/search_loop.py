@@ -23,10 +23,10 @@ from ..errors import CompressionError, StudyError
 from ..evaluation import PolicyEvaluator
 from ..evaluation.prices import Subject
 from ..graph import trace, verify
-from ..mutators import ChannelMutator
+from ..mutators import JointMutator
 from ..policy import ModelGraph, Policy, SearchSpace
 from ..policy.files import PolicyFile, replace_atomically
-from ..registry import EVALUATORS, LOOPS, MUTATORS, PRICES, SEARCHERS, build
+from ..registry import EVALUATORS, LOOPS, PRICES, SEARCHERS, build
 from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
 from ..search.prices import PriceTable
 from ..visualization import Outcome, make_outcome, write_all
@@ -190,10 +190,9 @@ class PolicySearchLoop:
         self.graph = verify(self.model, trace(self.model, shape))
         log.info(describe(self.graph))
         self.evaluator.prepare(self.model, cfg)
-        self.mutator: ChannelMutator = build(
-            MUTATORS, {'type': 'ChannelMutator', **compression.get('channel', {})})
+        self.mutator = JointMutator.from_config(compression)
         weights = weights_digest(self.model)
-        self.mutator.prepare(self.model, self.graph, self.evaluator.losses())
+        self.mutator.prepare(self.model, self.graph, self.evaluator)
         self.space = SearchSpace.from_graph(self.graph, **self.mutator.space_options)
         self.costs = Costs(
             CostTable.from_graph(self.graph), self.space, self._measured_costs())

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.model import BaseModel
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -41,7 +42,9 @@ def forward_raw(model: nn.Module, batch: Batch) -> Any:
     """Raw outputs for a batch: no post-processing, no loss."""
     if is_detector(model):
         return model(batch.inputs, batch.samples(), mode='tensor')
-    return model(batch.inputs, mode='tensor')
+    if isinstance(model, BaseModel):
+        return model(batch.inputs, mode='tensor')
+    return model(batch.inputs)
 
 
 def loss_of(model: nn.Module, batch: Batch) -> Tensor:

@@ -225,6 +225,8 @@ def _unit(name: str, key: tuple[int, ...], rows: np.ndarray, blocks: list, maker
 class _Uses:
     positions: Counter = field(default_factory=Counter)
     calls: Counter = field(default_factory=Counter)
+    reads: Counter = field(default_factory=Counter)
+    writes: Counter = field(default_factory=Counter)
     other: Counter = field(default_factory=Counter)
 
 
@@ -258,12 +260,15 @@ def _count_uses(model: nn.Module, input_shape: tuple[int, ...]) -> _Uses:
             out = forward(*args, **kwargs)
             watch.paused -= is_layer(module)
         if is_layer(module):
+            linear = isinstance(module, nn.Linear)
+            read = x.numel() // (module.in_features if linear else module.in_channels)
+            written = out.numel() // (
+                module.out_features if linear else module.out_channels)
             transposed = isinstance(module, _ConvTransposeNd)
-            channels = module.in_channels if transposed else (
-                module.out_features if isinstance(module, nn.Linear)
-                else module.out_channels)
-            uses.positions[module] += (x if transposed else out).numel() // channels
+            uses.positions[module] += read if transposed else written
             uses.calls[module] += 1
+            uses.reads[module] = max(uses.reads[module], read)
+            uses.writes[module] = max(uses.writes[module], written)
         return out
 
     with _watched(model, call), watch:
@@ -303,6 +308,8 @@ def _layers(uses: _Uses, names: dict[nn.Module, str]) -> tuple[Layer, ...]:
             has_bias=getattr(module, 'bias', None) is not None,
             positions=positions,
             calls=uses.calls[module],
+            reads=uses.reads[module],
+            writes=uses.writes[module],
         ))
     return tuple(layers)
 

@@ -12,11 +12,13 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
 from ..deploy.materialise import check_policy, materialise
-from ..errors import CompressionError
+from ..errors import CompressionError, PolicyError
 from ..graph import trace
 from ..graph.selection import Selection
+from ..mutators.calibration import shared_inputs
+from ..ops.quant_layers import make_quantisable
 from ..ops.slicing import sliced, take
-from ..policy import IN, OUT
+from ..policy import IN, OUT, Policy
 from ..policy.files import PolicyFile
 from ..registry import MODELS
 
@@ -26,18 +28,23 @@ def Compressed(
     architecture: dict,
     policy: str | os.PathLike,
     data_preprocessor: dict | None = None,
+    symmetric: bool = False,
 ) -> nn.Module:
-    """Build the slim model of a policy: a plain detector or classifier.
+    """Build the slim, quantised model of a policy: a plain detector or classifier.
 
     There is no wrapper and no change of state-dict keys. Slim checkpoints load as
     they are; a checkpoint of the dense model loads too, and its tensors are sliced
-    on the way in, so ``load_from`` may name the one from the model zoo.
+    on the way in, so ``load_from`` may name the one from the model zoo. Quantised
+    layers add their scales to the state dict and nothing else; a checkpoint without
+    scales must be calibrated, which ``tools/train.py`` does.
 
     Args:
         architecture (dict): Config of the dense model.
         policy (str | os.PathLike): Policy file.
         data_preprocessor (dict | None): The one of the config's top level, which
             mmengine hands to every model; the architecture's own goes first.
+        symmetric (bool): Keep the zero points of activations while training.
+            Defaults to False.
 
     Returns:
         nn.Module: An instance of the architecture's own class.
@@ -57,7 +64,47 @@ def Compressed(
     loader = DenseCheckpointSlicer(model, selection, channels)
     materialise(model, graph, file.policy, channels, inplace=True)
     model._register_load_state_dict_pre_hook(loader)
+    quantise(model, file.policy, graph.trace_shape, symmetric)
     return model
+
+
+def quantise(
+    model: nn.Module, policy: Policy, shape: tuple[int, ...], symmetric: bool = False
+) -> None:
+    """Put the layers of a policy at their bits, uncalibrated, in place.
+
+    Layers that read the same tensor at the same bits share one quantiser, and with
+    it one scale, also while it is learned.
+
+    Args:
+        model (nn.Module): The slim model.
+        policy (Policy): The bits.
+        shape (tuple[int, ...]): ``(C, H, W)`` of an image to find such layers with.
+        symmetric (bool): See :func:`mmcompress.ops.make_quantisable`.
+
+    Raises:
+        PolicyError: A layer that the model lacks or that cannot be quantised.
+    """
+    bits = {name: b for name, b in policy.bits.items() if not b.is_float}
+    if not bits:
+        return
+    modules = dict(model.named_modules())
+    if unknown := sorted(bits.keys() - modules.keys()):
+        raise PolicyError(
+            f'The policy gives bits to the layer {unknown[0]!r}, which this model does '
+            'not have. Use a policy searched on this model.')
+    ready = make_quantisable(model, bits, symmetric)
+    if missing := sorted(bits.keys() - set(ready)):
+        raise PolicyError(
+            f'The policy gives bits to the layer {missing[0]!r}, which cannot be '
+            'quantised. Search again with the installed versions.')
+    shared: dict[tuple, nn.Module] = {}
+    for name, leader in shared_inputs(model, ready, shape).items():
+        layer = modules[name]
+        layer.input_quantizer = shared.setdefault(
+            (leader, bits[name].activation), layer.input_quantizer)
+    for name, choice in bits.items():
+        modules[name].set_bits(choice)
 
 
 def with_preprocessor(architecture: dict, data_preprocessor: dict | None) -> dict:

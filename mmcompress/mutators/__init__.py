@@ -2,5 +2,10 @@
 
 from .channel import ChannelMutator, permute
 from .importance import channel_scores, importance
+from .joint import JointMutator
+from .quant import QuantMutator
 
-__all__ = ['ChannelMutator', 'channel_scores', 'importance', 'permute']
+__all__ = [
+    'ChannelMutator', 'JointMutator', 'QuantMutator', 'channel_scores', 'importance',
+    'permute',
+]

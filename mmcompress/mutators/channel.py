@@ -106,14 +106,19 @@ class ChannelMutator:
             for unit in self.graph.units
             if policy.widths.get(unit.name, unit.width) < unit.width}
 
-    def materialise(self, policy: Policy) -> nn.Module:
+    def materialise(self, policy: Policy, model: nn.Module | None = None) -> nn.Module:
         """The slim model, its channels in the order of the checkpoint.
 
         That is the order in which ``mmcompress.Compressed`` rebuilds it. It matters
         for layers that hold positions instead of weights (``ChannelPad``).
+
+        Args:
+            policy (Policy): The widths.
+            model (nn.Module | None): What to make small. Defaults to a copy of the
+                prepared model.
         """
         assert not self._shadows, 'the model acts as a policy; reset it first'
-        model = copy.deepcopy(self.model)
+        model = copy.deepcopy(self.model) if model is None else model
         inverse = {name: np.argsort(order) for name, order in self.order.items()}
         permute(model, self.graph, inverse)
         return materialise(

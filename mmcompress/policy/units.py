@@ -85,6 +85,7 @@ class Layer:
             image, summed over all calls: a head shared by five pyramid levels
             counts every level here, and its parameters once.
         calls (int): How often the layer runs on one image.
+        reads, writes (int): Elements per channel of its largest input and output.
     """
 
     name: str
@@ -96,6 +97,8 @@ class Layer:
     has_bias: bool = False
     positions: int = 1
     calls: int = 1
+    reads: int = 1
+    writes: int = 1
 
     @property
     def macs(self) -> int:

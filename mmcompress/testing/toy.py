@@ -45,15 +45,16 @@ def toy_graph() -> ModelGraph:
     MACs: 64 * (432 + 128 + 1152 + 144 + 384 + 1280) = 225280 before the head,
     80 * (9216 + 192) = 752640 in head and prediction, 2048 in fc: 979968.
     """
+    small = dict(reads=64, writes=64)
     layers = (
-        Layer('stem', 'conv', 16, 3, kernel=9, positions=64),
-        Layer('reduce', 'conv', 8, 16, positions=64),
-        Layer('expand', 'conv', 16, 8, kernel=9, positions=64),
-        Layer('depth', 'conv', 16, 16, groups=16, kernel=9, positions=64),
-        Layer('point', 'conv', 24, 16, positions=64),
-        Layer('merge', 'conv', 32, 40, positions=64),
-        Layer('head', 'conv', 32, 32, kernel=9, positions=80, calls=2),
-        Layer('predict', 'conv', 6, 32, has_bias=True, positions=80, calls=2),
+        Layer('stem', 'conv', 16, 3, kernel=9, positions=64, reads=256, writes=64),
+        Layer('reduce', 'conv', 8, 16, positions=64, **small),
+        Layer('expand', 'conv', 16, 8, kernel=9, positions=64, **small),
+        Layer('depth', 'conv', 16, 16, groups=16, kernel=9, positions=64, **small),
+        Layer('point', 'conv', 24, 16, positions=64, **small),
+        Layer('merge', 'conv', 32, 40, positions=64, **small),
+        Layer('head', 'conv', 32, 32, kernel=9, positions=80, calls=2, **small),
+        Layer('predict', 'conv', 6, 32, has_bias=True, positions=80, calls=2, **small),
         Layer('fc', 'linear', 16, 128, has_bias=True),
     )
     return ModelGraph(

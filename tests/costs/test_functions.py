@@ -26,6 +26,30 @@ class TestSizeBytes(CostContract):
     dense = TOY_PARAMS * 4
 
 
+class TestActivationBytes(CostContract):
+    cost = 'activation_bytes'
+    # merge reads 40 and writes 32 channels of 64 positions, more than stem (3 * 256
+    # + 16 * 64 = 1792), point (40 * 64) and head (64 * 64): 4608 floats.
+    dense = 4608 * 4
+
+
+def test_peak_of_activations():
+    # At 8 bits merge takes 4608 bytes, less than head: 32 + 32 channels, 16384.
+    assert of(Policy({}, {'merge': (8, 8)}))['activation_bytes'] == 4096 * 4
+    # Half of stem's channels: merge reads 24 + 8; depth reads and writes 8 * 64.
+    assert of(Policy({'stem': 8}))['activation_bytes'] == (32 + 32) * 64 * 4
+    small = dict.fromkeys(('merge', 'head', 'reduce', 'point'), 2)
+    # Then depth is the largest but stem and expand: 768 + 1024, 1024 + 128, 2048.
+    assert of(Policy(small))['activation_bytes'] == 2048 * 4
+
+
+def test_layers_without_bits_are_float():
+    costs = of(Policy({}, {'fc': (4, 8)}))
+    # fc has 2048 weights at one position; all others count 32 x 32.
+    assert costs['bops'] == (TOY_MACS - 2048) * 1024 + 2048 * 32
+    assert costs['size_bytes'] == (TOY_PARAMS - 2048) * 4 + 1024
+
+
 def of(policy: Policy) -> dict[str, float]:
     return toy_costs(toy_space((4, 8, 32), (4, 8, 32))).of(policy)
 

@@ -6,6 +6,7 @@ import pytest
 
 from mmcompress.costs import Costs, CostTable, Target, parse_targets
 from mmcompress.errors import TargetError
+from mmcompress.policy import Policy
 from mmcompress.testing import TOY_MACS, TOY_PARAMS, toy_costs, toy_graph, toy_space
 
 
@@ -42,7 +43,7 @@ def test_no_targets(spec):
 
 def test_unknown_cost():
     with pytest.raises(TargetError, match="Unknown cost 'flops' in targets; known: "
-                                          'bops, macs, params, size_bytes'):
+                                          'activation_bytes, bops, macs, params'):
         parse_targets(dict(flops=0.5), toy_costs())
 
 
@@ -74,3 +75,31 @@ def test_below_the_cheapest_policy(spec):
 def test_the_cheapest_policy_itself_is_attainable():
     target, = parse_targets(dict(macs=22_912), toy_costs())
     assert target.limit == 22_912
+
+
+def test_several_costs_at_once():
+    costs = toy_costs(toy_space((4, 8, 32), (4, 8, 32)))
+    single, both = parse_targets(
+        dict(bops=0.2, together=[dict(bops=0.25, size_bytes=0.5)]), costs)
+    assert single == Target('bops', 0.2, 0.2 * TOY_MACS * 1024)
+    assert (both.name, both.limit) == ('bops_0.25+size_bytes_0.5_1', 1.0)
+    # 8 and 32 bits for weights: a quarter of the BOPs at most meets the first budget,
+    # and the bytes are a quarter plus the norms.
+    names = [layer.name for layer in toy_graph().layers]
+    for bits, value in ((8, 32), True), ((32, 8), False), ((8, 8), True):
+        found = costs.of(Policy({}, dict.fromkeys(names, bits)))
+        assert both.met_by(found) == value
+        assert found[both.cost] == pytest.approx(max(
+            found['bops'] / (0.25 * TOY_MACS * 1024),
+            found['size_bytes'] / (0.5 * TOY_PARAMS * 4)))
+    assert costs.dense()[both.cost] == 4
+
+
+@pytest.mark.parametrize('spec, message', [
+    ([0.5], 'not a list of budgets'), ([{}], 'not a list of budgets'),
+    ([dict(flops=1)], "Unknown cost 'flops'"), ([dict(macs=-1)], 'positive number'),
+    ([dict(macs=0.001, params=0.5)], 'below the cheapest'),
+])
+def test_malformed_budgets_together(spec, message):
+    with pytest.raises(TargetError, match=message):
+        parse_targets(dict(together=spec), toy_costs())

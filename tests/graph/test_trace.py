@@ -48,7 +48,8 @@ def test_the_toy_network_is_its_graph():
     assert [u.name for u in traced.units] == [u.name for u in wanted.units]
     one, other = CostTable.from_graph(traced), CostTable.from_graph(wanted)
     for name in ('out_per_unit', 'in_per_unit', 'out_fixed', 'in_fixed', 'kernel',
-                 'positions', 'bias', 'other_per_unit', 'other_fixed'):
+                 'positions', 'bias', 'reads', 'writes', 'groups_per_out',
+                 'other_per_unit', 'other_fixed'):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
 
 

@@ -1,0 +1,294 @@
+"""Makes a live model compute at the bits of a policy, and back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import PolicyError
+from ..evaluation.images import Batch
+from ..ops.quant_layers import QuantLayer, make_quantisable
+from ..ops.quantizers import fake_quantise
+from ..ops.ranges import (
+    Sample,
+    activation_range,
+    check_observer,
+    weight_scales,
+)
+from ..ops.slicing import Shadow
+from ..policy import FLOAT, Bits, ModelGraph, Policy
+from ..registry import MUTATORS
+from .calibration import observe, samples, shared_inputs
+from .presets import bit_choices
+
+Inputs = Mapping[str, np.ndarray]
+"""By layer, the positions of its input axis that are kept; all, if absent."""
+
+
+@MUTATORS.register_module()
+class QuantMutator:
+    """Fake-quantises the layers of a policy at its bits.
+
+    Ranges of activations are found once, on calibration images, and remembered per
+    bit width; layers that read the same tensor get one range. Weights are quantised
+    after slicing: in a narrower layer each output channel takes a scale of its own
+    for the inputs that it still has. Without gradients a weight is quantised once
+    per policy, and once for all where the layer has its dense width.
+
+    A layer that has a bias is corrected by the mean that quantising its weight
+    takes from its outputs (Nagel et al., ICCV 2019, sec. 4.2, with measured input
+    means). Layers without one are followed by a norm, which dynamic BN corrects.
+
+    Args:
+        bits (Sequence[int]): Choices of every layer, 2 to 8; 32 adds float.
+            Defaults to (4, 6, 8).
+        weight_bits, activation_bits (Sequence[int] | None): Choices for one of the
+            two. Default to ``bits``.
+        keep8 (Sequence[str]): Layers that stay at 8 bits; see
+            :func:`mmcompress.mutators.presets.preset`. Defaults to the first layer
+            and those that predict.
+        skip (Sequence[str]): Layers that stay in float. Defaults to none.
+        observer (str): How ranges are found: ``'mse'``, ``'percentile'`` or
+            ``'minmax'``. Defaults to 'mse'.
+        symmetric (bool): Symmetric ranges of activations. Defaults to False.
+        bias_correction (bool): Defaults to True.
+    """
+
+    def __init__(
+        self,
+        bits: Sequence[int] = (4, 6, 8),
+        weight_bits: Sequence[int] | None = None,
+        activation_bits: Sequence[int] | None = None,
+        keep8: Sequence[str] = ('first', 'predictors'),
+        skip: Sequence[str] = (),
+        observer: str = 'mse',
+        symmetric: bool = False,
+        bias_correction: bool = True,
+    ) -> None:
+        check_observer(observer)
+        self.weight_bits = tuple(weight_bits or bits)
+        self.activation_bits = tuple(activation_bits or bits)
+        self.keep8, self.skip = tuple(keep8), tuple(skip)
+        self.observer, self.symmetric = observer, symmetric
+        self.bias_correction = bias_correction
+        self._shadows: list[Shadow] = []
+
+    @cached_property
+    def space_options(self) -> dict:
+        """What this mutator says about the search space."""
+        def choices(bits: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+            return bit_choices(
+                self.graph, list(self.layers), bits, self.keep8, self.skip)
+
+        return dict(weight_bits=choices(self.weight_bits),
+                    activation_bits=choices(self.activation_bits), prune=False)
+
+    def prepare(
+        self, model: nn.Module, graph: ModelGraph, batches: Sequence[Batch]
+    ) -> None:
+        """Make the layers quantisable, and watch their inputs.
+
+        The outputs of the model and its state dict do not change. Call once, after
+        its channels have been sorted.
+
+        Args:
+            model (nn.Module): The dense model, in evaluation mode.
+            graph (ModelGraph): Its layers.
+            batches (Sequence[Batch]): Calibration images.
+        """
+        self.model, self.graph = model, graph
+        names = make_quantisable(
+            model, [layer.name for layer in graph.layers], self.symmetric)
+        modules = dict(model.named_modules())
+        self.layers: dict[str, QuantLayer] = {name: modules[name] for name in names}
+        self.groups = shared_inputs(model, names, graph.trace_shape)
+        statistics = observe(model, names, batches)
+        self.samples: dict[str, Sample] = samples(statistics, self.groups)
+        self.means = {name: statistics[name].mean for name in names
+                      if self.layers[name].bias is not None}
+        self._ranges: dict[tuple[str, int], tuple[float, float]] = {}
+        self._weights: dict[tuple[str, int], tuple[int, Tensor, Tensor]] = {}
+        assert self.space_options  # a wrong pattern shows before the search
+
+    # -- acting --------------------------------------------------------------
+    def apply(self, policy: Policy, inputs: Inputs | None = None) -> None:
+        """Make the model act as the bits of ``policy``; replaces those before.
+
+        Args:
+            policy (Policy): The bits; layers that are absent stay in float.
+            inputs: Kept inputs of the layers that are sliced at the moment.
+
+        Raises:
+            PolicyError: A layer that the model lacks, or that cannot be quantised.
+        """
+        self.reset()
+        self.check(policy)
+        for name, bits in policy.bits.items():
+            self._shadows += self._act(name, bits, (inputs or {}).get(name))
+
+    def _act(self, name: str, bits: Bits, kept: np.ndarray | None) -> Iterator[Shadow]:
+        layer = self.layers[name]
+        if bits.weight < FLOAT:
+            values = {}
+            scale, weight = self._quantised(name, bits.weight)
+            if layer.bias is not None and self.bias_correction:
+                values['bias'] = layer.bias + self._correction(
+                    name, layer, layer.weight.detach() - weight, kept)
+            if torch.is_grad_enabled():
+                yield Shadow(layer.weight_quantizer, dict(
+                    bits=bits.weight, scale=scale, calibrated=True))
+            else:
+                values['weight'] = weight
+            yield Shadow(layer, values)
+        if bits.activation < FLOAT:
+            scale, zero = self.range(name, bits.activation)
+            like = layer.weight
+            yield Shadow(layer.input_quantizer, dict(
+                bits=bits.activation, calibrated=True,
+                scale=like.new_full((1,), scale),
+                zero_point=like.new_full((1,), zero)))
+
+    def reset(self) -> None:
+        """Bring the model back to float, exactly."""
+        for shadow in reversed(self._shadows):
+            shadow.lift()
+        self._shadows = []
+
+    @contextmanager
+    def acting(self, policy: Policy) -> Iterator[nn.Module]:
+        """The model as ``policy`` says, for the length of a ``with`` block."""
+        self.apply(policy)
+        try:
+            yield self.model
+        finally:
+            self.reset()
+
+    # -- values --------------------------------------------------------------
+    def range(self, name: str, bits: int) -> tuple[float, float]:
+        """Scale and zero point of a layer's input at a bit width."""
+        key = (self.groups[name], bits)
+        if key not in self._ranges:
+            if key[0] not in self.samples:
+                raise PolicyError(
+                    f'No calibration image reaches the layer {name!r}, so it cannot '
+                    'be quantised; add it to skip.')
+            self._ranges[key] = activation_range(
+                self.samples[key[0]], bits, self.observer, self.symmetric)
+        return self._ranges[key]
+
+    def _quantised(self, name: str, bits: int) -> tuple[Tensor, Tensor]:
+        """Scales and fake-quantised weight of a layer as it is at the moment."""
+        layer = self.layers[name]
+        dense = 'weight' not in layer.__dict__
+        version = layer.weight._version
+        if dense and (known := self._weights.get((name, bits))) \
+                and known[0] == version and known[2].device == layer.weight.device:
+            return known[1:]
+        found = quantised_weight(layer, layer.weight.detach(), bits, self.observer)
+        if dense:
+            self._weights[name, bits] = (version, *found)
+        return found
+
+    def _correction(
+        self, name: str, layer: QuantLayer, lost: Tensor, kept: np.ndarray | None
+    ) -> Tensor:
+        """Mean of what the outputs lose with ``lost`` taken from the weight."""
+        mean = self.means[name].to(lost)
+        if kept is not None:
+            mean = mean[torch.as_tensor(kept, device=mean.device)]
+        # As (outputs, inputs per group), summed over the window.
+        lost = lost.movedim(layer.axis, 0).flatten(2).sum(2) if lost.dim() > 2 else lost
+        groups = getattr(layer, 'groups', 1)
+        mean = mean.reshape(groups, 1, -1)
+        change = (lost.reshape(groups, -1, lost.shape[1]) * mean).sum(2).flatten()
+        if layer.axis == 1:  # each output sees one window in stride x stride
+            change = change / float(np.prod(layer.stride))
+        return change
+
+    # -- the quantised model ---------------------------------------------------
+    def materialise(self, policy: Policy) -> nn.Module:
+        """A copy of the model with the layers of ``policy`` quantised."""
+        self.check(policy)
+        model = copy.deepcopy(self.model)
+        self.write(model, policy)
+        return model
+
+    @torch.no_grad()
+    def write(
+        self, model: nn.Module, policy: Policy, inputs: Inputs | None = None
+    ) -> None:
+        """Give a copy of the dense model the bits and scales of ``policy``, for good.
+
+        Args:
+            model (nn.Module): The copy, at its dense width.
+            policy (Policy): The bits.
+            inputs: Inputs that the layers will keep when they are sliced.
+        """
+        modules = dict(model.named_modules())
+        for name, bits in policy.bits.items():
+            layer: QuantLayer = modules[name]
+            kept = (inputs or {}).get(name)
+            layer.set_bits(bits)
+            if bits.weight < FLOAT:
+                weight, grouped = layer.weight, getattr(layer, 'groups', 1) > 1
+                if kept is not None and not grouped:
+                    index = torch.as_tensor(kept, device=weight.device)
+                    weight = weight.index_select(1 - layer.axis, index)
+                scale, quantised = quantised_weight(
+                    layer, weight, bits.weight, self.observer)
+                layer.weight_quantizer.assign(scale)
+                if layer.bias is not None and self.bias_correction:
+                    layer.bias.add_(self._correction(
+                        name, layer, weight - quantised, None if grouped else kept))
+            if bits.activation < FLOAT:
+                layer.input_quantizer.assign(*self.range(name, bits.activation))
+
+    # -- prices ----------------------------------------------------------------
+    def weight(self, layer: str, bits: int) -> Tensor:
+        """The fake-quantised dense weight of a layer."""
+        return self._quantised(layer, bits)[1]
+
+    def activation(self, layer: str, x: Tensor, bits: int) -> Tensor:
+        """The fake-quantised input of a layer."""
+        scale, zero = self.range(layer, bits)
+        return fake_quantise(
+            x, x.new_full((1,), scale), -zero, 2 ** bits - 1 - zero)
+
+    def check(self, policy: Policy) -> None:
+        """Raise :class:`PolicyError` unless the bits fit the model."""
+        for name, bits in policy.bits.items():
+            if name not in self.layers:
+                raise PolicyError(
+                    f'The policy gives bits to the layer {name!r}, which this model '
+                    'does not have or which cannot be quantised. Use a policy searched '
+                    'on this model.')
+            for value in bits:
+                if not (2 <= value <= 8 or value == FLOAT):
+                    raise PolicyError(
+                        f'The policy gives {value} bits to {name!r}; 2 to 8 or {FLOAT} '
+                        'are possible.')
+
+
+def quantised_weight(
+    layer: QuantLayer, weight: Tensor, bits: int, observer: str
+) -> tuple[Tensor, Tensor]:
+    """Scales of the output channels, and the fake-quantised weight.
+
+    Args:
+        layer (QuantLayer): Says which axis the output channels are on.
+        weight (Tensor): Its weight, or a slice of it.
+        bits (int): Bit width.
+        observer (str): See :func:`mmcompress.ops.ranges.weight_scales`.
+    """
+    scale = weight_scales(
+        weight.movedim(layer.axis, 0).flatten(1), bits, observer)
+    shape = [1] * weight.dim()
+    shape[layer.axis] = -1
+    top = 2 ** (bits - 1) - 1
+    return scale, fake_quantise(weight, scale.reshape(shape), -top, top)
