@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,7 +93,7 @@ class Case:
 CASES = {
     'resnet20': Case(
         'configs/two_stage/two_stage_resnet20_cifar10.py', 'accuracy/top1',
-        700, 512, 1024, 256, 1017, 24, 0.6, 40, 128),
+        500, 500, 1024, 128, 1017, 20, 0.6, 25, 128),
     'yolox_nano': Case(
         'configs/two_stage/two_stage_yolox-nano_coco128.py', 'coco/bbox_mAP',
         48, 32, 48, 24, 64, 20, 0.8, 16, 8, 0.001),
@@ -164,11 +165,29 @@ class Bench:
         """Name of a policy."""
         return ' '.join(map(str, self.space.encode(policy)[0].tolist()))
 
-    def assess(self, policy: Policy, mode: str, evaluator: PolicyEvaluator) -> dict:
-        """Metric and loss of a policy, without training."""
+    def score(self, policy: Policy, mode: str) -> float:
+        """Metric of a policy on the images of the search, without training."""
+        def measure() -> float:
+            with self.acting(policy, mode):
+                return self.loop.evaluator.measure(self.model)[self.case.metric]
+        return self.results.get(f'{mode} {self.key(policy)}', measure)
+
+    def loss(self, policy: Policy, mode: str, held_out: bool) -> float:
+        """Mean loss of a policy, without training."""
+        evaluator = self.test if held_out else self.loop.evaluator
+
+        def measure() -> float:
+            with self.acting(policy, mode):
+                return mean_loss(self.model, evaluator)
+        return self.results.get(
+            f'loss {mode} {held_out} {self.key(policy)}', measure)
+
+    @contextmanager
+    def acting(self, policy: Policy, mode: str) -> Iterator[None]:
+        """The model as a policy with a mode of Dynamic BN."""
         with torch.no_grad(), self.mutator.acting(policy), \
                 dynamic_bn(self.model, mode, self.loop.evaluator.calibration):
-            return assess(self.model, evaluator, self.case.metric)
+            yield
 
     def tuned(self, policy: Policy) -> dict:
         """Metric and loss on the test images after the same fine-tuning for all."""
@@ -182,8 +201,8 @@ class Bench:
             slim = self.mutator.materialise(policy)
             finetune(slim, self._training, options, 0)
             recalibrate(slim, self.loop.evaluator.calibration)
-            with torch.no_grad():
-                return assess(slim, self.test, case.metric)
+            return dict(metric=self.test.measure(slim)[case.metric],
+                        loss=mean_loss(slim, self.test))
         return self.results.get(f'tuned {self.key(policy)}', measure)
 
 
@@ -192,16 +211,16 @@ def parts(mode: str) -> set[str]:
     return dict(prune={'channel'}, quant={'quant'}, joint={'channel', 'quant'})[mode]
 
 
-def assess(model: nn.Module, evaluator: PolicyEvaluator, metric: str) -> dict:
-    """Metric and mean loss on the images of an evaluator."""
+@torch.no_grad()
+def mean_loss(model: nn.Module, evaluator: PolicyEvaluator) -> float:
+    """Mean loss on the images of an evaluator."""
     losses = [float(loss_of(model, b)) * len(b.inputs) for b in evaluator.scoring]
-    return dict(metric=evaluator.measure(model)[metric],
-                loss=sum(losses) / evaluator.images)
+    return sum(losses) / evaluator.images
 
 
 def predictors(bench: Bench) -> None:
     """Kendall tau of every predictor with the fine-tuned result."""
-    case, get = bench.case, bench.results.get
+    case = bench.case
     policies = bench.random(case.policies, case.share)
     found: dict[str, list[float]] = {}
     tables = {f'price, {kind}, {"test" if held else "training"} images':
@@ -210,19 +229,14 @@ def predictors(bench: Bench) -> None:
     for i, policy in enumerate(policies):
         row = bench.space.encode(policy)
         for mode in MODES:
-            start = time.perf_counter()
-            now = get(f'{mode} {bench.key(policy)}', lambda p=policy, m=mode:
-                      bench.assess(p, m, bench.loop.evaluator))
-            seconds = time.perf_counter() - start
-            found.setdefault(f'dynamic BN {mode}: {case.metric}', []).append(
-                now['metric'])
-            found.setdefault(f'dynamic BN {mode}: loss', []).append(-now['loss'])
+            found.setdefault(f'dynamic BN {mode}', []).append(
+                bench.score(policy, mode))
         for name, table in tables.items():
             found.setdefault(name, []).append(-float(table.of_rows(row)[0]))
         tuned = bench.tuned(policy)
         found.setdefault('tuned', []).append(tuned['metric'])
         found.setdefault('tuned loss', []).append(-tuned['loss'])
-        print(f'[{i + 1}/{len(policies)}] {tuned} {seconds:.1f}', flush=True)
+        print(f'[{i + 1}/{len(policies)}] {tuned}', flush=True)
     metric, loss = found.pop('tuned'), found.pop('tuned loss')
     print(f'\n{len(policies)} random policies of {case.share:g} {bench.cost}; '
           f'{case.metric} after fine-tuning {min(metric):.3g} to {max(metric):.3g}')
@@ -237,23 +251,16 @@ def predictors(bench: Bench) -> None:
 def additivity(bench: Bench) -> None:
     """Predicted sum of prices against the measured rise of the loss."""
     policies = [p for share in (0.95, 0.9, 0.8, 0.7, 0.6)
-                for p in bench.random(5, share)]
-    get = bench.results.get
+                for p in bench.random(3, share)]
     print('\n| prices | images | loss with | tau | correlation of logs | '
           'median predicted / measured |\n|---|---|---|---|---|---|')
     for kind in ('gradient', 'measured'):
         for held in (False, True):
             table = bench.prices(kind, held)
-            evaluator = bench.test if held else bench.loop.evaluator
             images = 'test' if held else 'training'
             predicted = table.of_rows(bench.space.encode(policies))
             for mode in ('off', 'recalibrate'):
-                rises = []
-                for policy in [Policy(), *policies]:
-                    rises.append(get(
-                        f'rise {held} {mode} {bench.key(policy)}',
-                        lambda p=policy, m=mode, e=evaluator:
-                        bench.assess(p, m, e))['loss'])
+                rises = [bench.loss(p, mode, held) for p in [Policy(), *policies]]
                 rises = np.array(rises[1:]) - rises[0]
                 good = (rises > 0) & (predicted > 0)
                 logs = pearsonr(np.log(rises[good]), np.log(predicted[good])).statistic

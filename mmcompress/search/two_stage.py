@@ -15,7 +15,7 @@ from .front import best_per_target
 from .novelty import first_new
 from .prices import PriceTable
 from .random import DRAWS, random_rows
-from .solvers import Curve, exact, greedy, sweep
+from .solvers import Curve, exact, greedy, refill, sweep
 from .solvers.neighbours import swapped
 
 SWAPS = 24
@@ -103,11 +103,12 @@ class TwoStage(Searcher):
                     self.prices, self.costs, target.cost)
             picks = [greedy(self.prices, self.costs, target.cost, target.limit,
                             self._curves[target.cost])]
-            # The sweep may end just above a budget that only the lowest row meets.
+            limits = {target.cost: target.limit}
+            # The sweep may end above a budget that only the lowest row meets.
             if picks[0] is None:
-                picks = [self.prices.picks_of(self.space.lowest)[0]]
+                lowest = self.prices.picks_of(self.space.lowest)[0]
+                picks = [refill(self.prices, self.costs, limits, lowest)]
             if self.exact:
-                limits = {target.cost: target.limit}
                 found = exact(self.prices, self.costs, limits, picks[0])
                 if (found.picks != picks[0]).any():
                     picks.insert(0, found.picks)

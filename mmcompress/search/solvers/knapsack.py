@@ -63,9 +63,7 @@ def sweep(table: PriceTable, costs: Costs, cost: str) -> Curve:
         move = path[able, at[able] + 1]
         after = costs.of_rows(cost, table.variants(row, move)).numpy()
         saved = now - after
-        # A step that saves nothing now never will: savings shrink as others shrink.
         useful = saved > SLACK * now
-        open_[able[~useful]] = False
         if not useful.any():
             break
         able, move, after, saved = (x[useful] for x in (able, move, after, saved))
