@@ -65,7 +65,7 @@ class Case:
     """A network and the sizes that suit one CPU core.
 
     Args:
-        config (str): Config of the search.
+        config (str): End of the names of its configs.
         metric (str): What is reported.
         images, calibration, prices, measured, test (int): Images to score on, to
             recalibrate on, to price with by gradients or by measurement, and to test
@@ -92,11 +92,11 @@ class Case:
 
 CASES = {
     'resnet20': Case(
-        'configs/two_stage/two_stage_resnet20_cifar10.py', 'accuracy/top1',
+        'resnet20_cifar10', 'accuracy/top1',
         500, 500, 1024, 128, 1017, 20, 0.6, 25, 128),
     'yolox_nano': Case(
-        'configs/two_stage/two_stage_yolox-nano_coco128.py', 'coco/bbox_mAP',
-        48, 32, 48, 24, 64, 20, 0.8, 16, 8, 0.001),
+        'yolox-nano_coco128', 'coco/bbox_mAP',
+        56, 24, 48, 24, 64, 20, 0.8, 16, 8, 0.001),
 }
 
 
@@ -105,10 +105,10 @@ class Bench:
 
     def __init__(self, name: str, mode: str = 'prune') -> None:
         self.case = case = CASES[name]
-        cfg = Config.fromfile(ROOT / case.config)
+        prefix = '' if mode == 'joint' else f'{mode}_'
+        cfg = Config.fromfile(
+            ROOT / f'configs/two_stage/two_stage_{prefix}{case.config}.py')
         cfg.work_dir = str(FOLDER / f'{name}_{mode}')
-        for part in {'channel', 'quant'} - parts(mode):
-            cfg.compression.pop(part, None)
         evaluator = cfg.search_cfg.evaluator
         evaluator.images, evaluator.calibration_images = case.images, case.calibration
         cfg.search_cfg.prices = dict(
@@ -204,11 +204,6 @@ class Bench:
             return dict(metric=self.test.measure(slim)[case.metric],
                         loss=mean_loss(slim, self.test))
         return self.results.get(f'tuned {self.key(policy)}', measure)
-
-
-def parts(mode: str) -> set[str]:
-    """Parts of ``compression`` that a mode searches."""
-    return dict(prune={'channel'}, quant={'quant'}, joint={'channel', 'quant'})[mode]
 
 
 @torch.no_grad()

@@ -1,0 +1,9 @@
+_base_ = [
+    'mmpretrain::resnet/resnet18_8xb32_in1k.py',
+    '../_base_/search/two_stage_imagenet.py'
+]
+load_from = 'https://download.openmmlab.com/mmclassification/v0/resnet/resnet18_8xb32_in1k_20210831-fbbb1da6.pth'
+
+# The published setting: weights compressed 10.66 times, in bits and filters.
+compression = dict(quant=dict(bits=[2, 3, 4, 6, 8]))
+search_cfg = dict(targets=dict(size_bytes=[0.125, 0.0938], bops=[0.03125]))

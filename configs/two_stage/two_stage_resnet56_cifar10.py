@@ -1,0 +1,5 @@
+_base_ = '../quantisation/joint_resnet56_cifar10.py'
+
+search_cfg = dict(
+    searcher=dict(_delete_=True, type='TwoStage', evaluations=40),
+    prices=dict(type='GradientPrices', images=1024, batch_size=64))
