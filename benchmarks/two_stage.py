@@ -9,7 +9,7 @@ again: it continues.
     python benchmarks/two_stage.py solvers resnet20
     python benchmarks/two_stage.py retinanet
     python benchmarks/two_stage.py resnet50
-    python benchmarks/two_stage.py search resnet20 --mode prune
+    python benchmarks/two_stage.py search resnet20 --mode prune  # quant, joint
 
 The defaults fit one CPU core.
 """
@@ -17,6 +17,7 @@ The defaults fit one CPU core.
 from __future__ import annotations
 
 import argparse
+import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ import torch
 from common import NETWORKS, OUT, ROOT, Results, machine
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmpretrain.structures import DataSample
 from scipy.stats import kendalltau, pearsonr
 from torch import nn
 
@@ -45,13 +47,18 @@ from mmcompress.evaluation import (
     recalibrate,
 )
 from mmcompress.evaluation.finetune import training_batches
-from mmcompress.evaluation.images import loss_of
+from mmcompress.evaluation.images import Batch, loss_of
 from mmcompress.evaluation.prices import Layout, Subject, mean_square
 from mmcompress.graph import trace
+from mmcompress.mutators import JointMutator
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.search import (
+    Evaluated,
+    Evolution,
     Random,
     TwoStage,
+    Uniform,
+    best_per_target,
 )
 from mmcompress.search.prices import PriceTable
 from mmcompress.search.solvers import exact, greedy, sweep
@@ -111,9 +118,8 @@ class Bench:
         cfg.work_dir = str(FOLDER / f'{name}_{mode}')
         evaluator = cfg.search_cfg.evaluator
         evaluator.images, evaluator.calibration_images = case.images, case.calibration
-        cfg.search_cfg.prices = dict(
-            type='GradientPrices', images=case.prices,
-            batch_size=evaluator.batch_size)
+        # Not the searcher of the config: prices are computed where they are timed.
+        cfg.search_cfg.searcher = dict(type='Random')
         cost = 'macs' if mode == 'prune' else 'bops'
         cfg.search_cfg.targets = {cost: [1.0]}
         init_default_scope(cfg.default_scope)
@@ -121,14 +127,12 @@ class Bench:
         load_weights(runner.model, cfg.load_from)
         self.loop = PolicySearchLoop(
             runner, **{k: v for k, v in cfg.search_cfg.items() if k != 'type'})
-        start = time.perf_counter()
         self.loop.prepare()
-        self.cfg, self.cost = cfg, cost
+        self.cfg, self.cost, self.mode = cfg, cost, mode
         self.model, self.mutator = self.loop.model, self.loop.mutator
         self.space, self.costs = self.loop.space, self.loop.costs
         self.results = Results(
             Path(cfg.work_dir) / 'measured.json', dict(case=vars(case), mode=mode))
-        self.results.get('prepare', lambda: time.perf_counter() - start)
         self.test = PolicyEvaluator(
             case.metric, case.test, 0, 'off', cfg.test_dataloader.dataset,
             batch_size=evaluator.batch_size)
@@ -152,8 +156,13 @@ class Bench:
         images = min(images, self.case.test) if held_out else images
         dataset = self.cfg.test_dataloader.dataset if held_out else None
         batch = self.cfg.search_cfg.evaluator.batch_size
-        return source(images, batch, dataset).compute(
+        start = time.process_time()
+        table = source(images, batch, dataset).compute(
             self.subject(), self.loop.work_dir / 'prices')
+        # The second time they come from the disk.
+        self.results.get(f'price seconds {kind} {held_out}',
+                         lambda: time.process_time() - start)
+        return table
 
     def random(self, count: int, share: float) -> list[Policy]:
         """Random policies that use up one budget."""
@@ -181,6 +190,21 @@ class Bench:
                 return mean_loss(self.model, evaluator)
         return self.results.get(
             f'loss {mode} {held_out} {self.key(policy)}', measure)
+
+    def timed_score(self, policy: Policy) -> dict:
+        """Score on the images of the search and its processor time."""
+        def measure() -> dict:
+            start = time.process_time()
+            score = self.loop.evaluator.evaluate(policy, self.mutator).value
+            return dict(score=score, seconds=time.process_time() - start)
+        return self.results.get(f'timed {self.key(policy)}', measure)
+
+    def tested(self, policy: Policy) -> float:
+        """Metric on the test images, norms recalibrated on training images."""
+        def measure() -> float:
+            with self.acting(policy, 'recalibrate'):
+                return self.test.measure(self.model)[self.case.metric]
+        return self.results.get(f'tested {self.key(policy)}', measure)
 
     @contextmanager
     def acting(self, policy: Policy, mode: str) -> Iterator[None]:
@@ -345,6 +369,71 @@ def retinanet() -> None:
     print(machine())
 
 
+def resnet50(images: int, size: int, batch: int) -> None:
+    """Time and memory of prices for ResNet-50's joint space.
+
+    Neither depends on the weights or on what the images show: both are random.
+    """
+    model = NETWORKS['ResNet-50'].build()
+    graph = trace(model, (3, size, size))
+    generator = torch.Generator().manual_seed(0)
+
+    def load(part: slice) -> list[Batch]:
+        numbers = range(images)[part]
+        found = torch.randn((len(numbers), 3, size, size), generator=generator)
+        samples = [DataSample().set_gt_label(i % 1000) for i in numbers]
+        return [Batch(found[i:i + batch], samples[i:i + batch])
+                for i in range(0, len(numbers), batch)]
+
+    mutator = JointMutator.from_config(dict(
+        channel=dict(divisor=16, min_ratio=0.5), quant=dict(bits=[2, 4, 6, 8])))
+    mutator.prepare(model, graph, SimpleNamespace(
+        calibration=load(slice(0, batch)), losses=tuple))
+    space = SearchSpace.from_graph(graph, **mutator.space_options)
+    subject = Subject(model, graph, space, mutator, None, None,
+                      lambda line: print(line, flush=True))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    store = SimpleNamespace(get=lambda _: None, put=lambda *_: None)
+    start, used = time.perf_counter(), time.process_time()
+    terms = GradientPrices(images, batch).sample_terms(subject, load, store)
+    used, start = time.process_time() - used, time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    table = Layout(graph, space).table(mean_square(terms))
+    print(f'\nResNet-50, {len(space.units)} units, {len(space.layers)} layers, '
+          f'{len(table.price)} choices: {images} images of {size} px in batches of '
+          f'{batch}: {used:.0f} s of processor time ({start:.0f} s on the clock), '
+          f'{1000 * used / images:.0f} ms an image; peak memory '
+          f'{after / 1024:.0f} MiB, {before / 1024:.0f} MiB before.\n{machine()}')
+
+
+def search(bench: Bench, seconds: float) -> None:
+    """Compare searchers at equal processor time, the prices included."""
+    share = dict(prune=0.5, quant=0.02, joint=0.012)[bench.mode]
+    (target,) = bench.targets([share])
+    print(f'\n{bench.mode}: {target.cost} <= {share:g} of dense, {seconds:g} s each; '
+          f'dense {bench.tested(Policy()):.2f}\n\n| searcher | evaluations | '
+          f'search | test, recalibrated | test, fine-tuned |\n|---|---|---|---|---|')
+    for kind in (Uniform, Random, Evolution, TwoStage):
+        options, spent = {}, 0.0
+        if kind is TwoStage:
+            options['prices'] = bench.prices('gradient', False)
+            spent = bench.results.values['price seconds gradient False']
+        searcher = kind(bench.space, bench.costs, [target], 1000, **options)
+        history: list[Evaluated] = []
+        while spent < seconds and not (kind is Uniform and history):
+            start = time.process_time()
+            policy = searcher.propose(history, len(history))
+            spent += time.process_time() - start
+            found = bench.timed_score(policy)
+            spent += found['seconds']
+            history.append(Evaluated(
+                len(history), policy, found['score'], bench.costs.of(policy)))
+        (best,) = best_per_target(history, [target])
+        tuned = bench.tuned(best.policy)['metric']
+        print(f'| {kind.__name__} | {len(history)} | {best.score:.2f} | '
+              f'{bench.tested(best.policy):.2f} | {tuned:.2f} |', flush=True)
+
+
 def synthetic(space: SearchSpace) -> PriceTable:
     """Random prices that fall with width and, fourfold, with every bit."""
     rng = np.random.default_rng(0)
@@ -367,13 +456,21 @@ def main() -> None:
     """Run one command."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument(
-        'command', choices=[*COMMANDS, 'samples', 'retinanet'])
+        'command', choices=[*COMMANDS, 'samples', 'search', 'retinanet', 'resnet50'])
     parser.add_argument('case', nargs='?', choices=list(CASES), default='resnet20')
     parser.add_argument('--mode', choices=['prune', 'quant', 'joint'], default='prune')
     parser.add_argument('--most', type=int, default=4096, help='samples')
+    parser.add_argument('--seconds', type=float, default=60, help='of each searcher')
+    parser.add_argument('--images', type=int, default=128, help='of resnet50')
+    parser.add_argument('--size', type=int, default=112, help='of resnet50, pixels')
+    parser.add_argument('--batch', type=int, default=16, help='of resnet50')
     args = parser.parse_args()
     if args.command == 'retinanet':
         retinanet()
+    elif args.command == 'resnet50':
+        resnet50(args.images, args.size, args.batch)
+    elif args.command == 'search':
+        search(Bench(args.case, args.mode), args.seconds)
     elif args.command == 'samples':
         samples(Bench(args.case, args.mode), args.most)
     else:
