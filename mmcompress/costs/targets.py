@@ -120,6 +120,8 @@ def _together(
             parts[cost](*arguments) / limit for cost, limit in limits.items()
         ]).amax(0)
 
+    # For solvers that handle several budgets: each is a sum, the largest is not.
+    largest.limits = limits
     name = '+'.join(f'{cost}_{value:g}' for cost, value in spec.items())
     costs.functions[name] = largest
     return Target(name, 1.0, 1.0)

@@ -103,7 +103,8 @@ class TwoStage(Searcher):
                     self.prices, self.costs, target.cost)
             picks = [greedy(self.prices, self.costs, target.cost, target.limit,
                             self._curves[target.cost])]
-            limits = {target.cost: target.limit}
+            cost = self.costs.functions[target.cost]
+            limits = getattr(cost, 'limits', {target.cost: target.limit})
             # The sweep may end above a budget that only the lowest row meets.
             if picks[0] is None:
                 lowest = self.prices.picks_of(self.space.lowest)[0]

@@ -49,6 +49,20 @@ class TestTwoStage(SearcherContract):
             e.policy for e in best_per_target(history, searcher.targets))
 
 
+def test_several_budgets_in_one_target():
+    costs = toy_costs(toy_space((4, 8, 32), (8, 32)))
+    spec = dict(bops=0.3, size_bytes=0.5)
+    targets = parse_targets({'together': [spec]}, costs)
+    prices = toy_prices(costs.space)
+    searcher = TwoStage(costs.space, costs, targets, 1, prices=prices)
+    found = searcher.propose((), 0)
+    limits = {name: share * costs.dense()[name] for name, share in spec.items()}
+    for name, value in costs.of(found).items():
+        assert value <= limits.get(name, np.inf) * (1 + 1e-9)
+    best = exact(prices, costs, limits)
+    assert prices.of_rows(costs.space.encode(found))[0] <= best.price + 1e-9
+
+
 def test_better_than_uniform_where_prices_tell_the_truth():
     costs = toy_costs(toy_space((4, 8, 32), (8, 32)))
     targets = parse_targets({'bops': [0.3, 0.1]}, costs)
