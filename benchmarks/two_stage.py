@@ -348,8 +348,9 @@ def retinanet() -> None:
     table = synthetic(space)
     print(f'\nRetinaNet-R50: {len(space.units)} units, {len(space.layers)} layers, '
           f'{len(table.groups)} groups, {len(table.price)} choices\n')
-    print('Seconds of processor time.\n\n| budget | sweep + greedy s | exact s | linearisations | greedy / exact - 1 '
-          '| exact uses of the budget |\n|---|---|---|---|---|---|')
+    print('Seconds of processor time.\n\n| budget | sweep + greedy s | exact s | '
+          'linearisations | greedy / exact - 1 | exact uses of the budget |'
+          '\n|---|---|---|---|---|---|')
     dense = costs.dense()
     for shares in ({'bops': 0.03}, {'bops': 0.01}, {'bops': 0.005},
                    {'size_bytes': 0.15}, {'size_bytes': 0.1}, {'macs': 0.5},
