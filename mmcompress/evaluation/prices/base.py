@@ -94,7 +94,11 @@ class PriceSource(ABC):
         numbers = pick(len(dataset), [*others, self.images], evaluator.seed)[-1]
         store = PriceStore(folder, dict(
             self.settings, fingerprint=subject.graph.fingerprint,
-            weights=hash_of_weights(subject.model), space=list(subject.space.choices),
+            weights=hash_of_weights(subject.model),
+            preprocessing=[b.flatten().tolist() for b in
+                           subject.model.data_preprocessor.buffers()],
+            calibration=[evaluator.calibration_images, evaluator.seed],
+            space=list(subject.space.choices),
             compression=repr(subject.cfg.get('compression')),
             dataset=repr(sorted(spec.items(), key=str)), images=numbers.tolist()))
 
