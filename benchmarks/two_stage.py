@@ -330,7 +330,8 @@ def solvers(bench: Bench) -> None:
     rows = [searcher.solutions(t) for t in targets]
     seconds = time.process_time() - start
     gaps = [table.of_rows(r) for r in rows]
-    gaps = np.array([g[-1] / g[0] - 1 for g in gaps])
+    # A budget near the dense cost may have a price of nothing.
+    gaps = np.array([g[-1] / g[0] - 1 if g[0] > 0 else 0.0 for g in gaps])
     print(f'\n{len(table.groups)} groups, {len(table.price)} choices; 20 targets on '
           f'{bench.cost}, greedy and exact: '
           f'{seconds:.2f} s of processor time. Gap of greedy to exact: '
