@@ -11,7 +11,7 @@ import torch
 from ..costs import Costs, Target
 from ..errors import CompressionError
 from ..policy import Policy, SearchSpace
-from ..registry import PREDICTORS, SEARCHERS
+from ..registry import PREDICTORS, SEARCHERS, build
 from .active import acquisition, counterfactual_weights, diverse, evolve
 from .base import Evaluated, Searcher
 from .budget import fit_to_budget
@@ -144,8 +144,8 @@ class SeerNet(Searcher):
         scores = np.array([e.score for e in known])
 
         def compute() -> Predictor:
-            predictor: Predictor = PREDICTORS.build(dict(
-                self.predictor_cfg, space=self.space, _scope_='mmcompress'))
+            predictor: Predictor = build(
+                PREDICTORS, self.predictor_cfg, space=self.space)
             predictor.fit(rows, scores)
             if self.weighting:
                 predictor.fit(
