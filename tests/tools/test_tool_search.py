@@ -7,6 +7,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -107,9 +108,12 @@ def test_killed_and_run_again_ends_the_same(
 
 @pytest.mark.slow
 def test_interrupted_says_how_to_continue(job: Job, tmp_path: Path) -> None:
+    # A test run in the background would hand down that interrupts are ignored.
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     child = subprocess.Popen(
         command('search', job.config, '--work-dir', tmp_path), cwd=job.folder,
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=listen)
     for line in child.stdout:
         if 'Search [2/12]' in line:
             child.send_signal(signal.SIGINT)

@@ -1,13 +1,11 @@
 """From a searched policy to a trained and tested network, by the command lines."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from command_lines import REPO, Job, environment, metrics_of, run_apart
+from command_lines import Job, metrics_of, run_apart
 
 from mmcompress.evaluation.images import pick
 
@@ -129,25 +127,6 @@ def test_a_dense_checkpoint_is_sliced(
                  '--work-dir', tmp_path, cwd=job.folder)
     assert ended.code == 0, ended
     assert 0 <= metrics_of(out)['accuracy/top1'] <= 100
-
-
-@pytest.mark.slow
-def test_two_processes_train_a_policy(job: Job, policy: Path, tmp_path: Path) -> None:
-    """As tools/dist_train.sh does, on the CPU."""
-    done = subprocess.run(
-        [sys.executable, '-W', 'ignore', '-m', 'torch.distributed.run',
-         '--nproc_per_node=2', '--master_port=29617', str(REPO / 'tools/train.py'),
-         str(job.config), '--launcher', 'pytorch', '--policy', str(policy),
-         '--work-dir', str(tmp_path), '--cfg-options', 'train_cfg.max_epochs=1',
-         'env_cfg.dist_cfg.backend=gloo'],
-        cwd=job.folder, env=environment(), capture_output=True, text=True,
-        timeout=300)
-    assert done.returncode == 0, done.stderr
-    saved = torch.load(tmp_path / 'epoch_1.pth', weights_only=False)
-    # 500 images by 2 processes in batches of 25.
-    assert saved['meta']['iter'] == 500 / 25 / 2
-    slim = torch.load(policy.with_suffix('.pth'), weights_only=True)['state_dict']
-    assert saved['state_dict'].keys() == slim.keys()
 
 
 @pytest.mark.slow
