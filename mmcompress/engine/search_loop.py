@@ -86,6 +86,7 @@ class PolicySearchLoop:
         self.storage, self.study_name = storage, study
         self.save_checkpoints = save_checkpoints
         self.total_seconds = self.evaluation_seconds = 0.0
+        self._prepared = False
 
     @property
     def work_dir(self) -> Path:
@@ -181,7 +182,9 @@ class PolicySearchLoop:
 
     # -- before --------------------------------------------------------------
     def prepare(self) -> None:
-        """Trace, verify, load images, sort channels, open the study."""
+        """Trace, verify, load images, sort channels, open the study; once."""
+        if self._prepared:
+            return  # Sorting sorted channels would lose their original numbers.
         cfg, log = self.runner.cfg, self.runner.logger
         compression = cfg.get('compression') or {}
         model = self.runner.model
@@ -208,6 +211,7 @@ class PolicySearchLoop:
         except CompressionError:
             self.study.discard()
             raise
+        self._prepared = True
 
     def _check_weights(self, digest: str) -> None:
         """A checkpoint may have been trained again under the same name."""
