@@ -94,7 +94,7 @@ CASES = {
         .5),
     'yolox_nano': Case(
         'configs/legr/legr_yolox-nano_coco128.py', 'coco/bbox_mAP', 128,
-        (.95, .9, .85, .8), (.95, .9), (), 12, 96, 32, 8, 0, .9),
+        (.95, .9, .85, .8), (.95, .9), (), 8, 96, 32, 8, 0, .9),
 }
 
 
@@ -308,7 +308,7 @@ def clock(bench: Bench, rounds: int = 3) -> None:
               f'{theirs:.0f} | {theirs / ours:.2f} |')
 
 
-def tau(bench: Bench, candidates: int = 8) -> None:
+def tau(bench: Bench, candidates: int = 6) -> None:
     """Print how well scoring without training ranks candidates."""
     case = bench.case
     searcher = bench.make(LeGR, case.targets, 0, **legr_options(case, True))
