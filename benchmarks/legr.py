@@ -70,8 +70,7 @@ class Case:
         compared (tuple[float, ...]): Those that are compared over seeds.
         tuned (tuple[float, ...]): Those that are compared after fine-tuning.
         evaluations, images, calibration, batch, steps (int): Sizes.
-        middle (float): Looser budget at which rankings are scored in a variant;
-            0 for neither this variant nor random rankings.
+        middle (float): Looser budget at which rankings are scored in a variant.
     """
 
     config: str
@@ -95,7 +94,7 @@ CASES = {
         .5),
     'yolox_nano': Case(
         'configs/legr/legr_yolox-nano_coco128.py', 'coco/bbox_mAP', 128,
-        (.95, .9, .85, .8), (.9, .85, .8), (), 12, 96, 32, 8, 0, 0),
+        (.95, .9, .85, .8), (.95, .9), (), 8, 96, 32, 8, 0, .9),
 }
 
 
@@ -230,10 +229,10 @@ def over_seeds(bench: Bench) -> dict[str, list[dict[float, Policy]]]:
     base = {t.value: legr.policy_of(legr.identity, [t]) for t in targets}
     found = {'uniform': [uniform], 'identity ranking': [base]}
     for seed in range(bench.seeds):
-        kinds = {'LeGR': legr_options(case)}
-        if case.middle:
-            kinds['random rankings'] = legr_options(case, random_only=True)
-            kinds[LOSS] = dict(legr_options(case), search_at=dict(macs=case.middle))
+        kinds = {
+            'LeGR': legr_options(case),
+            'random rankings': legr_options(case, random_only=True),
+            LOSS: dict(legr_options(case), search_at=dict(macs=case.middle))}
         for name in [name for name in kinds if name in bench.methods]:
             searcher = bench.make(LeGR, case.targets, seed, **kinds[name])
             history, *_ = bench.run(searcher, by_loss=name == LOSS)
@@ -309,7 +308,7 @@ def clock(bench: Bench, rounds: int = 3) -> None:
               f'{theirs:.0f} | {theirs / ours:.2f} |')
 
 
-def tau(bench: Bench, candidates: int = 8) -> None:
+def tau(bench: Bench, candidates: int = 6) -> None:
     """Print how well scoring without training ranks candidates."""
     case = bench.case
     searcher = bench.make(LeGR, case.targets, 0, **legr_options(case, True))
