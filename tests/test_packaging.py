@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 import mmcompress
@@ -141,6 +142,13 @@ def test_editable_installation_links_configs_and_tools() -> None:
     assert (mim / 'configs').resolve() == ROOT / 'configs'
     assert (mim / 'tools').resolve() == ROOT / 'tools'
     assert (mim / 'model-index.yml').is_file()
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs').glob('*/metafile.yml')))
+def test_metafiles_name_configs_that_exist(path: Path) -> None:
+    """One metafile without models breaks every `mmcompress::` config."""
+    models = yaml.safe_load(path.read_text())['Models']
+    assert models and all((ROOT / model['Config']).is_file() for model in models)
 
 
 def test_mim_is_not_committed() -> None:

@@ -172,11 +172,12 @@ class PolicyEvaluator:
                 return Score(math.nan, {}, time.perf_counter() - start)
             with dynamic_bn(model, self.mode, self.calibration):
                 metrics = self.measure(model)
-        if self.metric not in metrics:
+        if metrics and self.metric not in metrics:
             raise CompressionError(
                 f'The evaluator does not return {self.metric!r}; it returns '
                 f'{", ".join(map(repr, metrics))}. Set metric to one of these.')
-        value = float(metrics[self.metric])
+        # CocoMetric returns nothing at all where nothing was detected.
+        value = float(metrics.get(self.metric, math.nan))
         return Score(value if self.rule == 'greater' else -value, metrics,
                      time.perf_counter() - start)
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.model import BaseModel
 from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 from torch import nn
@@ -96,7 +97,7 @@ def test_samples_are_fresh_copies():
 
 
 def test_raw_outputs():
-    class Model(nn.Module):
+    class Model(BaseModel):
         def forward(self, inputs, mode):
             return mode, inputs
 
@@ -129,7 +130,7 @@ def test_configs_without_images(cfg, message):
 
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(DataError, match=(
-            r'images of mmdet.CocoDataset are missing: .*none.json.*Set data_root')):
+            r'images of mmdet.CocoDataset are missing: .*none.json.*data_root=...')):
         build_dataset(dict(
             type='mmdet.CocoDataset', ann_file=str(tmp_path / 'none.json')))
 

@@ -244,6 +244,13 @@ def test_unknown_metric_names_those_there_are(config):
         evaluator.evaluate(Policy(), mutator)
 
 
+def test_no_metric_at_all_is_no_score(config, monkeypatch):
+    """CocoMetric returns nothing where nothing was detected."""
+    evaluator, mutator = constant(config, 1.0)
+    monkeypatch.setattr(evaluator, 'measure', lambda model: {})
+    assert math.isnan(evaluator.evaluate(Policy(), mutator).value)
+
+
 def test_bad_options_and_missing_parts(config):
     with pytest.raises(CompressionError, match="'greater' or 'less', not 'more'"):
         PolicyEvaluator('value', rule='more')

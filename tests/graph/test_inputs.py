@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 from mmpretrain.models import ImageClassifier
 from torch import nn
 
@@ -30,6 +31,7 @@ def test_plain_modules_get_the_image_alone():
 
 
 def test_classifiers_return_logits():
+    init_default_scope('mmpretrain')
     model = ImageClassifier(
         backbone=dict(type='mmcompress.CifarResNet', depth=8, widths=(2, 2, 2)),
         neck=dict(type='GlobalAveragePooling'),
