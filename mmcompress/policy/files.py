@@ -54,20 +54,9 @@ class PolicyFile:
             PolicyError: Missing, not a policy, of another version, or
                 inconsistent.
         """
-        try:
-            data = json.loads(Path(path).read_text())
-        except FileNotFoundError:
-            raise PolicyError(
-                f'There is no policy file {str(path)!r}. Searches write theirs to '
-                'work_dirs/<config>/policies/.') from None
-        except (OSError, ValueError) as error:
-            raise PolicyError(f'{path} cannot be read as JSON: {error}') from error
-        if not isinstance(data, dict) or data.get('format') != FORMAT:
-            raise PolicyError(f'{path} is not a policy file of mmcompress.')
-        if data.get('version') != VERSION:
-            raise PolicyError(
-                f'{path} has version {data.get("version")}; this mmcompress reads '
-                f'version {VERSION}. Search again or use a matching mmcompress.')
+        data = read_versioned(
+            path, 'policy', FORMAT, VERSION, 'Searches write theirs to '
+            'work_dirs/<config>/policies/.')
         try:
             loaded = cls(
                 Policy(data['widths'], data['bits']), data['fingerprint'],
@@ -95,6 +84,37 @@ class PolicyFile:
                 f'The policy belongs to another model (fingerprint '
                 f'{self.fingerprint}, {name} has {fingerprint}). Use the config '
                 'that it was searched with.')
+
+
+def read_versioned(
+    path: str | os.PathLike, what: str, format: str, version: int, hint: str
+) -> dict:
+    """Read a JSON file of mmcompress and check what it says it is.
+
+    Args:
+        path (str | os.PathLike): The file.
+        what (str): What it holds, for messages.
+        format (str): Its ``format`` entry.
+        version (int): Its ``version`` entry.
+        hint (str): A sentence on where to find such files.
+
+    Raises:
+        PolicyError: Missing, not JSON, of another kind or of another version.
+    """
+    try:
+        data = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise PolicyError(
+            f'There is no {what} file {str(path)!r}. {hint}') from None
+    except (OSError, ValueError) as error:
+        raise PolicyError(f'{path} cannot be read as JSON: {error}') from error
+    if not isinstance(data, dict) or data.get('format') != format:
+        raise PolicyError(f'{path} is not a {what} file of mmcompress.')
+    if data.get('version') != version:
+        raise PolicyError(
+            f'{path} has version {data.get("version")}; this mmcompress reads '
+            f'version {version}. Search again or use a matching mmcompress.')
+    return data
 
 
 def write_atomically(path: str | os.PathLike, text: str) -> None:

@@ -7,12 +7,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import PolicyError
-from ..policy.files import write_atomically
+from ..policy.files import read_versioned, write_atomically
 
 FORMAT, VERSION = 'mmcompress.ranking', 1
 
@@ -66,20 +65,9 @@ class Ranking:
         Raises:
             PolicyError: Missing, not a ranking, of another version, or damaged.
         """
-        try:
-            data = json.loads(Path(path).read_text())
-        except FileNotFoundError:
-            raise PolicyError(
-                f'There is no ranking file {str(path)!r}. LeGR searches write theirs '
-                'to work_dirs/<config>/ranking.json.') from None
-        except (OSError, ValueError) as error:
-            raise PolicyError(f'{path} cannot be read as JSON: {error}') from error
-        if not isinstance(data, dict) or data.get('format') != FORMAT:
-            raise PolicyError(f'{path} is not a ranking file of mmcompress.')
-        if data.get('version') != VERSION:
-            raise PolicyError(
-                f'{path} has version {data.get("version")}; this mmcompress reads '
-                f'version {VERSION}. Search again or use a matching mmcompress.')
+        data = read_versioned(
+            path, 'ranking', FORMAT, VERSION, 'LeGR searches write theirs to '
+            'work_dirs/<config>/ranking.json.')
         try:
             ranking = cls(
                 str(data['fingerprint']), str(data['base']), str(data['reduction']),
