@@ -18,6 +18,7 @@ from torch import nn
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.engine.cli import load_weights
+from mmcompress.files import write_text
 from mmcompress.models.compressed import with_preprocessor
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,11 +95,8 @@ class Results:
         """The value of ``key``, measured and stored if it is not there yet."""
         if key not in self.values:
             self.values[key] = measure()
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix('.tmp')
-            temporary.write_text(json.dumps(
+            write_text(self.path, json.dumps(
                 dict(settings=self.settings, values=self.values), indent=1))
-            temporary.replace(self.path)
         return self.values[key]
 
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from mmcompress.errors import CompressionError
+from mmcompress.files import write_text
 from mmcompress.visualization import (
     comparison_table,
     load_outcome,
@@ -20,7 +21,6 @@ from mmcompress.visualization import (
     print_table,
     write_all,
 )
-from mmcompress.visualization._files import write_text
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

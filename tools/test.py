@@ -25,7 +25,7 @@ from mmcompress.engine.policy_config import compress_config
 from mmcompress.errors import CompressionError
 from mmcompress.evaluation.images import reading
 from mmcompress.evaluation.precision import full_precision
-from mmcompress.policy.files import write_atomically
+from mmcompress.files import write_text
 
 
 def parse_args() -> argparse.Namespace:
@@ -66,7 +66,7 @@ def main() -> None:
         metrics = runner.test()
     if args.out and is_main_process():
         numbers = {k: float(v) for k, v in metrics.items()}
-        write_atomically(args.out, json.dumps(numbers, indent=1))
+        write_text(args.out, json.dumps(numbers, indent=1))
 
 
 if __name__ == '__main__':

@@ -6,7 +6,6 @@ import contextlib
 import io
 import logging
 import os
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..errors import ExportError
+from ..files import write_bytes
 from .boxes import append_nms, check_boxes, decoded_outputs
 from .focus import fold_focus
 from .metadata import FORMAT, preprocessing_of, write_metadata
@@ -249,17 +249,8 @@ def part_path(path: str | os.PathLike, name: str) -> Path:
 
 def write(proto: onnx.ModelProto, path: Path, error: float) -> Exported:
     """Write a file under a temporary name, then rename it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = proto.SerializeToString()
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_bytes(path, data)
     return Exported(path, error, len(data))
 
 

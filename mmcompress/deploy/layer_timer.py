@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from ..policy.files import write_atomically
+from ..files import write_text
 from .export import OPSET
 from .onnx_graph import OnnxGraph
 from .placement import place
@@ -90,7 +90,7 @@ class LayerTimer:
         """Write what is known; measurements of other processes are kept."""
         data = self._read()
         data[self.device] = {**data.get(self.device, {}), **self._known}
-        write_atomically(self.path, json.dumps(data, indent=1, sort_keys=True))
+        write_text(self.path, json.dumps(data, indent=1, sort_keys=True))
 
     def layer(
         self, shape: LayerShape, out: int, into: int, groups: int, integer: bool

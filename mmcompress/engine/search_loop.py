@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import get_rank
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner, save_checkpoint
 from torch import nn
@@ -22,10 +21,11 @@ from ..costs import Costs, CostTable, Target, parse_targets
 from ..errors import CompressionError, StudyError
 from ..evaluation import PolicyEvaluator
 from ..evaluation.prices import Subject
+from ..files import replacing, write_bytes
 from ..graph import trace, verify
 from ..mutators import JointMutator
 from ..policy import ModelGraph, Policy, SearchSpace
-from ..policy.files import PolicyFile, replace_atomically
+from ..policy.files import PolicyFile
 from ..registry import EVALUATORS, LOOPS, PRICES, SEARCHERS, build
 from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
 from ..search.prices import PriceTable
@@ -292,7 +292,7 @@ class PolicySearchLoop:
         for name, data in self.searcher.artefacts(history).items():
             content = data if isinstance(data, bytes) else \
                 json.dumps(data, indent=1).encode()
-            replace_atomically(self.work_dir / name, content)
+            write_bytes(self.work_dir / name, content)
         outcome = make_outcome(
             history=history, targets=self.targets, dense=self.costs.dense(),
             dense_score=self.dense_score, score_name=self.evaluator.metric,
@@ -325,11 +325,9 @@ class PolicySearchLoop:
             self.evaluator.recalibrate(slim)
             meta = dict(policy=str(path.name), dataset_meta=_plain(
                 self.evaluator.dataset_meta))
-            checkpoint = path.with_suffix('.pth')
-            temporary = checkpoint.with_suffix(f'.pth.tmp{get_rank()}')
-            save_checkpoint(
-                dict(meta=meta, state_dict=slim.state_dict()), str(temporary))
-            temporary.replace(checkpoint)
+            with replacing(path.with_suffix('.pth')) as temporary:
+                save_checkpoint(
+                    dict(meta=meta, state_dict=slim.state_dict()), str(temporary))
         return path.name
 
     def _facts(self) -> dict[str, str]:

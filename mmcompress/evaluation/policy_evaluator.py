@@ -17,7 +17,7 @@ from mmengine.evaluator import Evaluator
 from torch import Tensor, nn
 
 from ..errors import CompressionError
-from ..mutators import ChannelMutator
+from ..mutators import Mutator
 from ..policy import Policy
 from ..registry import EVALUATORS
 from .dynamic_bn import dynamic_bn, recalibrate
@@ -156,12 +156,12 @@ class PolicyEvaluator:
                 metric.img_ids = [
                     dataset.get_data_info(int(i))['img_id'] for i in numbers]
 
-    def evaluate(self, policy: Policy, mutator: ChannelMutator) -> Score:
+    def evaluate(self, policy: Policy, mutator: Mutator) -> Score:
         """Score a policy.
 
         Args:
             policy (Policy): What the model shall act as.
-            mutator (ChannelMutator): Makes it act so.
+            mutator (Mutator): Makes it act so.
 
         Raises:
             CompressionError: The metrics lack ``metric``.
@@ -183,7 +183,7 @@ class PolicyEvaluator:
 
     @contextlib.contextmanager
     def _acting(
-        self, policy: Policy, mutator: ChannelMutator
+        self, policy: Policy, mutator: Mutator
     ) -> Iterator[nn.Module | None]:
         """The model as a policy says, fine-tuned; None if its loss exploded.
 

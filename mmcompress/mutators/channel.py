@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -15,11 +14,12 @@ from ..graph.selection import Selection, axis_size, bare_parameter
 from ..ops.slicing import Shadow, overwrite, sliced, take
 from ..policy import ModelGraph, Policy
 from ..registry import MUTATORS
+from .base import Mutator
 from .importance import channel_scores
 
 
 @MUTATORS.register_module()
-class ChannelMutator:
+class ChannelMutator(Mutator):
     """Sorts the channels of every unit once; from then on slices.
 
     Args:
@@ -86,15 +86,6 @@ class ChannelMutator:
         for shadow in reversed(self._shadows):
             shadow.lift()
         self._shadows = []
-
-    @contextmanager
-    def acting(self, policy: Policy) -> Iterator[nn.Module]:
-        """The model as ``policy`` says, for the length of a ``with`` block."""
-        self.apply(policy)
-        try:
-            yield self.model
-        finally:
-            self.reset()
 
     def channels(self, policy: Policy) -> dict[str, np.ndarray]:
         """Kept channels in the numbering of the checkpoint, ascending.

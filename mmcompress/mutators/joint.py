@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +13,7 @@ from ..errors import CompressionError
 from ..policy import ModelGraph, Policy
 from ..policy.scores import ChannelScores
 from ..registry import MUTATORS, build
+from .base import Mutator
 from .channel import ChannelMutator
 from .quant import QuantMutator
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..evaluation import PolicyEvaluator
 
 
-class JointMutator:
+class JointMutator(Mutator):
     """A channel mutator, a quantising one, or both: first slice, then quantise.
 
     Args:
@@ -108,15 +108,6 @@ class JointMutator:
         for mutator in (self.quant, self.channel):
             if mutator:
                 mutator.reset()
-
-    @contextmanager
-    def acting(self, policy: Policy) -> Iterator[nn.Module]:
-        """The model as ``policy`` says, for the length of a ``with`` block."""
-        self.apply(policy)
-        try:
-            yield self.model
-        finally:
-            self.reset()
 
     def channels(self, policy: Policy) -> dict[str, np.ndarray]:
         """See :meth:`ChannelMutator.channels`; empty without one."""

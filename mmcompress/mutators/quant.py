@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +23,7 @@ from ..ops.ranges import (
 from ..ops.slicing import Shadow
 from ..policy import FLOAT, Bits, ModelGraph, Policy
 from ..registry import MUTATORS
+from .base import Mutator
 from .calibration import observe, samples, shared_inputs
 from .presets import bit_choices
 
@@ -32,7 +32,7 @@ Inputs = Mapping[str, np.ndarray]
 
 
 @MUTATORS.register_module()
-class QuantMutator:
+class QuantMutator(Mutator):
     """Fake-quantises the layers of a policy at its bits.
 
     Ranges of activations are found once, on calibration images, and remembered per
@@ -159,15 +159,6 @@ class QuantMutator:
         for shadow in reversed(self._shadows):
             shadow.lift()
         self._shadows = []
-
-    @contextmanager
-    def acting(self, policy: Policy) -> Iterator[nn.Module]:
-        """The model as ``policy`` says, for the length of a ``with`` block."""
-        self.apply(policy)
-        try:
-            yield self.model
-        finally:
-            self.reset()
 
     # -- values --------------------------------------------------------------
     def range(self, name: str, bits: int) -> tuple[float, float]:

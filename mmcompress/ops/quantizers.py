@@ -10,6 +10,7 @@ backward, as the kernels are not vectorised there (``benchmarks/quantisation.py`
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
@@ -72,7 +73,7 @@ class FakeQuantise(torch.autograd.Function):
         return (grad_x, grad_scale, grad_zero) + (None,) * 3
 
 
-class Quantizer(nn.Module):
+class Quantizer(nn.Module, ABC):
     """A scale (and zero point) for every bit width; one of them is in use.
 
     At 32 bits nothing happens and nothing is in the state dict. Otherwise ``scale``
@@ -101,14 +102,14 @@ class Quantizer(nn.Module):
         return self.bits >= FLOAT
 
     @property
+    @abstractmethod
     def quant_min(self) -> int:
         """Smallest integer."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def quant_max(self) -> int:
         """Largest integer."""
-        raise NotImplementedError
 
     # -- bit widths ----------------------------------------------------------
     def switch(self, bits: int, channels: int = 1) -> None:

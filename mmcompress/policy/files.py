@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from operator import index
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import PolicyError
+from ..files import write_text
 from .policy import Policy
 
 FORMAT, VERSION = 'mmcompress.policy', 1
@@ -44,7 +44,7 @@ class PolicyFile:
             input_shape=list(self.input_shape), **self.policy.to_dict(),
             channels={k: np.asarray(v).tolist() for k, v in self.channels.items()},
             facts=dict(self.facts))
-        write_atomically(path, json.dumps(data, indent=1))
+        write_text(path, json.dumps(data, indent=1))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> PolicyFile:
@@ -115,23 +115,3 @@ def read_versioned(
             f'{path} has version {data.get("version")}; this mmcompress reads '
             f'version {version}. Search again or use a matching mmcompress.')
     return data
-
-
-def write_atomically(path: str | os.PathLike, text: str) -> None:
-    """Write a text file under a temporary name, then rename it."""
-    replace_atomically(path, text.encode())
-
-
-def replace_atomically(path: str | os.PathLike, content: bytes) -> None:
-    """Write a file under a temporary name, then rename it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with os.fdopen(handle, 'wb') as file:
-            file.write(content)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

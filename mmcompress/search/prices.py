@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CompressionError
+from ..files import write_text
 from ..policy import SearchSpace
-from ..policy.files import write_atomically
 
 FORMAT, VERSION = 'mmcompress.prices', 1
 
@@ -160,7 +160,7 @@ class PriceTable:
         """Write as JSON; the file appears complete or not at all."""
         groups = [dict(columns=list(g.columns), values=g.values.tolist(),
                        prices=g.prices.tolist()) for g in self.groups]
-        write_atomically(path, json.dumps(dict(
+        write_text(path, json.dumps(dict(
             format=FORMAT, version=VERSION, base=self.base.tolist(), groups=groups)))
 
     @classmethod

@@ -11,7 +11,8 @@ from math import isfinite
 import numpy as np
 
 from ..errors import PolicyError
-from ..policy.files import read_versioned, write_atomically
+from ..files import write_text
+from ..policy.files import read_versioned
 
 FORMAT, VERSION = 'mmcompress.ranking', 1
 
@@ -56,7 +57,7 @@ class Ranking:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the file; it appears complete or not at all."""
-        write_atomically(path, json.dumps(self.to_dict(), indent=1))
+        write_text(path, json.dumps(self.to_dict(), indent=1))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Ranking:

@@ -21,9 +21,7 @@ from .toy_network import ToyNetwork
 class MutatorContract:
     """Tests that every mutator must pass.
 
-    A mutator has ``prepare(model, graph, losses)``, ``apply(policy)``, ``reset()``,
-    the context manager ``acting(policy)``, ``materialise(policy)`` and
-    ``space_options``. Inherit in a test class and set ``mutator``, e.g.::
+    Inherit in a test class and set ``mutator``, e.g.::
 
         class TestChannelMutator(MutatorContract):
             mutator = ChannelMutator

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from ._files import replacing
+from ..files import replacing
 from ._format import UNKNOWN, format_score, score_decimals
 from .files import Outcome
 from .panels import Panel, make_panel, panel_costs

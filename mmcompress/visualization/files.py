@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..costs import Target
 from ..errors import DataError
+from ..files import write_text
 from ..policy import ModelGraph, Policy
-from ._files import write_text
 from .html import write_report
 from .plot import plot_tradeoff
 from .policy_chart import make_charts, plot_charts

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from ..files import write_text
 from ..policy import Bits, ModelGraph, Policy
 from . import _svg
-from ._files import write_text
 from ._format import cost_label, format_cost, format_share, score_decimals
 from ._page import CSS, SCRIPT
 from .panels import make_panels, panel_costs

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._files import replacing
+from ..files import replacing
 from ._format import format_score, score_decimals
 from .panels import Budget, Panel, make_panels
 from .tradeoff import Tradeoff

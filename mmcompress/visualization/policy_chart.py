@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import PolicyError
+from ..files import replacing
 from ..policy import Bits, ModelGraph, Policy
-from ._files import replacing
 from .summary import GraphSummary, UnitSummary, summarise
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..costs import Target
 from ..errors import DataError
-from ._files import write_text
+from ..files import write_text
 
 if TYPE_CHECKING:
     from ..search.base import Evaluated

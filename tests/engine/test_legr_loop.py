@@ -2,54 +2,21 @@
 
 import numpy as np
 import pytest
-from mmengine.config import Config
-from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS, init_default_scope
 
-from mmcompress.engine.cli import parse_target_options, search_runner
-from mmcompress.engine.search_loop import PolicySearchLoop
+from mmcompress.engine.cli import parse_target_options
 from mmcompress.errors import StudyError, TargetError
 from mmcompress.policy.files import PolicyFile
 from mmcompress.search import Ranking, Study
 
 TARGETS = (0.7, 0.5, 0.3)
+SEARCH = dict(
+    searcher=dict(type='LeGR', evaluations=7, population=4, tournament=2),
+    targets=dict(macs=list(TARGETS)))
 
 
-@DATASETS.register_module()
-class Speckled(BaseDataset):
-    """Sixty random images of two classes."""
-
-    METAINFO = dict(classes=('a', 'b'))
-
-    def load_data_list(self) -> list[dict]:
-        """Images as arrays, so that nothing is read."""
-        rng = np.random.default_rng(0)
-        return [dict(img=rng.integers(0, 100 + 100 * (i % 2), (8, 8, 3), np.uint8),
-                     img_shape=(8, 8), gt_label=i % 2) for i in range(60)]
-
-
-def make_loop(work_dir, **changes):
-    init_default_scope('mmpretrain')
-    dataset = dict(type='Speckled', pipeline=[dict(type='PackInputs')])
-    loader = dict(batch_size=10, num_workers=0, dataset=dataset)
-    search = dict(
-        searcher=dict(type='LeGR', evaluations=7, population=4, tournament=2),
-        evaluator=dict(metric='accuracy/top1', images=40, calibration_images=10),
-        targets=dict(macs=list(TARGETS)), save_checkpoints=False)
-    search.update(changes)
-    cfg = Config(dict(
-        model=dict(
-            type='ImageClassifier',
-            backbone=dict(type='mmcompress.CifarResNet', depth=8, widths=(8, 8, 8)),
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='LinearClsHead', num_classes=2, in_channels=8)),
-        data_preprocessor=dict(num_classes=2, mean=[0.0] * 3, std=[255.0] * 3),
-        train_dataloader=loader, test_dataloader=loader,
-        val_evaluator=dict(type='Accuracy', topk=(1,)),
-        compression=dict(input_shape=(3, 8, 8), channel=dict(divisor=1)),
-        randomness=dict(seed=0), work_dir=str(work_dir), search_cfg=search,
-        default_scope='mmpretrain', experiment_name=work_dir.name))
-    return PolicySearchLoop(search_runner(cfg), **search)
+@pytest.fixture(scope='module')
+def make(make_loop):
+    return lambda work_dir, **changes: make_loop(work_dir, **{**SEARCH, **changes})
 
 
 def evaluations(loop):
@@ -57,8 +24,8 @@ def evaluations(loop):
 
 
 @pytest.fixture(scope='module')
-def searched(tmp_path_factory):
-    loop = make_loop(tmp_path_factory.mktemp('legr') / 'whole')
+def searched(make, tmp_path_factory):
+    loop = make(tmp_path_factory.mktemp('legr') / 'whole')
     loop.run()
     return loop
 
@@ -79,8 +46,8 @@ def test_writes_nested_policies_of_the_best_ranking(searched):
     assert ranking.facts['score'] == max(scores)
 
 
-def test_a_killed_search_continues(searched, tmp_path):
-    killed = make_loop(tmp_path / 'killed')
+def test_a_killed_search_continues(make, searched, tmp_path):
+    killed = make(tmp_path / 'killed')
     finish, left = Study.finish, [5]
 
     def dying(study, claim, evaluated):
@@ -98,16 +65,16 @@ def test_a_killed_search_continues(searched, tmp_path):
     # The worker is this very process; to the next one it must look dead.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr('mmcompress.search.study.is_alive', lambda *_: False)
-        resumed = make_loop(tmp_path / 'killed')
+        resumed = make(tmp_path / 'killed')
         resumed.run()
     assert evaluations(resumed) == evaluations(searched)
     assert (resumed.work_dir / 'ranking.json').read_text() == \
         (searched.work_dir / 'ranking.json').read_text()
 
 
-def test_later_targets_without_another_search(searched):
+def test_later_targets_without_another_search(make, searched):
     before = evaluations(searched)
-    loop = make_loop(searched.work_dir)
+    loop = make(searched.work_dir)
     loop.answer(parse_target_options(['macs=0.4', 'macs=0.6', 'params=0.5']))
     assert evaluations(loop)[:9] == before and len(evaluations(loop)) == 12
     names = ['macs_0.7', 'macs_0.6', 'macs_0.5', 'macs_0.4', 'macs_0.3']
@@ -117,13 +84,13 @@ def test_later_targets_without_another_search(searched):
     assert (loop.work_dir / 'policies/params_0.5.json').is_file()
     # Asking again evaluates nothing, and neither does running the search again.
     loop.answer({'macs': [0.4]})
-    make_loop(searched.work_dir).run()
+    make(searched.work_dir).run()
     assert len(evaluations(loop)) == 12
 
 
-def test_a_ranking_file_serves_another_work_dir(searched, tmp_path):
+def test_a_ranking_file_serves_another_work_dir(make, searched, tmp_path):
     path = str(searched.work_dir / 'ranking.json')
-    loop = make_loop(
+    loop = make(
         tmp_path / 'other', searcher=dict(type='LeGR', ranking=path),
         targets=dict(macs=[0.5]))
     loop.run()
@@ -132,8 +99,8 @@ def test_a_ranking_file_serves_another_work_dir(searched, tmp_path):
         PolicyFile.load(searched.work_dir / policy).policy
 
 
-def test_other_searchers_answer_from_their_history(tmp_path):
-    loop = make_loop(tmp_path / 'random', searcher=dict(type='Random', evaluations=3))
+def test_other_searchers_answer_from_their_history(make, tmp_path):
+    loop = make(tmp_path / 'random', searcher=dict(type='Random', evaluations=3))
     with pytest.raises(StudyError, match='same command but --target'):
         loop.answer({'macs': [0.6]})
     loop.run()

@@ -1,14 +1,13 @@
 """Policy files come back as written, or say what is wrong with them."""
 
 import json
-import os
 
 import numpy as np
 import pytest
 
 from mmcompress.errors import PolicyError
 from mmcompress.policy import Policy
-from mmcompress.policy.files import PolicyFile, write_atomically
+from mmcompress.policy.files import PolicyFile
 
 
 def example() -> PolicyFile:
@@ -125,25 +124,3 @@ def test_belongs_to_one_model():
     with pytest.raises(PolicyError, match=r'another model \(fingerprint cafe, '
                                           r'ResNet has beef\). Use the config'):
         example().check_model('beef', 'ResNet')
-
-
-def test_a_file_appears_complete_or_not_at_all(path, monkeypatch):
-    before = path.read_text()
-
-    def fail(*_):
-        raise OSError('disk full')
-
-    monkeypatch.setattr(os, 'replace', fail)
-    with pytest.raises(OSError, match='disk full'):
-        write_atomically(path, 'new')
-    with pytest.raises(OSError, match='disk full'):
-        write_atomically(path.with_name('other'), 'new')
-    assert path.read_text() == before
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_a_file_is_replaced_and_readable_by_all(path):
-    write_atomically(path, 'new')
-    assert path.read_text() == 'new'
-    assert path.stat().st_mode & 0o777 == 0o644
-    assert list(path.parent.iterdir()) == [path]

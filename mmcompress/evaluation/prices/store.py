@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from torch import nn
 
-from ...policy.files import write_atomically
+from ...files import replacing, write_text
 
 
 class PriceStore:
@@ -31,7 +29,7 @@ class PriceStore:
     def __init__(self, folder: Path, key: Mapping) -> None:
         text = json.dumps(key, sort_keys=True)
         self.folder = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
-        write_atomically(self.folder / 'key.json', text)
+        write_text(self.folder / 'key.json', text)
 
     def get(self, name: str) -> np.ndarray | None:
         """An array that was put under this name, else None."""
@@ -40,14 +38,8 @@ class PriceStore:
 
     def put(self, name: str, array: np.ndarray) -> None:
         """Keep an array."""
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=f'.{name}.')
-        try:
-            with os.fdopen(handle, 'wb') as file:
-                np.save(file, array, allow_pickle=False)
-            os.replace(temporary, self.folder / f'{name}.npy')
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(self.folder / f'{name}.npy') as temporary:
+            np.save(temporary, array, allow_pickle=False)
 
 
 def hash_of_weights(model: nn.Module) -> str:

@@ -18,8 +18,8 @@ from scipy.stats import kendalltau, spearmanr
 from torch import Tensor
 
 from ...errors import PredictorError
+from ...files import write_bytes
 from ...policy import SearchSpace
-from ...policy.files import replace_atomically
 from ...registry import PREDICTORS
 from .features import PolicyFeatures
 
@@ -174,7 +174,7 @@ class Predictor(ABC):
         """Write an ``.npz`` with a JSON header; it appears complete or not at all."""
         buffer = io.BytesIO()
         self.write(buffer)
-        replace_atomically(path, buffer.getvalue())
+        write_bytes(path, buffer.getvalue())
 
     def write(self, file: io.BytesIO) -> None:
         """Write the content of :meth:`save` to an open file."""
