@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import nn
 
-from ..errors import CompressionError
 from ..policy import ModelGraph, Policy
 from ..policy.scores import ChannelScores
 from ..registry import MUTATORS, build
@@ -58,17 +57,9 @@ class JointMutator(Mutator):
         return options
 
     @property
-    def scores(self) -> ChannelScores:
-        """What the channels were sorted by.
-
-        Raises:
-            CompressionError: There are no widths to search.
-        """
-        if self.channel is None:
-            raise CompressionError(
-                'This searcher ranks channels; add channel=dict(...) to compression, '
-                'or choose another searcher.')
-        return self.channel.scores
+    def scores(self) -> ChannelScores | None:
+        """What the channels were sorted by; None where no widths are searched."""
+        return self.channel.scores if self.channel else None
 
     @property
     def quantiser(self) -> QuantMutator | None:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..costs import Costs, Target
-from ..policy import Policy, SearchSpace
+from ..policy import ChannelScores, Policy, SearchSpace
 from ..registry import SEARCHERS
 from .base import Evaluated, Searcher
 from .budget import fit_to_budget
+from .ladder import Ladder
 from .novelty import first_new
 from .random import DRAWS, random_rows
 from .uniform import largest_uniform, uniform_rows
@@ -22,10 +23,12 @@ class Evolution(Searcher):
 
     The targets take turns. A child for one target descends from the best policies
     of that budget and, fewer of them, of the neighbouring budgets, and is fitted
-    to its budget. It starts from the uniform policy of every target and some
-    random ones.
+    to its budget. It starts from the uniform policy of every target, that of the
+    global ranking of all channels by their scores, and some random ones.
 
     Args:
+        scores (ChannelScores | None): What the channels are sorted by; None where no
+            widths are searched, hence there is nothing to rank.
         initial (float): Share of the evaluations that are random at the start.
             Defaults to 0.15.
         elite (int): Parents from the target's own budget. A budget that is d
@@ -37,6 +40,8 @@ class Evolution(Searcher):
             range. Defaults to 0.25.
     """
 
+    needs = ('scores',)
+
     def __init__(
         self,
         space: SearchSpace,
@@ -44,6 +49,7 @@ class Evolution(Searcher):
         targets: Sequence[Target],
         evaluations: int = 100,
         seed: int = 0,
+        scores: ChannelScores | None = None,
         initial: float = 0.15,
         elite: int = 6,
         tournament: int = 3,
@@ -52,7 +58,9 @@ class Evolution(Searcher):
         step: float = 0.25,
     ) -> None:
         super().__init__(space, costs, targets, evaluations, seed)
-        self.initial = len(self.targets) + round(initial * evaluations)
+        self.ladder = Ladder(space, scores) if scores and space.units else None
+        starts = len(self.targets) * (2 if self.ladder else 1)
+        self.initial = starts + round(initial * evaluations)
         self.elite = elite
         self.tournament = tournament
         self.crossover = crossover
@@ -73,11 +81,10 @@ class Evolution(Searcher):
             return None
         which = number % len(self.targets)
         target, rng = self.targets[which], self.rng(number)
-        if number < len(self.targets):
-            _, rows = uniform_rows(self.space)
-            row = rows[largest_uniform(self.space, self.costs, target)]
-            if policy := self._first_new(target, row, history, pending):
-                return policy
+        start = self._start(number, target)
+        if start is not None and (
+                policy := self._first_new(target, start, history, pending)):
+            return policy
         parents, merit = self._parents(history, which)
         for attempt, count in enumerate(DRAWS):
             # The last draw gives up on the parents: nothing new is near them.
@@ -89,6 +96,16 @@ class Evolution(Searcher):
             if policy := self._first_new(target, rows, history, pending):
                 return policy
         return None
+
+    def _start(self, number: int, target: Target) -> np.ndarray | None:
+        """Row to begin with: uniform, then by the ranking at uniform bits."""
+        turn, ladder = number // len(self.targets), self.ladder
+        if turn > (0 if ladder is None else 1):
+            return None
+        _, rows = uniform_rows(self.space)
+        uniform = rows[largest_uniform(self.space, self.costs, target)]
+        return uniform if turn == 0 else ladder.row(
+            ladder.base_descent, self.costs, [target], uniform)
 
     def _first_new(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -119,6 +120,12 @@ class Ladder:
         real = self._column >= 0
         order = np.argsort(worth[real], kind='stable')
         return self._column[real][order]
+
+    @cached_property
+    def base_descent(self) -> np.ndarray:
+        """:meth:`descent` of the base scores; of l2 ones, plain global L2 pruning."""
+        layers = len(self.layers)
+        return self.descent(np.ones(layers), np.zeros(layers))
 
     def row(
         self,

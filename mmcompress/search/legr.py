@@ -47,7 +47,8 @@ class LeGR(Searcher):
     which pruning can meet the budgets: LeGR ranks channels only.
 
     Args:
-        scores (ChannelScores): Base scores of the channels.
+        scores (ChannelScores | None): Base scores of the channels; None, where no
+            widths are searched, is an error.
         evaluations (int): Defaults to 400, the paper's.
         population (int): The first so many evaluations are random, but for the
             very first, which is the base ranking itself; later the oldest leaves.
@@ -55,6 +56,9 @@ class LeGR(Searcher):
         tournament (int): Members drawn, with replacement, to find a parent.
             Defaults to 16.
         mutation (float): Share of the layers that change. Defaults to 0.1.
+        deviation (float): Standard deviation of a random log factor, and of an
+            offset in units of its layer's. Defaults to 1, the paper's. A few dozen
+            evaluations need a smaller one to improve on the base ranking.
         reduction (str): ``'sum'``, ``'mean'`` or ``'max'`` of tied layers. Defaults
             to 'sum'.
         min_channels (int): Least width of a unit, besides the space's own floors.
@@ -67,6 +71,7 @@ class LeGR(Searcher):
             searched then.
 
     Raises:
+        CompressionError: No scores, or an option out of range.
         TargetError: A target below what the floors allow.
         PolicyError: ``ranking`` is not one of this model.
     """
@@ -78,24 +83,32 @@ class LeGR(Searcher):
         space: SearchSpace,
         costs: Costs,
         targets: Sequence[Target],
-        scores: ChannelScores,
+        scores: ChannelScores | None,
         evaluations: int = 400,
         seed: int = 0,
         population: int = 64,
         tournament: int = 16,
         mutation: float = 0.1,
+        deviation: float = 1.0,
         reduction: str = 'sum',
         min_channels: int = 2,
         search_at: Mapping[str, float | Sequence[float]] | None = None,
         ranking: str | None = None,
     ) -> None:
         super().__init__(space, costs, targets, evaluations, seed)
+        if scores is None:
+            raise CompressionError(
+                'LeGR ranks channels; add channel=dict(...) to compression, or choose '
+                'another searcher.')
         for name, value in (('population', population), ('tournament', tournament)):
             if value < 1:
                 raise CompressionError(f'{name} of LeGR must be at least 1.')
+        if deviation <= 0:
+            raise CompressionError('deviation of LeGR must be above 0.')
         self.goals = parse_targets(search_at, costs) if search_at else self.targets
         self.population, self.tournament = population, tournament
-        self.mutation, self.base = mutation, scores.kind
+        self.mutation, self.deviation = mutation, deviation
+        self.base = scores.kind
         self.loaded = None if ranking is None else Ranking.load(ranking)
         if self.loaded is not None:
             self.evaluations, reduction = 0, self.loaded.reduction
@@ -174,7 +187,8 @@ class LeGR(Searcher):
             yield self.identity
             return
         drawn = number - 1 - rng.integers(self.population, size=self.tournament)
-        factor, offset = rng.normal(size=size), rng.normal(0, self.ladder.spread)
+        factor = rng.normal(0, self.deviation, size)
+        offset = rng.normal(0, self.deviation * self.ladder.spread)
         if number >= self.population and attempt < ATTEMPTS // 2:
             changed = np.zeros(size, bool)
             changed[rng.permutation(size)[:max(1, round(self.mutation * size))]] = True

@@ -9,6 +9,7 @@ from mmcompress.policy import SearchSpace
 from mmcompress.search import (
     Evaluated,
     Evolution,
+    LeGR,
     Random,
     Searcher,
     Uniform,
@@ -19,6 +20,7 @@ from mmcompress.testing import (
     chain_graph,
     run_search,
     toy_score,
+    toy_scores,
 )
 
 
@@ -37,6 +39,19 @@ class TestEvolution(SearcherContract):
         assert len(rows) == 1
         assert np.array_equal(rows, searcher.space.encode(good[0].policy))
         assert merit.tolist() == [4]  # two budgets away
+
+
+class TestEvolutionWithScores(SearcherContract):
+    searcher = Evolution
+    options = dict(scores=toy_scores())
+
+    def test_then_starts_from_the_ranking_at_every_budget(self):
+        searcher = self.make()
+        ranking = LeGR(searcher.space, searcher.costs, searcher.targets,
+                       scores=toy_scores(), min_channels=1)
+        history = self.run(searcher, evaluations=6)
+        assert [e.policy for e in history[3:]] == [
+            ranking.policy_of(ranking.identity, [t]) for t in searcher.targets]
 
 
 def test_better_than_random_and_uniform_on_every_budget():

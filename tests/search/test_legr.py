@@ -47,6 +47,14 @@ class TestLeGR(SearcherContract):
                 searcher.answers(history, searcher.targets), searcher.targets):
             assert target.met_by(searcher.costs.of(policy))
 
+    def test_smaller_deviation_stays_nearer_the_base_ranking(self):
+        distance = []
+        for deviation in (1.0, 0.1):
+            searcher = self.make(toy_space(divisor=1), deviation=deviation)
+            rows = searcher.space.encode(e.policy for e in self.run(searcher))
+            distance.append(np.abs(rows[1:] - rows[0]).sum(1).mean())
+        assert distance[1] < distance[0] / 2
+
     def test_nested_policies_from_the_best_ranking(self):
         searcher = self.make()
         history = self.run(searcher)
@@ -106,6 +114,10 @@ class TestLeGR(SearcherContract):
     def test_errors(self):
         with pytest.raises(CompressionError, match='population'):
             self.make(population=0)
+        with pytest.raises(CompressionError, match='deviation'):
+            self.make(deviation=0)
+        with pytest.raises(CompressionError, match='ranks channels'):
+            self.make(scores=None)
         with pytest.raises(TargetError, match='min_channels'):
             self.make(min_channels=16, targets={'macs': [0.2]})
 
