@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 
-import torch
-from mmengine.config import Config
 from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner, save_checkpoint
-from torch import nn
+from mmengine.runner import Runner
 
 from ..costs import Costs, CostTable, Target, parse_targets
 from ..errors import CompressionError, StudyError
 from ..evaluation import PolicyEvaluator
 from ..evaluation.prices import Subject
-from ..files import replacing, write_bytes
+from ..files import write_bytes
 from ..graph import trace, verify
+from ..models.weights import weights_digest
 from ..mutators import JointMutator
-from ..policy import ModelGraph, Policy, SearchSpace
-from ..policy.files import PolicyFile
+from ..policy import Policy, SearchSpace
 from ..registry import EVALUATORS, LOOPS, PRICES, SEARCHERS, build
 from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
 from ..search.prices import PriceTable
 from ..visualization import Outcome, make_outcome, write_all
 from .input_shape import input_shape_of
 from .latency import latency_of
+from .search_results import (
+    describe,
+    evaluation_facts,
+    plain,
+    write_checkpoint,
+    write_policy,
+)
 
 
 @LOOPS.register_module()
@@ -260,9 +262,9 @@ class PolicySearchLoop:
         return dict(
             fingerprint=self.graph.fingerprint,
             units=[u.name for u in self.graph.units],
-            compression=_plain(compression), searcher=_plain(self.searcher_cfg),
-            evaluator=self.evaluator.signature, targets=_plain(self.targets_cfg),
-            prices=_plain(self.prices_cfg),
+            compression=plain(compression), searcher=plain(self.searcher_cfg),
+            evaluator=self.evaluator.signature, targets=plain(self.targets_cfg),
+            prices=plain(self.prices_cfg),
             checkpoint=str(checkpoint) if checkpoint else None,
             input_shape=list(self.graph.input_shape))
 
@@ -313,65 +315,22 @@ class PolicySearchLoop:
 
     def _write_policy(self, name: str, best: Evaluated) -> str:
         path = self.work_dir / 'policies' / f'{name}.json'
-        PolicyFile(
-            best.policy, self.graph.fingerprint, self.graph.input_shape,
-            self.mutator.channels(best.policy),
-            dict(costs=dict(best.costs), score=best.score,
-                 dense_score=self.dense_score, metric=self.evaluator.metric,
-                 searcher=self.searcher_cfg['type'], evaluation=best.number),
-        ).save(path)
+        write_policy(path, best, self.graph, self.mutator, dict(
+            dense_score=self.dense_score, metric=self.evaluator.metric,
+            searcher=self.searcher_cfg['type']))
         if self.save_checkpoints:
-            slim = self.mutator.materialise(best.policy)
-            self.evaluator.recalibrate(slim)
-            meta = dict(policy=str(path.name), dataset_meta=_plain(
-                self.evaluator.dataset_meta))
-            with replacing(path.with_suffix('.pth')) as temporary:
-                save_checkpoint(
-                    dict(meta=meta, state_dict=slim.state_dict()), str(temporary))
+            write_checkpoint(
+                path.with_suffix('.pth'), best, self.mutator, self.evaluator)
         return path.name
 
     def _facts(self) -> dict[str, str]:
-        evaluator = self.evaluator
         facts = {
             'model': type(self.model).__name__,
             'config': str(self.runner.cfg.filename or ''),
-            'date': datetime.now().strftime('%Y-%m-%d %H:%M'),
             'seed': str(self.searcher_cfg['seed']),
-            'images': f'{evaluator.images} to score, {evaluator.calibration_images} '
-                      f'to calibrate (disjoint); dynamic BN: {evaluator.mode}',
-            'torch': f'{torch.__version__} on {evaluator.device}',
+            **evaluation_facts(self.evaluator),
         }
         if self.total_seconds:
             overhead = 1 - self.evaluation_seconds / self.total_seconds
             facts['time outside evaluation'] = f'{overhead:.1%}'
         return facts
-
-
-def describe(graph: ModelGraph) -> str:
-    """One paragraph on what can be pruned, for the log."""
-    lines = [f'{len(graph.units)} channel units govern {graph.governed:.1%} of the '
-             f'MACs at input {"x".join(map(str, graph.input_shape))}; '
-             f'{len(graph.excluded)} units left out.']
-    if graph.unsupported:
-        lines.append(f'MACs not counted: {graph.unsupported}.')
-    if graph.unvisited:
-        lines.append(f'Layers the forward pass never calls: {graph.unvisited}.')
-    return ' '.join(lines)
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Hash of all parameters and buffers of a model."""
-    digest = hashlib.sha256()
-    for tensor in model.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1)
-                      .view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
-
-
-def _plain(value):
-    """Config values as JSON-ready data."""
-    if isinstance(value, (Mapping, Config)):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [_plain(v) for v in value]
-    return value if isinstance(value, (int, float, bool, type(None))) else str(value)

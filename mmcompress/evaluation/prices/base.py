@@ -12,10 +12,11 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from ...models.weights import weights_digest
 from ...policy import ModelGraph, SearchSpace
 from ...search.prices import PriceTable
 from ..images import Batch, build_dataset, load_batches, pick, search_dataset
-from .store import PriceStore, hash_of_weights
+from .store import PriceStore
 
 if TYPE_CHECKING:
     from ..policy_evaluator import PolicyEvaluator
@@ -94,7 +95,7 @@ class PriceSource(ABC):
         numbers = pick(len(dataset), [*others, self.images], evaluator.seed)[-1]
         store = PriceStore(folder, dict(
             self.settings, fingerprint=subject.graph.fingerprint,
-            weights=hash_of_weights(subject.model),
+            weights=weights_digest(subject.model),
             preprocessing=[b.flatten().tolist() for b in
                            subject.model.data_preprocessor.buffers()],
             calibration=[evaluator.calibration_images, evaluator.seed],

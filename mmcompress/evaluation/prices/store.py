@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from ...files import replacing, write_text
 
@@ -40,12 +39,3 @@ class PriceStore:
         """Keep an array."""
         with replacing(self.folder / f'{name}.npy') as temporary:
             np.save(temporary, array, allow_pickle=False)
-
-
-def hash_of_weights(model: nn.Module) -> str:
-    """Hash of every parameter and buffer of a model."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(value.detach().cpu().numpy()).data)
-    return digest.hexdigest()
