@@ -5,7 +5,8 @@ training images, and tested on images that no search has seen. Every score is ke
 work_dirs/benchmarks/legr/; kill it and run the same command again: it continues.
 
     python benchmarks/legr.py resnet56
-    python benchmarks/legr.py yolox_nano
+    python benchmarks/legr.py resnet56_jpeg --parts compare
+    python benchmarks/legr.py yolox_nano --parts compare
 
 The defaults fit one CPU core. On a GPU raise --evaluations, --images, --calibration
 and --steps.
@@ -14,10 +15,12 @@ and --steps.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -39,6 +42,7 @@ from mmcompress.evaluation import (
     recalibrate,
 )
 from mmcompress.evaluation.finetune import training_batches
+from mmcompress.evaluation.images import Batch
 from mmcompress.mutators.channel import permute
 from mmcompress.policy import Policy
 from mmcompress.search import (
@@ -54,8 +58,7 @@ from mmcompress.search.uniform import largest_uniform, uniform_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path('work_dirs/benchmarks/legr')
-LOSS = 'LeGR by loss at a looser budget'
-METHODS = ('LeGR', 'random rankings', LOSS, 'random policies')
+METHODS = ('LeGR', 'random rankings', 'random policies', 'LeGR, deviation 1')
 
 
 @dataclass(frozen=True)
@@ -64,37 +67,51 @@ class Case:
 
     Args:
         config (str): Config of the search.
+        recipe (str): Config whose training images the fine-tune uses.
         metric (str): What is reported, in per cent.
+        by (str): What every search scores policies by, on training images.
         test_images (int): Images to test on.
         targets (tuple[float, ...]): Shares of the dense MACs.
         compared (tuple[float, ...]): Those that are compared over seeds.
         tuned (tuple[float, ...]): Those that are compared after fine-tuning.
+        search_at (float): Budget at which rankings are scored.
+        deviation (float): Of LeGR's draws.
         evaluations, images, calibration, batch, steps (int): Sizes.
-        middle (float): Looser budget at which rankings are scored in a variant.
+        lr (float): Of the fine-tune.
     """
 
     config: str
+    recipe: str
     metric: str
+    by: str
     test_images: int
     targets: tuple[float, ...]
     compared: tuple[float, ...]
     tuned: tuple[float, ...]
-    evaluations: int
-    images: int
-    calibration: int
-    batch: int
-    steps: int
-    middle: float
+    search_at: float
+    deviation: float = 0.1
+    evaluations: int = 100
+    images: int = 256
+    calibration: int = 128
+    batch: int = 128
+    steps: int = 20
+    lr: float = 0.01
 
 
+RESNET56 = Case(
+    'configs/legr/legr_resnet56_cifar10.py', 'configs/cifar/resnet56_cifar10.py',
+    'accuracy/top1', 'loss', 1017, (.8, .7, .6, .5, .4, .3, .2), (.7, .5, .3),
+    (.5, .3), 0.4)
 CASES = {
-    'resnet56': Case(
-        'configs/legr/legr_resnet56_cifar10.py', 'accuracy/top1', 1017,
-        (.8, .7, .6, .5, .4, .3, .2), (.7, .5, .3), (.5,), 32, 300, 150, 128, 20,
-        .5),
+    'resnet56': RESNET56,
+    'resnet56_jpeg': replace(
+        RESNET56, config='configs/legr/legr_resnet56_cifar10-jpeg.py',
+        recipe='configs/cifar/resnet56_cifar10-jpeg.py', test_images=2000),
     'yolox_nano': Case(
-        'configs/legr/legr_yolox-nano_coco128.py', 'coco/bbox_mAP', 128,
-        (.95, .9, .85, .8), (.95, .9), (), 8, 96, 32, 8, 0, .9),
+        'configs/legr/legr_yolox-nano_coco128.py',
+        'configs/yolox/yolox_nano_coco128_finetune.py', 'coco/bbox_mAP',
+        'coco/bbox_mAP', 128, (.95, .9, .85, .8), (.95, .9), (.95, .9), 0.95,
+        evaluations=16, images=96, calibration=32, batch=8, steps=32, lr=0.001),
 }
 
 
@@ -110,7 +127,9 @@ class Bench:
         # The loop only prepares; its study is not used.
         (OUT / name / 'search.db').unlink(missing_ok=True)
         evaluator = cfg.search_cfg.evaluator
-        evaluator.images, evaluator.calibration_images = case.images, case.calibration
+        evaluator.update(
+            metric=case.metric, images=case.images, batch_size=case.batch,
+            calibration_images=case.calibration)
         cfg.search_cfg.targets = dict(macs=list(case.targets))
         init_default_scope(cfg.default_scope)
         runner = search_runner(cfg)
@@ -120,12 +139,12 @@ class Bench:
         self.loop.prepare()
         self.space, self.costs = self.loop.space, self.loop.costs
         self.cfg, self.scale = cfg, 100 if 'mAP' in case.metric else 1
-        self.path = OUT / name / 'measured.jsonl'
+        self.path = OUT / name / f'measured_{case.images}_{case.calibration}.jsonl'
         lines = self.path.read_text().splitlines() if self.path.is_file() else []
         self.known = dict(json.loads(line) for line in lines)
         self.test = PolicyEvaluator(
             case.metric, case.test_images, 0, 'off', cfg.test_dataloader.dataset,
-            batch_size=evaluator.batch_size)
+            batch_size=case.batch)
         self.test.prepare(self.loop.model, cfg)
 
     def get(self, key: str, measure: Callable[[], dict | list | float]):
@@ -141,19 +160,26 @@ class Bench:
         row = self.space.encode(policy)[0][:len(self.space.units)]
         return ' '.join(map(str, row.tolist()))
 
-    def score(self, policy: Policy, by_loss: bool = False) -> dict:
-        """Score on the images of the search, and the time it took."""
-        evaluator = self.loop.evaluator
+    def score(self, policy: Policy, by: str | None = None) -> dict:
+        """Score on the images of the search, and the time it took.
+
+        Args:
+            policy (Policy): The policy.
+            by (str | None): The case's metric, or ``'loss'``, negated. Defaults to
+                what the searches score by.
+        """
+        evaluator, by = self.loop.evaluator, by or self.case.by
 
         def measure() -> dict:
-            if by_loss:
-                evaluator.metric, evaluator.rule = 'loss', 'less'
-            try:
-                score = evaluator.evaluate(policy, self.loop.mutator)
-            finally:
-                evaluator.metric, evaluator.rule = self.case.metric, 'greater'
+            evaluator.metric = by
+            evaluator.rule = 'less' if by == 'loss' else 'greater'
+            score = evaluator.evaluate(policy, self.loop.mutator)
             return dict(score=score.value, seconds=score.seconds)
-        return self.get(f'{"loss" if by_loss else "score"} {self.key(policy)}', measure)
+        return self.get(f'{by} {self.key(policy)}', measure)
+
+    def on_search_images(self, policy: Policy) -> float:
+        """Metric on the images of the search."""
+        return self.scale * self.score(policy, self.case.metric)['score']
 
     def tested(self, policy: Policy) -> float:
         """Metric on the test images, norms recalibrated on training images."""
@@ -167,17 +193,24 @@ class Bench:
     def tuned(self, policy: Policy) -> float:
         """Metric on the test images after the same short fine-tune for all."""
         case = self.case
-        options = Finetuning(steps=case.steps, batch_size=case.batch)
+        options = Finetuning(steps=case.steps, batch_size=case.batch, lr=case.lr)
 
         def measure() -> float:
-            batches = training_batches(
-                self.cfg, self.loop.model.data_preprocessor, options, [], 0)
             slim = self.loop.mutator.materialise(policy)
-            finetune(slim, batches, options, 0)
+            finetune(slim, self.training, options, 0)
             recalibrate(slim, self.loop.evaluator.calibration)
             return self.test.measure(slim)[case.metric]
         return self.scale * self.get(
-            f'tuned {case.steps} {self.key(policy)}', measure)
+            f'tuned {case.steps} {case.lr:g} {self.key(policy)}', measure)
+
+    @cached_property
+    def training(self) -> list[Batch]:
+        """Augmented batches for the fine-tune."""
+        case, cfg = self.case, Config.fromfile(ROOT / self.case.recipe)
+        options = Finetuning(steps=case.steps, batch_size=case.batch)
+        preprocessor = copy.deepcopy(self.loop.model.data_preprocessor)
+        preprocessor.batch_augments = None  # The recipe decides.
+        return training_batches(cfg, preprocessor, options, [], 0)
 
     def targets(self, values: Sequence[float]):
         """Targets on the MACs."""
@@ -192,7 +225,7 @@ class Bench:
                     evaluations=self.case.evaluations, **options)
 
     def run(
-        self, searcher: Searcher, by_loss: bool = False
+        self, searcher: Searcher
     ) -> tuple[list[Evaluated], float, float]:
         """Search; returns the history, seconds of scoring and of everything else."""
         history, scoring, other = [], 0.0, 0.0
@@ -202,7 +235,7 @@ class Bench:
             other += time.perf_counter() - start
             if policy is None:
                 break
-            found = self.score(policy, by_loss)
+            found = self.score(policy)
             scoring += found['seconds']
             history.append(Evaluated(
                 number, policy, found['score'], self.costs.of(policy)))
@@ -213,9 +246,11 @@ class Bench:
 
 
 def legr_options(case: Case, random_only: bool = False) -> dict:
-    """The paper's 64 of 400 and 16 of 64, scaled down."""
-    population = case.evaluations if random_only else max(4, case.evaluations // 4)
-    return dict(population=population, tournament=max(2, population // 4))
+    """The paper's 64 of 400 and 16 of 64, scaled down, and the case's settings."""
+    population = case.evaluations if random_only else max(4, case.evaluations // 6)
+    return dict(
+        population=population, tournament=max(2, population // 4),
+        deviation=case.deviation, search_at=dict(macs=case.search_at))
 
 
 def over_seeds(bench: Bench) -> dict[str, list[dict[float, Policy]]]:
@@ -232,10 +267,10 @@ def over_seeds(bench: Bench) -> dict[str, list[dict[float, Policy]]]:
         kinds = {
             'LeGR': legr_options(case),
             'random rankings': legr_options(case, random_only=True),
-            LOSS: dict(legr_options(case), search_at=dict(macs=case.middle))}
+            'LeGR, deviation 1': dict(legr_options(case), deviation=1)}
         for name in [name for name in kinds if name in bench.methods]:
             searcher = bench.make(LeGR, case.targets, seed, **kinds[name])
-            history, *_ = bench.run(searcher, by_loss=name == LOSS)
+            history, *_ = bench.run(searcher)
             found.setdefault(name, []).append(dict(zip(
                 case.targets, searcher.answers(history, targets))))
         if 'random policies' not in bench.methods:
@@ -256,16 +291,19 @@ def spread(values: Sequence[float]) -> str:
 def compare(bench: Bench) -> None:
     """Print quality over seeds, before and after fine-tuning."""
     case, found = bench.case, over_seeds(bench)
+    dense = Policy()
+    print(f'\ndense: {bench.on_search_images(dense):.1f} on search images, '
+          f'{bench.tested(dense):.1f} tested, {bench.tuned(dense):.1f} tuned')
     head = [f'search {v:g}' for v in case.compared]
     head += [f'test {v:g}' for v in case.compared]
     head += [f'tuned {v:g}' for v in case.tuned]
     print(f'\n| method | {" | ".join(head)} |\n|---|{"---|" * len(head)}')
     for name, runs in found.items():
-        cells = [spread([bench.scale * bench.score(r[v])['score'] for r in runs])
-                 for v in case.compared]
-        cells += [spread([bench.tested(r[v]) for r in runs]) for v in case.compared]
-        cells += [spread([bench.tuned(r[v]) for r in runs])
-                  if name != 'random rankings' else '' for v in case.tuned]
+        cells = [spread([measure(run[value]) for run in runs])
+                 for measure, values in (
+                     (bench.on_search_images, case.compared),
+                     (bench.tested, case.compared), (bench.tuned, case.tuned))
+                 for value in values]
         print(f'| {name} | {" | ".join(cells)} |', flush=True)
 
 
@@ -280,7 +318,7 @@ def one_against_many(bench: Bench) -> None:
     for target, policy in zip(targets, answers):
         separate, *_ = bench.run(bench.make(Evolution, [target.value], 0))
         best = best_per_target(separate, [target])[0].policy
-        cells = [f'{bench.scale * bench.score(p)["score"]:.1f} / {bench.tested(p):.1f}'
+        cells = [f'{bench.on_search_images(p):.1f} / {bench.tested(p):.1f}'
                  for p in (policy, best)]
         print(f'| {target.value:g} | {" | ".join(cells)} |', flush=True)
 
@@ -289,7 +327,8 @@ def clock(bench: Bench, rounds: int = 3) -> None:
     """Print the time of N targets by one LeGR search and by N Evolutions.
 
     Candidates of all targets are timed in turn, so that load on the machine meets
-    all of them alike; a search is so many times its candidate.
+    all of them alike; a search is so many times its candidate. LeGR's are those of
+    the budget that rankings are scored at, and it scores its policies once.
     """
     case = bench.case
     searcher = bench.make(LeGR, case.targets, 0, **legr_options(case))
@@ -298,47 +337,52 @@ def clock(bench: Bench, rounds: int = 3) -> None:
     seconds = np.median([[
         bench.loop.evaluator.evaluate(p, bench.loop.mutator).seconds
         for p in policies] for _ in range(rounds)], axis=0)
+    at = seconds[case.targets.index(case.search_at)]
     print('\n| targets | seconds a candidate | one LeGR search and its policies, s | '
           'one Evolution each, s | ratio |\n|---|---|---|---|---|')
     for n in range(1, len(policies) + 1):
-        # The tightest of the first n is the last of them.
-        ours = case.evaluations * seconds[n - 1] + seconds[:n - 1].sum()
+        ours = case.evaluations * at + seconds[:n].sum()
         theirs = case.evaluations * seconds[:n].sum()
         print(f'| {n} ({case.targets[n - 1]:g}) | {seconds[n - 1]:.2f} | {ours:.0f} | '
               f'{theirs:.0f} | {theirs / ours:.2f} |')
 
 
-def tau(bench: Bench, candidates: int = 6) -> None:
-    """Print how well scoring without training ranks candidates."""
-    case = bench.case
-    searcher = bench.make(LeGR, case.targets, 0, **legr_options(case, True))
-    history, *_ = bench.run(searcher)
-    policies = [e.policy for e in history[:candidates]]
-    plain = [bench.score(p)['score'] for p in policies]
-    options = Finetuning(steps=50, batch_size=case.batch // 2)
-    held_out = []
-    evaluator = bench.loop.evaluator
+def tau(bench: Bench, candidates: int = 6, steps: int = 50) -> None:
+    """Print how well scoring without training ranks random rankings.
+
+    At the paper's deviation, where candidates differ most.
+    """
+    case, evaluator = bench.case, bench.loop.evaluator
     trainer = PolicyEvaluator(
         case.metric, case.images, case.calibration, evaluator.mode,
-        batch_size=evaluator.batch_size,
-        finetune=dict(steps=options.steps, batch_size=options.batch_size))
-    trained = []
-    for policy in policies:
-        def measure(policy: Policy = policy) -> dict:
-            if not held_out:
-                trainer.prepare(bench.loop.model, bench.cfg)
-                held_out.append(True)
+        batch_size=case.batch,
+        finetune=dict(steps=steps, batch_size=case.batch // 2, lr=case.lr))
+    trainer.prepare(bench.loop.model, bench.cfg)
+
+    def trained(policy: Policy) -> dict:
+        def measure() -> dict:
             score = trainer.evaluate(policy, bench.loop.mutator)
             return dict(score=score.value, seconds=score.seconds)
-        trained.append(bench.get(f'tau50 {bench.key(policy)}', measure))
-    values = [t['score'] for t in trained]
-    seconds = [mean([bench.score(p)['seconds'] for p in policies]),
-               mean([t['seconds'] for t in trained])]
-    print(f'\ntau 0 and Dynamic BN against tau 50 over {candidates} rankings at '
-          f'{min(case.targets):g} MACs: Spearman '
-          f'{spearmanr(plain, values).statistic:.2f}, scores '
-          f'{min(plain):.1f}-{max(plain):.1f} and {min(values):.1f}-{max(values):.1f}, '
-          f'{seconds[1] / seconds[0]:.1f} x the time a candidate')
+        return bench.get(f'tau {steps} {bench.key(policy)}', measure)
+
+    print('\n| MACs | Spearman of loss / of metric | without training | after '
+          f'{steps} steps | time a candidate |\n|---|---|---|---|---|')
+    for value in (case.search_at, min(case.targets)):
+        searcher = bench.make(
+            LeGR, case.targets, 0, population=candidates,
+            search_at=dict(macs=value))
+        policies = [searcher.propose((), n) for n in range(candidates)]
+        after = [trained(p) for p in policies]
+        truth = [found['score'] for found in after]
+        loss, metric = ([bench.score(p, by) for p in policies]
+                        for by in ('loss', case.metric))
+        agree = [spearmanr([found['score'] for found in plain], truth).statistic
+                 for plain in (loss, metric)]
+        ranges = [f'{bench.scale * min(v):.1f} to {bench.scale * max(v):.1f}'
+                  for v in ([found['score'] for found in metric], truth)]
+        times = [mean([found['seconds'] for found in some]) for some in (after, metric)]
+        print(f'| {value:g} | {agree[0]:.2f} / {agree[1]:.2f} | {" | ".join(ranges)} | '
+              f'{times[0] / times[1]:.0f} x |', flush=True)
 
 
 def order(bench: Bench) -> None:
