@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
 from torch import nn
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
@@ -74,6 +75,27 @@ NETWORKS = {network.name: network for network in (
     Network('Faster R-CNN R50', 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
             (3, 800, 1344)),
 )}
+
+
+def quiet_config(path: str, work_dir: Path) -> Config:
+    """A config of the repository, for one process that says little."""
+    cfg = Config.fromfile(ROOT / path)
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    cfg.work_dir, cfg.launcher, cfg.log_level = str(work_dir), 'none', 'WARNING'
+    # mmengine keeps loggers and counters by this name for the whole process.
+    cfg.experiment_name = '_'.join(work_dir.parts)
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        cfg[name].update(num_workers=0, persistent_workers=False)
+    return cfg
+
+
+def train_and_test(cfg: Config, epochs: int) -> dict[str, float]:
+    """Metrics on the test images after the training that a config describes."""
+    cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs + 1)
+    cfg.experiment_name += '_train'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner.test()
 
 
 class Results:

@@ -24,9 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
-from common import OUT, ROOT, Results, machine
+from common import OUT, Results, machine, quiet_config, train_and_test
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, save_checkpoint
 
 from mmcompress.engine.cli import load_weights, search_runner
@@ -103,18 +102,6 @@ class Found:
         return hashlib.sha256(json.dumps(widths, sort_keys=True).encode()).hexdigest()
 
 
-def read(path: str, work_dir: Path) -> Config:
-    """A config of the repository, quiet and in one process."""
-    cfg = Config.fromfile(ROOT / path)
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    cfg.work_dir, cfg.launcher, cfg.log_level = str(work_dir), 'none', 'WARNING'
-    # mmengine keeps loggers and counters by this name for the whole process.
-    cfg.experiment_name = '_'.join(work_dir.parts)
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        cfg[name].update(num_workers=0, persistent_workers=False)
-    return cfg
-
-
 def search(case: Case, args: argparse.Namespace, searcher: str, seed: int) -> dict:
     """Run, or continue, one search; files are in its work dir afterwards.
 
@@ -123,7 +110,7 @@ def search(case: Case, args: argparse.Namespace, searcher: str, seed: int) -> di
         target, score and MACs of the best policy. ``overhead``: share of the
         search spent outside evaluations.
     """
-    cfg = read(case.search, args.out / f'{searcher}_{seed}')
+    cfg = quiet_config(case.search, args.out / f'{searcher}_{seed}')
     cfg.compression.channel.divisor = case.divisor
     options = cfg.search_cfg
     options.searcher = dict(type=searcher, evaluations=args.evaluations, seed=seed)
@@ -144,8 +131,7 @@ def search(case: Case, args: argparse.Namespace, searcher: str, seed: int) -> di
 def tuning_config(case: Case, args: argparse.Namespace, found: Found | None) -> Config:
     """The fine-tune's config with the policy's network, or the dense one."""
     name = f'policy_{found.key[:12]}' if found else 'dense'
-    cfg = read(case.finetune, args.out / name)
-    cfg.train_cfg.update(max_epochs=args.epochs, val_interval=args.epochs + 1)
+    cfg = quiet_config(case.finetune, args.out / name)
     if found:
         compress_config(cfg, str(found.file))
     return cfg
@@ -157,7 +143,7 @@ def recalibrated(case: Case, args: argparse.Namespace, found: Found) -> str:
     runner = Runner.from_cfg(cfg)
     model = runner.model.eval()
     load_weights(model, cfg.load_from)
-    dataset = build_dataset(search_dataset(read(case.search, args.out)))
+    dataset = build_dataset(search_dataset(quiet_config(case.search, args.out)))
     recalibrate(model, load_batches(
         dataset, range(len(dataset)), model.data_preprocessor, 32))
     path = Path(cfg.work_dir) / 'recalibrated.pth'
@@ -180,10 +166,7 @@ def tune(
     """Metric on the test images after the fine-tune, as tools/train.py does it."""
     cfg = tuning_config(case, args, found)
     cfg.load_from = checkpoint or cfg.load_from
-    cfg.experiment_name += '_train'
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    return runner.test()[case.metric]
+    return train_and_test(cfg, args.epochs)[case.metric]
 
 
 def policies(args: argparse.Namespace, searches: Mapping[str, dict]) -> list[Found]:

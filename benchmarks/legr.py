@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from statistics import mean, stdev
 
 import numpy as np
 import torch
+from common import quiet_config, train_and_test
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from scipy.stats import spearmanr
@@ -33,7 +35,9 @@ from scipy.stats import spearmanr
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.costs import parse_targets
 from mmcompress.engine.cli import load_weights, search_runner
+from mmcompress.engine.policy_config import compress_config
 from mmcompress.engine.search_loop import PolicySearchLoop
+from mmcompress.engine.search_results import write_checkpoint, write_policy
 from mmcompress.evaluation import (
     Finetuning,
     PolicyEvaluator,
@@ -67,7 +71,7 @@ class Case:
 
     Args:
         config (str): Config of the search.
-        recipe (str): Config whose training images the fine-tune uses.
+        recipe (str): Config of the fine-tune.
         metric (str): What is reported, in per cent.
         by (str): What every search scores policies by, on training images.
         test_images (int): Images to test on.
@@ -76,8 +80,9 @@ class Case:
         tuned (tuple[float, ...]): Those that are compared after fine-tuning.
         search_at (float): Budget at which rankings are scored.
         deviation (float): Of LeGR's draws.
-        evaluations, images, calibration, batch, steps (int): Sizes.
-        lr (float): Of the fine-tune.
+        evaluations, images, calibration, batch (int): Sizes.
+        steps (int): SGD steps of the fine-tune, on the recipe's images; 0 follows
+            the recipe for two epochs.
     """
 
     config: str
@@ -95,7 +100,6 @@ class Case:
     calibration: int = 128
     batch: int = 128
     steps: int = 20
-    lr: float = 0.01
 
 
 RESNET56 = Case(
@@ -110,8 +114,8 @@ CASES = {
     'yolox_nano': Case(
         'configs/legr/legr_yolox-nano_coco128.py',
         'configs/yolox/yolox_nano_coco128_finetune.py', 'coco/bbox_mAP',
-        'coco/bbox_mAP', 128, (.95, .9, .85, .8), (.95, .9), (.95, .9), 0.95,
-        evaluations=16, images=96, calibration=32, batch=8, steps=32, lr=0.001),
+        'coco/bbox_mAP', 128, (.95, .9, .85, .8), (.95, .9), (.95,), 0.95,
+        evaluations=16, images=96, calibration=32, batch=8, steps=0),
 }
 
 
@@ -193,15 +197,28 @@ class Bench:
     def tuned(self, policy: Policy) -> float:
         """Metric on the test images after the same short fine-tune for all."""
         case = self.case
-        options = Finetuning(steps=case.steps, batch_size=case.batch, lr=case.lr)
-
-        def measure() -> float:
-            slim = self.loop.mutator.materialise(policy)
-            finetune(slim, self.training, options, 0)
-            recalibrate(slim, self.loop.evaluator.calibration)
-            return self.test.measure(slim)[case.metric]
+        tune = self._by_steps if case.steps else self._by_recipe
         return self.scale * self.get(
-            f'tuned {case.steps} {case.lr:g} {self.key(policy)}', measure)
+            f'tuned {case.steps} {self.key(policy)}', lambda: tune(policy))
+
+    def _by_steps(self, policy: Policy) -> float:
+        options = Finetuning(steps=self.case.steps, batch_size=self.case.batch)
+        slim = self.loop.mutator.materialise(policy)
+        finetune(slim, self.training, options, 0)
+        recalibrate(slim, self.loop.evaluator.calibration)
+        return self.test.measure(slim)[self.case.metric]
+
+    def _by_recipe(self, policy: Policy) -> float:
+        loop = self.loop
+        path = self.path.with_name('tuned.json')
+        found = Evaluated(0, policy, 0.0, self.costs.of(policy))
+        write_policy(path, found, loop.graph, loop.mutator, {})
+        write_checkpoint(path.with_suffix('.pth'), found, loop.mutator, loop.evaluator)
+        # A name of its own: mmengine keeps loggers and counters by it.
+        name = hashlib.sha256(self.key(policy).encode()).hexdigest()[:12]
+        cfg = quiet_config(self.case.recipe, path.with_name(name))
+        compress_config(cfg, str(path))
+        return train_and_test(cfg, epochs=2)[self.case.metric]
 
     @cached_property
     def training(self) -> list[Batch]:
@@ -356,7 +373,7 @@ def tau(bench: Bench, candidates: int = 6, steps: int = 50) -> None:
     trainer = PolicyEvaluator(
         case.metric, case.images, case.calibration, evaluator.mode,
         batch_size=case.batch,
-        finetune=dict(steps=steps, batch_size=case.batch // 2, lr=case.lr))
+        finetune=dict(steps=steps, batch_size=case.batch // 2))
     trainer.prepare(bench.loop.model, bench.cfg)
 
     def trained(policy: Policy) -> dict:
