@@ -143,3 +143,35 @@ def test_two_workers_split_the_evaluations(job: Job, tmp_path: Path) -> None:
     assert sorted(map(int, scored)) == list(range(1, 25))
     assert [row['target'] for row in table(tmp_path)] == [
         'dense', 'macs_0.75', 'macs_0.5']
+
+
+@pytest.mark.slow
+def test_two_processes_search_one_ranking_though_one_is_killed(
+        job: Job, tmp_path: Path) -> None:
+    words = command(
+        'search', job.config, '--work-dir', tmp_path, '--cfg-options',
+        'search_cfg.searcher.type=LeGR', 'search_cfg.searcher.evaluations=24',
+        'search_cfg.searcher.population=6', 'search_cfg.searcher.tournament=2')
+    start = partial(subprocess.Popen, words, cwd=job.folder, env=environment(),
+                    stderr=subprocess.DEVNULL, text=True)
+    one, other = start(stdout=subprocess.PIPE), start(stdout=subprocess.DEVNULL)
+    for line in one.stdout:
+        if 'Search [' in line:
+            os.kill(one.pid, signal.SIGKILL)
+            break
+    one.stdout.close()
+    assert one.wait() == -signal.SIGKILL
+    assert other.wait(timeout=120) == 0
+    with sqlite3.connect(tmp_path / 'search.db') as base:
+        policies = base.execute(
+            "select value_json from trial_user_attributes join trials using (trial_id) "
+            "where key = 'policy' and state = 'COMPLETE'").fetchall()
+    # The looser of the two targets is scored after the search.
+    assert len(policies) == len(set(policies)) == 25
+    ranking = (tmp_path / 'ranking.json').read_text()
+    # A third process, which saw nothing, finds the same ranking in the study.
+    again = subprocess.run(words, cwd=job.folder, env=environment(), timeout=120,
+                           capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert 'Search [' not in again.stdout
+    assert (tmp_path / 'ranking.json').read_text() == ranking
