@@ -1,7 +1,5 @@
 """Evolution."""
 
-import time
-
 import numpy as np
 
 from mmcompress.costs import Costs, CostTable, parse_targets
@@ -69,7 +67,7 @@ def test_better_than_random_and_uniform_on_every_budget():
         assert all(a > b for a, b in zip(ours, best(rival)))
 
 
-def test_quick_with_a_long_history_and_many_columns():
+def test_a_long_history_and_many_columns():
     graph = chain_graph(50)
     space = SearchSpace.from_graph(
         graph, weight_bits=(4, 6, 8), activation_bits=(4, 8))
@@ -83,11 +81,7 @@ def test_quick_with_a_long_history_and_many_columns():
         enumerate(zip(space.decode(rows), costs.of_rows('bops', rows))))
     for kind in (Evolution, Random):
         searcher = kind(space, costs, targets, 2000)
-        searcher.propose(history, 1000)
-        seconds = []
-        for number in range(1001, 1011):
-            start = time.perf_counter()
-            assert searcher.propose(history, number) is not None
-            seconds.append(time.perf_counter() - start)
-        # The minimum, since other jobs share the machine.
-        assert min(seconds) < 0.02, (kind, seconds)
+        for number in range(1000, 1003):
+            policy = searcher.propose(history, number)
+            assert targets[number % 3].met_by(costs.of(policy))
+            assert policy not in [e.policy for e in history]
