@@ -12,8 +12,10 @@ Kill it and run the same command again: it continues. Tables go to standard outp
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +29,7 @@ from mmcompress.engine.cli import load_weights, search_runner
 from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.evaluation.images import build_dataset
 from mmcompress.graph import trace
-from mmcompress.policy import SearchSpace
+from mmcompress.policy import Policy, SearchSpace
 from mmcompress.registry import LOOPS
 from mmcompress.search import SeerNet, best_per_target
 from mmcompress.search.active import acquisition, counterfactual_weights
@@ -208,7 +210,8 @@ class Case:
         scale (float): From the metric to points.
         targets, between (tuple[float, ...]): Shares of the dense BOPs: searched
             for, and asked for afterwards.
-        images, calibration_images, evaluations (int): Sizes.
+        images, calibration_images, prices, evaluations (int): Sizes; prices are
+            TwoStage's.
     """
 
     config: str
@@ -217,15 +220,17 @@ class Case:
     between: tuple[float, ...]
     images: int
     calibration_images: int
+    prices: int
     evaluations: int
 
 
 CASES = dict(
-    resnet20=Case('configs/quantisation/joint_resnet20_cifar10.py', 1,
-                  (0.05, 0.04, 0.03), (0.045, 0.035), 500, 250, 48),
-    yolox_nano=Case('configs/quantisation/joint_yolox-nano_coco128.py', 100,
-                    (0.055, 0.045, 0.035), (0.05, 0.04), 48, 16, 48))
-SEARCHERS = ('Random', 'Evolution', 'SeerNet')
+    resnet20=Case('configs/seernet/seernet_resnet20_cifar10.py', 1,
+                  (0.02, 0.014, 0.01), (0.017, 0.012), 300, 200, 1024, 48),
+    yolox_nano=Case('configs/seernet/seernet_yolox-nano_coco128.py', 100,
+                    (0.047, 0.039, 0.031), (0.043, 0.035), 56, 24, 48, 24))
+# The first one's time is what the others may spend.
+SEARCHERS = ('Random', 'Evolution', 'TwoStage', 'SeerNet')
 
 
 def search(args: argparse.Namespace) -> None:
@@ -234,35 +239,42 @@ def search(args: argparse.Namespace) -> None:
         k: v for k in ('evaluations', 'images') if (v := getattr(args, k))})
     out = OUT / 'seernet' / args.network
     results = Results(out / 'results.json', dict(case=vars(case)))
-    found = {(s, seed): results.get(f'{s} {seed}', lambda: one_search(
-        case, out / f'{s}_{seed}', s, seed))  # noqa: B023
-        for seed in range(args.seeds) for s in SEARCHERS}
-    names = [*case.targets, *case.between]
+    found = {}
+    for seed in range(args.seeds):
+        for s in SEARCHERS:
+            limit = found['Random', seed]['seconds'] if found.get(
+                ('Random', seed)) else np.inf
+            found[s, seed] = results.get(f'{s} {seed}', lambda: one_search(
+                case, out / f'{s}_{seed}', s, seed, limit))  # noqa: B023
+            print(f'{s} {seed}: {found[s, seed]}', flush=True)
     rows = []
     for s in SEARCHERS:
         mine = [found[s, seed] for seed in range(args.seeds)]
-        for metric in ('search', 'test'):
-            value = np.array([m[metric] for m in mine]) * case.scale
-            rows.append([s, metric, *(
-                f'{m:.1f} ± {d:.1f}' for m, d in zip(value.mean(0), value.std(0))),
-                f'{np.mean([m["seconds"] for m in mine]):.0f}',
-                f'{np.mean([m["outside"] for m in mine]):.1f}'])
+        for kind in ('equal evaluations', 'equal time'):
+            value = np.array([m[kind] for m in mine]) * case.scale
+            cells = [f'{m:.1f} ± {d:.1f}' for m, d in zip(value.mean(0), value.std(0))]
+            rows.append([s, kind, *cells, *[''] * (len(case.between)
+                         if kind == 'equal time' else 0), *(
+                f'{np.mean([m[k] for m in mine]):.0f}'
+                for k in (f'{kind}, number', 'seconds', 'outside'))])
     dense = found['SeerNet', 0]['dense'] * case.scale
-    show(f'{args.network}: {case.evaluations} evaluations, {args.seeds} seeds, dense '
-         f'{dense:.1f} on the search images; budgets in BOPs / dense, the last '
-         f'{len(case.between)} asked for after the search', [
-             'searcher', 'images', *map(str, names), 'seconds of search',
-             'of these outside evaluations'], rows)
+    show(f'{args.network}: {case.evaluations} evaluations on {case.images} training '
+         f'images, {args.seeds} seeds, dense {dense:.1f} on the test images; best '
+         'policy of each budget (BOPs / dense) on the test images, mean ± standard '
+         f'deviation. The last {len(case.between)} budgets were asked for after the '
+         "search. Equal time: within the processor time of the seed's Random", [
+             'searcher', 'at', *map(str, (*case.targets, *case.between)),
+             'evaluations', 'processor seconds', 'of these outside evaluations'], rows)
     show('Predicted against measured: a predictor of one search on the policies of '
-         'the two others', ['seed', 'unseen policies', 'Spearman', 'Kendall',
-                            'Spearman it claims', 'one more budget (s)',
-                            '64 more (s)', 'evaluation of one policy (s)'],
-         [[str(seed), *(f'{v:.4g}' for v in unseen(case, out, seed))]
+         'two others', ['seed', 'unseen policies', 'Spearman', 'Kendall',
+                        'Spearman it claims', 'one more budget (s)',
+                        '64 more (s)', 'evaluation of one policy (s)'],
+         [[str(seed), *(f'{v:.3g}' for v in unseen(case, out, seed))]
           for seed in range(args.seeds)])
 
 
 def make_loop(case: Case, work_dir: Path, searcher: str, seed: int):
-    """The loop of tools/search.py, prepared."""
+    """The loop of tools/search.py."""
     cfg = Config.fromfile(ROOT / case.config)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     cfg.work_dir, cfg.launcher, cfg.log_level = str(work_dir), 'none', 'WARNING'
@@ -272,6 +284,7 @@ def make_loop(case: Case, work_dir: Path, searcher: str, seed: int):
         type=searcher, evaluations=case.evaluations, seed=seed)
     options.evaluator.update(
         images=case.images, calibration_images=case.calibration_images)
+    options.prices = dict(images=case.prices, batch_size=64)
     options.targets = dict(bops=list(case.targets))
     runner = search_runner(cfg)
     load_weights(runner.model, cfg.load_from)
@@ -279,16 +292,32 @@ def make_loop(case: Case, work_dir: Path, searcher: str, seed: int):
         options, runner=runner, save_checkpoints=False, _scope_='mmcompress'))
 
 
-def one_search(case: Case, work_dir: Path, searcher: str, seed: int) -> dict:
+def one_search(
+    case: Case, work_dir: Path, searcher: str, seed: int, limit: float
+) -> dict:
     """Search, answer the budgets in between, and measure all on test images."""
+    shutil.rmtree(work_dir, ignore_errors=True)  # Its times went with the process.
     loop = make_loop(case, work_dir, searcher, seed)
+    evaluate, marks, inside = loop.evaluator.evaluate, [], []
+    begin = time.process_time()
+
+    def timed(policy, mutator):
+        start = time.process_time()
+        score = evaluate(policy, mutator)
+        marks.append(time.process_time() - begin)
+        inside.append(marks[-1] + begin - start)
+        return score
+
+    loop.evaluator.evaluate = timed
     loop.run()
-    history = [e for e in loop.study.history() if e.number < case.evaluations]
-    seconds, outside = loop.total_seconds, loop.total_seconds - loop.evaluation_seconds
+    seconds, outside = marks[-1], marks[-1] - sum(inside)
+    loop.evaluator.evaluate = evaluate
     between = parse_targets(dict(bops=list(case.between)), loop.costs)
     loop.answer(dict(bops=list(case.between)))
-    targets = [*loop.targets, *between]
-    winners = best_per_target(loop.study.history(), targets)
+    everything = loop.study.history()
+    equal = [e for e in everything if e.number < case.evaluations]
+    # The first mark is the dense model's.
+    soon = [e for e in equal if marks[1 + e.number] <= limit]
     cfg = loop.runner.cfg
     size = len(build_dataset(cfg.val_dataloader.dataset))
     tester = PolicyEvaluator(
@@ -296,11 +325,17 @@ def one_search(case: Case, work_dir: Path, searcher: str, seed: int) -> dict:
         dynamic_bn=loop.evaluator.mode, dataset=cfg.val_dataloader.dataset,
         batch_size=loop.evaluator.batch_size)
     tester.prepare(loop.model, cfg)
-    tester.calibration = loop.evaluator.calibration
-    return dict(
-        dense=loop.dense_score, search=[w.score for w in winners],
-        test=[tester.evaluate(w.policy, loop.mutator).value for w in winners],
-        seconds=seconds, outside=outside, evaluations=len(history))
+    tester.calibration = loop.evaluator.recalibration
+    tested = cache(lambda policy: tester.evaluate(policy, loop.mutator).value)
+
+    def tests(history, targets):
+        return [tested(w.policy) for w in best_per_target(history, targets)]
+
+    return {
+        'dense': tested(Policy()), 'seconds': seconds, 'outside': outside,
+        'equal evaluations': tests(equal, loop.targets) + tests(everything, between),
+        'equal time': tests(soon, loop.targets),
+        'equal evaluations, number': len(equal), 'equal time, number': len(soon)}
 
 
 def unseen(case: Case, out: Path, seed: int) -> list[float]:

@@ -44,7 +44,6 @@ from mmcompress.evaluation import (
     PolicyEvaluator,
     dynamic_bn,
     finetune,
-    recalibrate,
 )
 from mmcompress.evaluation.finetune import training_batches
 from mmcompress.evaluation.images import Batch, loss_of
@@ -64,7 +63,9 @@ from mmcompress.search.prices import PriceTable
 from mmcompress.search.solvers import exact, greedy, sweep
 
 FOLDER = OUT / 'two_stage'
-MODES = ('off', 'recalibrate', 'batch')
+# 'recalibrate plain': on images without the augmentation of training, where the
+# config recalibrates with it.
+MODES = ('off', 'recalibrate', 'batch', 'recalibrate plain')
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Case:
             recalibrate on, to price with by gradients or by measurement, and to test
             on; all but the last are training images.
         policies (int): Policies of equal budget to rank.
-        share (float): Their share of the dense MACs.
+        shares (dict[str, tuple[float, ...]]): Budgets of additivity by mode, in MACs
+            (prune) or BOPs; the last one is that of the policies and the searches.
         steps, batch (int): Fine-tuning of each.
         rate (float): Its learning rate.
     """
@@ -91,7 +93,7 @@ class Case:
     measured: int
     test: int
     policies: int
-    share: float
+    shares: dict[str, tuple[float, ...]]
     steps: int
     batch: int
     rate: float = 0.01
@@ -100,10 +102,14 @@ class Case:
 CASES = {
     'resnet20': Case(
         'resnet20_cifar10', 'accuracy/top1',
-        500, 500, 1024, 128, 1017, 20, 0.6, 20, 64),
+        500, 500, 1024, 128, 1017, 20,
+        dict(prune=(0.95, 0.9, 0.8, 0.7, 0.6), quant=(0.05, 0.04, 0.03, 0.02, 0.016),
+             joint=(0.05, 0.04, 0.03, 0.02, 0.012)), 20, 64),
     'yolox_nano': Case(
         'yolox-nano_coco128', 'coco/bbox_mAP',
-        56, 24, 48, 24, 64, 20, 0.8, 16, 8, 0.001),
+        56, 24, 48, 24, 64, 20,
+        dict(prune=(0.98, 0.95, 0.9), quant=(0.055, 0.047, 0.031, 0.039),
+             joint=(0.055, 0.047, 0.031, 0.039)), 16, 8, 0.001),
 }
 
 
@@ -131,6 +137,8 @@ class Bench:
         self.cfg, self.cost, self.mode = cfg, cost, mode
         self.model, self.mutator = self.loop.model, self.loop.mutator
         self.space, self.costs = self.loop.space, self.loop.costs
+        self.share = case.shares[mode][-1]
+        self.modes = MODES if evaluator.get('augment') else MODES[:3]
         self.results = Results(
             Path(cfg.work_dir) / 'measured.json', dict(case=vars(case), mode=mode))
         self.test = PolicyEvaluator(
@@ -209,8 +217,10 @@ class Bench:
     @contextmanager
     def acting(self, policy: Policy, mode: str) -> Iterator[None]:
         """The model as a policy with a mode of Dynamic BN."""
+        evaluator, (mode, *plain) = self.loop.evaluator, mode.split()
+        images = evaluator.calibration if plain else evaluator.recalibration
         with torch.no_grad(), self.mutator.acting(policy), \
-                dynamic_bn(self.model, mode, self.loop.evaluator.calibration):
+                dynamic_bn(self.model, mode, images):
             yield
 
     def tuned(self, policy: Policy) -> dict:
@@ -224,7 +234,7 @@ class Bench:
                     self.cfg, self.model.data_preprocessor, options, [], 0)
             slim = self.mutator.materialise(policy)
             finetune(slim, self._training, options, 0)
-            recalibrate(slim, self.loop.evaluator.calibration)
+            self.loop.evaluator.recalibrate(slim)
             return dict(metric=self.test.measure(slim)[case.metric],
                         loss=mean_loss(slim, self.test))
         return self.results.get(f'tuned {self.key(policy)}', measure)
@@ -240,7 +250,7 @@ def mean_loss(model: nn.Module, evaluator: PolicyEvaluator) -> float:
 def predictors(bench: Bench) -> None:
     """Kendall tau of every predictor with the fine-tuned result."""
     case = bench.case
-    policies = bench.random(case.policies, case.share)
+    policies = bench.random(case.policies, bench.share)
     found: dict[str, list[float]] = {}
     tables = {f'price, {kind}, {"test" if held else "training"} images':
               bench.prices(kind, held)
@@ -248,7 +258,7 @@ def predictors(bench: Bench) -> None:
                                  ('measured', False))}
     for i, policy in enumerate(policies):
         row = bench.space.encode(policy)
-        for mode in MODES:
+        for mode in bench.modes:
             found.setdefault(f'dynamic BN {mode}', []).append(
                 bench.score(policy, mode))
         for name, table in tables.items():
@@ -258,7 +268,7 @@ def predictors(bench: Bench) -> None:
         found.setdefault('tuned loss', []).append(-tuned['loss'])
         print(f'[{i + 1}/{len(policies)}] {tuned}', flush=True)
     metric, loss = found.pop('tuned'), found.pop('tuned loss')
-    print(f'\n{len(policies)} random policies of {case.share:g} {bench.cost}; '
+    print(f'\n{len(policies)} random policies of {bench.share:g} {bench.cost}; '
           f'{case.metric} after fine-tuning {min(metric):.3g} to {max(metric):.3g}')
     print(f'\n| predictor | tau with tuned {case.metric} | tau with tuned loss |'
           '\n|---|---|---|')
@@ -270,7 +280,7 @@ def predictors(bench: Bench) -> None:
 
 def additivity(bench: Bench) -> None:
     """Predicted sum of prices against the measured rise of the loss."""
-    policies = [p for share in (0.95, 0.9, 0.8, 0.7, 0.6)
+    policies = [p for share in bench.case.shares[bench.mode]
                 for p in bench.random(3, share)]
     print('\n| prices | images | loss with | tau | correlation of logs | '
           'median predicted / measured |\n|---|---|---|---|---|---|')
@@ -292,8 +302,8 @@ def samples(bench: Bench, most: int) -> None:
     """How prices, and the policies they lead to, settle with the number of samples."""
     # Training images include those scored on: nothing is scored here.
     everything = replace(bench.subject(), evaluator=SimpleNamespace(
-        dataset=None, images=0, calibration_images=0, seed=0))
-    print(f'\nPolicies of {bench.case.share:g} {bench.cost}; all samples are {most} '
+        dataset=None, images=0, calibration_images=0, seed=0, augment=False))
+    print(f'\nPolicies of {bench.share:g} {bench.cost}; all samples are {most} '
           f'training images or {bench.case.test} test images.\n\n'
           '| images | N | tau of prices with all | price of the policy / lowest | '
           'groups that differ |\n|---|---|---|---|---|')
@@ -305,7 +315,7 @@ def samples(bench: Bench, most: int) -> None:
             everything, bench.loop.work_dir / 'prices'))
         layout = Layout(bench.loop.graph, bench.space)
         whole = layout.table(mean_square(terms))
-        (target,) = bench.targets([bench.case.share])
+        (target,) = bench.targets([bench.share])
         limits = {target.cost: target.limit}
         best = exact(whole, bench.costs, limits)
         n, order = 64, np.random.default_rng(0).permutation(len(terms))

@@ -115,19 +115,8 @@ def training_batches(
     Raises:
         DataError: Too few images are left.
     """
-    if not cfg.get('train_dataloader'):
-        raise DataError('finetune of the evaluator needs a train_dataloader.')
-    spec = copy.deepcopy(cfg.train_dataloader['dataset'])
-    inner = spec
-    while 'dataset' in inner:  # MultiImageMixDataset, RepeatDataset, ...
-        inner = inner['dataset']
-    # The innermost dataset may itself be one of few images already.
-    allowed = inner.get('indices')
-    if allowed is None:
-        allowed = range(len(build_dataset(inner)))
-    elif isinstance(allowed, int):
-        allowed = range(allowed)
-    numbers = np.delete(np.array(allowed), np.asarray(held_out, int))
+    spec, inner, allowed = _training_set(cfg)
+    numbers = np.delete(allowed, np.asarray(held_out, int))
     if len(numbers) < options.batch_size:
         raise DataError(
             f'{len(numbers)} training images are left beside the {len(held_out)} to '
@@ -138,6 +127,49 @@ def training_batches(
         dataset = build_dataset(spec)
         count = min(options.steps, KEPT_BATCHES)
         return list(_load(dataset, preprocessor, count, options.batch_size))
+
+
+def augmented_batches(
+    cfg: Config,
+    preprocessor: nn.Module,
+    images: Sequence[int],
+    batch_size: int,
+    seed: int,
+) -> list[Batch]:
+    """Some images of the training set under the training pipeline.
+
+    Args:
+        cfg (Config): Its ``train_dataloader`` says which data.
+        preprocessor (nn.Module): The model's; it decides the device.
+        images (Sequence[int]): Which; as many come back. Augmentations that mix
+            images mix only these.
+        batch_size (int): Images per batch, as far as there are so many.
+        seed (int): Of their order and augmentation.
+    """
+    spec, inner, allowed = _training_set(cfg)
+    inner['indices'] = allowed[np.asarray(images, int)].tolist()
+    size = min(batch_size, len(images))
+    with seeded(seed):
+        return list(_load(
+            build_dataset(spec), preprocessor, len(images) // size, size))
+
+
+def _training_set(cfg: Config) -> tuple[dict, dict, np.ndarray]:
+    """Config of the training set, its innermost part, and the images of that."""
+    if not cfg.get('train_dataloader'):
+        raise DataError(
+            'finetune and augment of the evaluator need a train_dataloader.')
+    spec = copy.deepcopy(cfg.train_dataloader['dataset'])
+    inner = spec
+    while 'dataset' in inner:  # MultiImageMixDataset, RepeatDataset, ...
+        inner = inner['dataset']
+    # The innermost dataset may itself be one of few images already.
+    allowed = inner.get('indices')
+    if allowed is None:
+        allowed = range(len(build_dataset(inner)))
+    elif isinstance(allowed, int):
+        allowed = range(allowed)
+    return spec, inner, np.array(allowed)
 
 
 def _load(

@@ -21,8 +21,8 @@ from ..mutators import Mutator
 from ..policy import Policy
 from ..registry import EVALUATORS
 from .dynamic_bn import dynamic_bn, recalibrate
-from .finetune import Finetuning, finetune, training_batches
-from .images import build_dataset, load_batches, loss_of, pick, search_dataset
+from .finetune import Finetuning, augmented_batches, finetune, training_batches
+from .images import Batch, build_dataset, load_batches, loss_of, pick, search_dataset
 from .precision import full_precision, silence
 
 
@@ -68,6 +68,10 @@ class PolicyEvaluator:
         finetune (dict | None): Train every policy before it is scored; options of
             :class:`Finetuning`, e.g. ``dict(steps=50)``. Its images are those of
             the training set that are not scored on. Defaults to None: no training.
+        augment (bool): Recalibrate batch norms on the calibration images under the
+            training pipeline, as the statistics of the checkpoint were found. Other
+            augmentation than small crops and flips shifts statistics away from those
+            of test images. Defaults to False: under the test pipeline.
     """
 
     def __init__(
@@ -83,7 +87,12 @@ class PolicyEvaluator:
         seed: int = 0,
         amp: bool = False,
         finetune: dict | None = None,
+        augment: bool = False,
     ) -> None:
+        if augment and dataset:
+            raise CompressionError(
+                'augment takes images of the training set; leave out the dataset of '
+                'the evaluator, or augment.')
         if rule not in ('greater', 'less'):
             raise CompressionError(f"rule must be 'greater' or 'less', not {rule!r}.")
         self.metric, self.mode = metric, dynamic_bn
@@ -92,6 +101,7 @@ class PolicyEvaluator:
         self.dataset, self.evaluator = dataset, evaluator
         self.batch_size, self.seed, self.amp = batch_size, seed, amp
         self.finetuning = Finetuning.read(finetune)
+        self.augment = augment
 
     @property
     def signature(self) -> dict:
@@ -105,12 +115,19 @@ class PolicyEvaluator:
                 found[name] = json.loads(json.dumps(value, default=str))
         if self.finetuning.steps:
             found['finetune'] = asdict(self.finetuning)
+        if self.augment:
+            found['augment'] = True
         return found
 
     @property
     def device(self) -> torch.device:
         """Where the images are."""
         return self.scoring[0].inputs.device
+
+    @property
+    def recalibration(self) -> list[Batch]:
+        """What batch norms are recalibrated on."""
+        return self.augmented if self.augment else self.calibration
 
     @property
     def dataset_meta(self) -> dict:
@@ -135,6 +152,9 @@ class PolicyEvaluator:
         load = model.data_preprocessor
         self.scoring = load_batches(dataset, scored, load, self.batch_size)
         self.calibration = load_batches(dataset, calibrated, load, self.batch_size)
+        if self.augment and len(calibrated):
+            self.augmented = augmented_batches(
+                cfg, load, calibrated, self.batch_size, self.seed)
         if self.finetuning.steps:
             # Another dataset than the training set has no images in common with it.
             held_out = [] if self.dataset else scored
@@ -170,7 +190,7 @@ class PolicyEvaluator:
         with torch.no_grad(), self._acting(policy, mutator) as model:
             if model is None:
                 return Score(math.nan, {}, time.perf_counter() - start)
-            with dynamic_bn(model, self.mode, self.calibration):
+            with dynamic_bn(model, self.mode, self.recalibration):
                 metrics = self.measure(model)
         if metrics and self.metric not in metrics:
             raise CompressionError(
@@ -215,7 +235,7 @@ class PolicyEvaluator:
     def recalibrate(self, model: nn.Module) -> None:
         """Give a slim model the statistics that its score was measured with."""
         if self.mode == 'recalibrate':
-            recalibrate(model.eval(), self.calibration)
+            recalibrate(model.eval(), self.recalibration)
 
     def losses(self) -> Iterator[Callable[[], Tensor]]:
         """Training losses of the calibration batches, for gradient importance."""

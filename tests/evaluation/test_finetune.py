@@ -129,6 +129,32 @@ def test_images_that_a_wrapped_dataset_leaves_out(cfg):
     assert trained == set(range(3, 30))
 
 
+def test_recalibration_on_augmented_calibration_images(cfg):
+    cfg.train_dataloader.dataset.pipeline = [
+        dict(type='Resize', scale=4), dict(type='PackInputs')]
+    cfg.test_dataloader = Config(dict(dataset=dict(
+        cfg.train_dataloader.dataset, pipeline=[dict(type='PackInputs')])))
+    _, mutator, model = prepare(cfg, steps=0)
+    evaluator = PolicyEvaluator(
+        'accuracy/top1', images=20, calibration_images=10, batch_size=5, augment=True)
+    evaluator.prepare(model, cfg)
+
+    def numbers(batches):
+        return sorted(int(x) for b in batches for x in b.inputs[:, 0, 0, 0])
+
+    # The same ten images, but 4 x 4 as in training instead of 8 x 8.
+    assert numbers(evaluator.recalibration) == numbers(evaluator.calibration)
+    assert [b.inputs.shape[2:] for b in evaluator.recalibration] == [(4, 4)] * 2
+    assert evaluator.calibration[0].inputs.shape[2:] == (8, 8)
+    slim = mutator.materialise(half(mutator))
+    evaluator.recalibrate(slim)
+    (norm,) = [m for n, m in slim.named_modules() if n == 'backbone.bn1']
+    assert norm.num_batches_tracked == 2
+    assert evaluator.signature['augment']
+    with pytest.raises(CompressionError, match='leave out the dataset'):
+        PolicyEvaluator('loss', dataset=dict(type='Numbered'), augment=True)
+
+
 def test_exploding_loss_is_no_score(cfg):
     evaluator, mutator, _ = prepare(cfg, lr=1e30)
     assert np.isnan(evaluator.evaluate(half(mutator), mutator).value)

@@ -96,7 +96,8 @@ def make_subject(**bits) -> Subject:
     space = SearchSpace.from_graph(graph, divisor=2, **bits)
     evaluator = SimpleNamespace(
         dataset=dict(type='TinySet'), images=20, calibration_images=10, seed=0,
-        calibration=load_batches(TinySet(), range(10), model.data_preprocessor, 5))
+        augment=False,
+        recalibration=load_batches(TinySet(), range(10), model.data_preprocessor, 5))
     return Subject(model, graph, space, mutator, evaluator, Config(), lambda _: None)
 
 

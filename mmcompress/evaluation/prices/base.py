@@ -98,7 +98,8 @@ class PriceSource(ABC):
             weights=weights_digest(subject.model),
             preprocessing=[b.flatten().tolist() for b in
                            subject.model.data_preprocessor.buffers()],
-            calibration=[evaluator.calibration_images, evaluator.seed],
+            calibration=[evaluator.calibration_images, evaluator.seed,
+                         *['augmented'] * evaluator.augment],
             space=list(subject.space.choices),
             compression=repr(subject.cfg.get('compression')),
             dataset=repr(sorted(spec.items(), key=str)), images=numbers.tolist()))

@@ -85,7 +85,7 @@ class MeasuredPrices(PriceSource):
         policy = subject.space.decode(row)[0]
         torch.manual_seed(0)  # detectors draw which boxes they train on
         with torch.no_grad(), subject.mutator.acting(policy), \
-                dynamic_bn(model, self.mode, subject.evaluator.calibration):
+                dynamic_bn(model, self.mode, subject.evaluator.recalibration):
             for batch in images:
                 total += float(loss_of(model, batch)) * len(batch.inputs)
         return total / self.images
