@@ -110,7 +110,7 @@ CASES = {
     'resnet56': RESNET56,
     'resnet56_jpeg': replace(
         RESNET56, config='configs/legr/legr_resnet56_cifar10-jpeg.py',
-        recipe='configs/cifar/resnet56_cifar10-jpeg.py', test_images=2000),
+        recipe='configs/cifar/resnet56_cifar10-jpeg.py', tuned=(.5,)),
     'yolox_nano': Case(
         'configs/legr/legr_yolox-nano_coco128.py',
         'configs/yolox/yolox_nano_coco128_finetune.py', 'coco/bbox_mAP',
@@ -482,6 +482,8 @@ def main() -> None:
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
     for name in ('evaluations', 'images', 'calibration', 'steps'):
         parser.add_argument(f'--{name}', type=int)
+    parser.add_argument('--tuned', type=float, nargs='*',
+                        help='budgets that are compared after fine-tuning')
     args = parser.parse_args()
     given = {k: v for k, v in vars(args).items()
              if k in Case.__dataclass_fields__ and v is not None}
