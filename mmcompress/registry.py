@@ -16,7 +16,8 @@ from .errors import CompressionError
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, scope='mmcompress', locations=['mmcompress.engine'])
 LOOPS = Registry(
-    'loop', parent=MMENGINE_LOOPS, scope='mmcompress', locations=['mmcompress.engine'])
+    'loop', parent=MMENGINE_LOOPS, scope='mmcompress',
+    locations=['mmcompress.engine', 'mmcompress.supernet'])
 MODELS = Registry(
     'model', parent=MMENGINE_MODELS, scope='mmcompress',
     locations=['mmcompress.models'])

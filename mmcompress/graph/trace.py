@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,17 +54,9 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
     Raises:
         TraceError: The model does not run on such an image, or no unit is found.
     """
-    if is_detector(model):
-        from . import mmdet_rules  # noqa: F401  (registers rules)
-    training = {m: m.training for m in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            tracer, trace_shape = _trace_labels(model, input_shape)
-            uses = _count_uses(model, input_shape)
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    with inference(model):
+        tracer, trace_shape = trace_labels(model, input_shape)
+        uses = _count_uses(model, input_shape)
     units, excluded = _units(model, tracer)
     if not units:
         raise TraceError(
@@ -85,6 +77,19 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
         unvisited=tuple(n for m, n in names.items()
                         if is_layer(m) and m not in uses.positions),
     )
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; every module's own mode comes back."""
+    training = {m: m.training for m in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in training.items():
+            module.training = mode
 
 
 def is_layer(module: nn.Module) -> bool:
@@ -119,9 +124,27 @@ def run(model: nn.Module, shape: tuple[int, ...], boxes: int | None = FEW) -> An
     return outputs, rpn_outputs
 
 
-def _trace_labels(
-    model: nn.Module, input_shape: tuple[int, ...]
+def trace_labels(
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    during: Callable[[LabelTracer], AbstractContextManager] | None = None,
 ) -> tuple[LabelTracer, tuple[int, ...]]:
+    """Follow the labels of all channels through one forward pass.
+
+    Args:
+        model (nn.Module): In evaluation mode, without gradients.
+        input_shape (tuple[int, ...]): Largest ``(C, H, W)`` to try.
+        during (Callable | None): From the tracer to a context that the forward runs
+            in, e.g. one that looks at activations and their labels.
+
+    Returns:
+        tuple[LabelTracer, tuple[int, ...]]: The tracer and the shape it ran at.
+
+    Raises:
+        TraceError: The model does not run on such an image.
+    """
+    if is_detector(model):
+        from . import mmdet_rules  # noqa: F401  (registers rules)
     small = [(input_shape[0], *(min(s, side) for s in input_shape[1:]))
              for side in SMALL]
     for shape in dict.fromkeys([*small, tuple(input_shape)]):
@@ -140,7 +163,8 @@ def _trace_labels(
             return out
 
         try:
-            with _watched(model, call), tracer:
+            with _watched(model, call), tracer, \
+                    during(tracer) if during else nullcontext():
                 outputs = run(model, shape)
         except Exception as error:
             if shape == tuple(input_shape):

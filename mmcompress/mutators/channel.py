@@ -27,20 +27,24 @@ class ChannelMutator(Mutator):
             :func:`mmcompress.mutators.importance.channel_scores`. Defaults to 'l2'.
         divisor (int): Real channel counts allowed are its multiples. Defaults to 8.
         min_ratio (float): Smallest share of a unit that is kept. Defaults to 0.1.
+        step (float | None): Distance between allowed shares, e.g. 0.1. Defaults to
+            None: every multiple of ``divisor``.
     """
 
     def __init__(
-        self, importance: str = 'l2', divisor: int = 8, min_ratio: float = 0.1
+        self, importance: str = 'l2', divisor: int = 8, min_ratio: float = 0.1,
+        step: float | None = None,
     ) -> None:
         self.importance = importance
         self.divisor = divisor
         self.min_ratio = min_ratio
+        self.step = step
         self._shadows: list[Shadow] = []
 
     @property
     def space_options(self) -> dict:
         """What this mutator says about the search space."""
-        return dict(divisor=self.divisor, min_ratio=self.min_ratio)
+        return dict(divisor=self.divisor, min_ratio=self.min_ratio, step=self.step)
 
     def prepare(
         self,

@@ -15,7 +15,7 @@ from ..errors import CompressionError, DataError
 from ..graph.trace import is_layer
 from ..policy import ChannelScores, ModelGraph
 
-KINDS = ('l1', 'l2', 'bn_scale', 'taylor')
+KINDS = ('l1', 'l2', 'bn_scale', 'taylor', 'index')
 
 
 def importance(
@@ -49,7 +49,8 @@ def channel_scores(
             produce the channel. ``'bn_scale'``: absolute scale of the norms on the
             channel (Network Slimming, ICCV 2017); units without a norm use l2.
             ``'taylor'``: squared sum of weight x gradient (Molchanov et al., CVPR
-            2019, eq. 8), accumulated over ``losses``.
+            2019, eq. 8), accumulated over ``losses``. ``'index'``: the channels
+            stay in their order, as a supernet was trained in it.
         losses: Closures that return a scalar loss each; only for ``'taylor'``.
 
     Returns:
@@ -62,6 +63,10 @@ def channel_scores(
     if kind not in KINDS:
         raise CompressionError(
             f'Unknown importance {kind!r}; choose one of {", ".join(KINDS)}.')
+    if kind == 'index':
+        return ChannelScores(kind, {
+            unit.name: {unit.producers[0].layer: np.arange(unit.width, 0, -1.0)}
+            for unit in graph.units})
     modules = dict(model.named_modules())
     if kind == 'taylor':
         per_layer = _taylor(modules, losses)

@@ -14,7 +14,8 @@ from .units import ChannelUnit, ModelGraph
 
 
 def width_choices(
-    unit: ChannelUnit, divisor: int = 8, min_ratio: float = 0.1
+    unit: ChannelUnit, divisor: int = 8, min_ratio: float = 0.1,
+    step: float | None = None,
 ) -> tuple[int, ...]:
     """Widths of one unit whose real channel count is a multiple of ``divisor``.
 
@@ -25,6 +26,8 @@ def width_choices(
         unit (ChannelUnit): The unit.
         divisor (int): Real channel counts to allow. Defaults to 8.
         min_ratio (float): Smallest kept share. Defaults to 0.1.
+        step (float | None): Allow only the widths nearest to the shares
+            ``min_ratio``, ``min_ratio + step``, ... 1. Defaults to None: all.
 
     Returns:
         tuple[int, ...]: Ascending widths; the last one is the dense width.
@@ -33,7 +36,12 @@ def width_choices(
     widths = range(floor, unit.width + 1)
     if unit.width * unit.granularity >= 2 * divisor:
         widths = [w for w in widths if w * unit.granularity % divisor == 0]
-    return tuple(sorted({*widths, unit.width}))
+    choices = np.array(sorted({*widths, unit.width}))
+    if step is not None:
+        wanted = unit.width * np.arange(min_ratio, 1 + 1e-9, step)
+        nearest = np.abs(choices - wanted[:, None]).argmin(1)
+        choices = np.append(choices[np.unique(nearest)], unit.width)
+    return tuple(np.unique(choices).tolist())
 
 
 @dataclass(frozen=True)
@@ -68,12 +76,13 @@ class SearchSpace:
         weight_bits: Sequence[int] | dict[str, Sequence[int]] = (FLOAT,),
         activation_bits: Sequence[int] | dict[str, Sequence[int]] = (FLOAT,),
         prune: bool = True,
+        step: float | None = None,
     ) -> SearchSpace:
         """Build the space of a traced model.
 
         Args:
             graph (ModelGraph): The traced model.
-            divisor, min_ratio: See :func:`width_choices`.
+            divisor, min_ratio, step: See :func:`width_choices`.
             weight_bits, activation_bits: Allowed bits of every layer, or by layer
                 name (layers that are absent stay in float).
             prune (bool): Whether widths may change. Defaults to True.
@@ -85,7 +94,7 @@ class SearchSpace:
 
         names = tuple(layer.name for layer in graph.layers)
         widths = [
-            width_choices(u, divisor, min_ratio) if prune else (u.width,)
+            width_choices(u, divisor, min_ratio, step) if prune else (u.width,)
             for u in graph.units
         ]
         return cls(

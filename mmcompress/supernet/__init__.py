@@ -1,0 +1,7 @@
+"""Stage-wise supernets: training networks of all widths at once, and their search."""
+
+from .stages import Stage, find_stages, read_stages
+from .supernet import Supernet
+from .train_loop import SupernetTrainLoop
+
+__all__ = ['Stage', 'Supernet', 'SupernetTrainLoop', 'find_stages', 'read_stages']
