@@ -33,9 +33,11 @@ SEARCHERS = Registry('searcher', scope='mmcompress', locations=['mmcompress.sear
 PREDICTORS = Registry(
     'predictor', scope='mmcompress', locations=['mmcompress.search.predictors'])
 EVALUATORS = Registry(
-    'policy evaluator', scope='mmcompress', locations=['mmcompress.evaluation'])
+    'policy evaluator', scope='mmcompress',
+    locations=['mmcompress.evaluation', 'mmcompress.supernet'])
 PRICES = Registry(
-    'source of prices', scope='mmcompress', locations=['mmcompress.evaluation'])
+    'source of prices', scope='mmcompress',
+    locations=['mmcompress.evaluation', 'mmcompress.supernet'])
 COSTS = Registry('cost', scope='mmcompress', locations=['mmcompress.costs'])
 """From a name to ``f(table, widths, weight_bits, activation_bits) -> Tensor``."""
 

@@ -4,8 +4,9 @@ from .calibration_hook import CalibrationHook
 from .hooks import SearchLoggerHook, SearchProgressHook
 from .input_shape import input_shape_of
 from .search_loop import PolicySearchLoop
+from .seed_hook import EpochSeedHook
 
 __all__ = [
-    'CalibrationHook', 'PolicySearchLoop', 'SearchLoggerHook', 'SearchProgressHook',
-    'input_shape_of',
+    'CalibrationHook', 'EpochSeedHook', 'PolicySearchLoop', 'SearchLoggerHook',
+    'SearchProgressHook', 'input_shape_of',
 ]

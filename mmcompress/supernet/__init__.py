@@ -1,7 +1,11 @@
 """Stage-wise supernets: training networks of all widths at once, and their search."""
 
+from .stage_losses import StageLossEvaluator
 from .stages import Stage, find_stages, read_stages
 from .supernet import Supernet
 from .train_loop import SupernetTrainLoop
 
-__all__ = ['Stage', 'Supernet', 'SupernetTrainLoop', 'find_stages', 'read_stages']
+__all__ = [
+    'Stage', 'StageLossEvaluator', 'Supernet', 'SupernetTrainLoop', 'find_stages',
+    'read_stages',
+]

@@ -1,0 +1,298 @@
+"""SWP measured: how well supernets rank networks, what an iteration costs, a detector.
+
+Results are kept in work_dirs/benchmarks/swp/; kill it and run the same command again:
+it continues with the part it was at.
+
+    python benchmarks/swp.py rank      # four supernets, twelve networks, ResNet-20
+    python benchmarks/swp.py cost      # time and memory of an iteration
+    python benchmarks/swp.py detector  # YOLOX-nano on BCCD
+
+The defaults fit one CPU core. On a GPU: rank --images 47000 --epochs 160 --batch 128
+--proxy 2000 --calibration 1000 --test 10000, detector --epochs 100.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from common import OUT, ROOT, Results, machine
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.models import ClsDataPreprocessor
+from scipy.stats import kendalltau
+from torch import channels_last, nn
+
+from mmcompress.costs import Costs, CostTable, parse_targets
+from mmcompress.engine.cli import build_model
+from mmcompress.engine.policy_config import compress_config
+from mmcompress.evaluation import PolicyEvaluator
+from mmcompress.graph import trace, verify
+from mmcompress.mutators import ChannelMutator
+from mmcompress.policy import Policy, SearchSpace
+from mmcompress.policy.files import PolicyFile
+from mmcompress.search import Random
+from mmcompress.supernet import StageLossEvaluator
+from mmcompress.visualization.tables import TextTable
+
+FOLDER = OUT / 'swp'
+ARCHIVE = ROOT / '../shared/data/cifar10/cifar10_jpeg.tar.xz'
+PACKED = FOLDER / 'cifar10_jpeg.npz'
+HELD_OUT = 3000
+"""Training images, the last ones, that no network trains on: proxies take them."""
+SHARES = (0.25, 0.4, 0.55, 0.7)
+"""Budgets of the networks that are ranked, shares of the dense MACs."""
+
+SUPERNETS = {
+    'SWP': dict(),
+    'random path': dict(stages=None, full=False, tiny=False),
+    'sandwich, no stages': dict(stages=None),
+    'stages, no full or tiny': dict(full=False, tiny=False, teacher='dense'),
+}
+
+
+# -- CIFAR-10 (JPEG) in memory -------------------------------------------------
+def pack() -> None:
+    """Decode the archive once, in the order of the original indices."""
+    if PACKED.is_file():
+        return
+    classes: dict[str, int] = {}
+    found: dict[str, list] = {'train': [], 'test': []}
+    with tarfile.open(ARCHIVE) as archive:
+        for member in archive:
+            if member.name.endswith('.jpg'):
+                split, name, file = Path(member.name).parts[-3:]
+                data = np.frombuffer(archive.extractfile(member).read(), np.uint8)
+                image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+                found[split].append((int(Path(file).stem), name, image))
+                classes.setdefault(name, 0)
+    number = {name: i for i, name in enumerate(sorted(classes))}
+    arrays = {}
+    for split, entries in found.items():
+        entries.sort(key=lambda entry: entry[0])
+        arrays[f'{split}_images'] = np.stack([image for _, _, image in entries])
+        arrays[f'{split}_labels'] = np.array([number[name] for _, name, _ in entries])
+    PACKED.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(PACKED, **arrays)
+
+
+@DATASETS.register_module()
+class PackedCifar(BaseDataset):
+    """Images ``start`` to ``stop`` of a split of the packed file."""
+
+    METAINFO = dict(classes=tuple(map(str, range(10))))
+
+    def __init__(self, split: str, start: int, stop: int, **kwargs) -> None:
+        self.split, self.start, self.stop = split, start, stop
+        super().__init__(serialize_data=False, **kwargs)
+
+    def load_data_list(self) -> list[dict]:
+        """See :class:`BaseDataset`."""
+        with np.load(PACKED) as arrays:
+            images = arrays[f'{self.split}_images'][self.start:self.stop]
+            labels = arrays[f'{self.split}_labels'][self.start:self.stop]
+        return [dict(img=image, img_shape=(32, 32), gt_label=int(label))
+                for image, label in zip(images, labels)]
+
+
+@MODELS.register_module()
+class ChannelsLast(ClsDataPreprocessor):
+    """Hands batches over in the layout that CPUs convolve faster in."""
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """See :class:`ClsDataPreprocessor`."""
+        data = super().forward(data, training)
+        data['inputs'] = data['inputs'].contiguous(memory_format=channels_last)
+        return data
+
+
+# -- ranking networks ----------------------------------------------------------
+class Ranking:
+    """Supernets and networks of ResNet-20 on the same images."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        pack()
+        self.args = args
+        self.folder = FOLDER / f'rank_{args.images}x{args.epochs}_seed{args.seed}'
+        self.results = Results(self.folder / 'measured.json', {
+            k: v for k, v in vars(args).items() if k not in ('command', 'run')})
+        self.graph = self._graph(self.config('graph'))
+        self.mutator = ChannelMutator('index', divisor=1, min_ratio=0.1, step=0.1)
+        self.space = SearchSpace.from_graph(self.graph, **self.mutator.space_options)
+        self.costs = Costs(CostTable.from_graph(self.graph), self.space)
+
+    @staticmethod
+    def _graph(cfg: Config):
+        model = build_model(cfg)
+        return verify(model, trace(model, (3, 32, 32)))
+
+    def config(self, name: str) -> Config:
+        """ResNet-20 on the packed images, trained from scratch."""
+        args = self.args
+        cfg = Config.fromfile(ROOT / 'configs/cifar/resnet20_cifar10.py')
+        init_default_scope(cfg.default_scope)
+
+        def data(split: str, start: int, stop: int, like: Config) -> dict:
+            return dict(type='PackedCifar', split=split, start=start, stop=stop,
+                        pipeline=like.dataset.pipeline)
+
+        test = data('test', 0, args.test, cfg.val_dataloader)
+        cfg.train_dataloader.dataset = data('train', 0, args.images,
+                                            cfg.train_dataloader)
+        cfg.train_dataloader.update(batch_size=args.batch, drop_last=True)
+        cfg.val_dataloader.dataset = cfg.test_dataloader.dataset = test
+        cfg.val_dataloader.batch_size = cfg.test_dataloader.batch_size = 250
+        cfg.model.data_preprocessor = dict(
+            cfg.data_preprocessor, type='ChannelsLast', to_rgb=True)
+        cfg.compression = dict(input_shape=(3, 32, 32), channel=dict(
+            type='ChannelMutator', importance='index', divisor=1, min_ratio=0.1,
+            step=0.1))
+        cfg.optim_wrapper.optimizer.update(lr=args.rate, weight_decay=5e-4)
+        cfg.train_cfg = dict(by_epoch=True, max_epochs=args.epochs, val_interval=10**6)
+        cfg.default_hooks.checkpoint = dict(
+            type='CheckpointHook', interval=args.epochs, save_optimizer=False)
+        cfg.load_from, cfg.log_level, cfg.launcher = None, 'WARNING', 'none'
+        cfg.randomness = dict(seed=args.seed)
+        cfg.work_dir = str(self.folder / name.replace(' ', '_'))
+        cfg.experiment_name = cfg.work_dir.replace('/', '_')
+        return cfg
+
+    def checkpoint(self, name: str) -> str:
+        """Where the last checkpoint of a training is."""
+        folder = self.folder / name.replace(' ', '_')
+        return str(folder / f'epoch_{self.args.epochs}.pth')
+
+    def policies(self) -> list[Policy]:
+        """The networks: random ones, the budgets in turn."""
+        targets = parse_targets({'macs': list(SHARES)}, self.costs)
+        searcher = Random(self.space, self.costs, targets,
+                          evaluations=self.args.subnets, seed=self.args.seed)
+        return [searcher.propose((), n) for n in range(self.args.subnets)]
+
+    def train(self, cfg: Config, name: str) -> float:
+        """Top-1 on the test images after training from scratch."""
+        def measure() -> float:
+            runner = Runner.from_cfg(cfg)
+            runner.train()
+            return runner.test()['accuracy/top1']
+        return self.results.get(f'trained {name}', measure)
+
+    def alone(self, number: int, policy: Policy) -> float:
+        """Top-1 of a network trained from scratch by itself."""
+        cfg = self.config(f'alone_{number}')
+        file = self.folder / f'policy_{number}.json'
+        self.mutator.order = {u.name: np.arange(u.width) for u in self.graph.units}
+        self.mutator.graph = self.graph
+        PolicyFile(policy, self.graph.fingerprint, self.graph.input_shape,
+                   self.mutator.channels(policy)).save(file)
+        compress_config(cfg, str(file))
+        return self.train(cfg, f'alone {number}')
+
+    def supernet(self, name: str) -> None:
+        """Train one of the supernets."""
+        options = dict(SUPERNETS[name])
+        if 'teacher' in options:
+            options['teacher'] = self.checkpoint('dense')
+        cfg = self.config(name)
+        cfg.train_cfg = dict(
+            type='mmcompress.SupernetTrainLoop', max_epochs=self.args.epochs,
+            val_interval=10**6, **options)
+        self.train(cfg, name)
+
+    def scores(self, name: str, policies: Sequence[Policy]) -> dict[str, list[float]]:
+        """Proxies of all networks by one supernet, and their accuracy in it."""
+        def measure() -> dict[str, list[float]]:
+            cfg = self.config('scores')
+            model = build_model(cfg, self.checkpoint(name))
+            self.mutator.prepare(model, self.graph)
+            held_out = dict(cfg.test_dataloader.dataset, split='train',
+                            start=50000 - HELD_OUT, stop=50000)
+            images = dict(images=self.args.proxy, batch_size=250,
+                          calibration_images=self.args.calibration)
+            found = {}
+            for key, mode, dataset in (
+                ('stored', 'off', held_out), ('recalibrated', 'recalibrate', held_out)
+            ):
+                evaluator = PolicyEvaluator(
+                    'accuracy/top1', dynamic_bn=mode, dataset=dataset, **images)
+                evaluator.prepare(model, cfg)
+                found[key] = self._all(evaluator, policies)
+            evaluator = StageLossEvaluator(dataset=held_out, **images)
+            evaluator.prepare(model, cfg)
+            found['stage loss'] = self._all(evaluator, policies)
+            evaluator = PolicyEvaluator(
+                'accuracy/top1', self.args.test, 0, 'off',
+                cfg.test_dataloader.dataset, batch_size=250)
+            evaluator.prepare(model, cfg)
+            evaluator.mode, evaluator.calibration = 'recalibrate', self._calibration(
+                model, cfg, held_out, images)
+            found['test'] = self._all(evaluator, policies)
+            return found
+        return self.results.get(f'scores {name}', measure)
+
+    @staticmethod
+    def _calibration(model: nn.Module, cfg: Config, dataset: dict, images: dict):
+        other = PolicyEvaluator('accuracy/top1', dataset=dataset, **images)
+        other.prepare(model, cfg)
+        return other.calibration
+
+    def _all(self, evaluator: PolicyEvaluator, policies: Sequence[Policy]):
+        return [evaluator.evaluate(p, self.mutator).value for p in policies]
+
+
+def rank(args: argparse.Namespace) -> None:
+    """Kendall's tau of every proxy with the accuracy of training alone."""
+    bench = Ranking(args)
+    policies = bench.policies()
+    dense = bench.train(bench.config('dense'), 'dense')
+    for name in SUPERNETS:
+        bench.supernet(name)
+        bench.scores(name, policies)
+    alone = [bench.alone(n, policy) for n, policy in enumerate(policies)]
+    macs = [bench.costs.of(policy)['macs'] for policy in policies]
+    rows = []
+    for name in SUPERNETS:
+        scores = bench.scores(name, policies)
+        taus = (f'{kendalltau(scores[key], alone).statistic:.2f}'
+                for key in ('stored', 'recalibrated', 'stage loss'))
+        gap = np.array(scores['test']) - np.array(alone)
+        full = bench.results.values[f'trained {name}']
+        rows.append((name, *taus, f'{np.mean(scores["test"]):.1f}',
+                     f'{gap.mean():+.1f}', f'{full:.1f}'))
+    table = TextTable('', (
+        'supernet', 'tau, stored statistics', 'tau, recalibrated', 'tau, stage loss',
+        'mean top-1 of its subnets', 'minus trained alone', 'top-1 of the full network',
+    ), tuple(rows))
+    print(f'\n{machine()}\nDense network trained alone: {dense:.1f}; the '
+          f'{len(alone)} networks: {np.mean(alone):.1f} ({min(alone):.1f} to '
+          f'{max(alone):.1f}); tau of their MACs with it: '
+          f'{kendalltau(macs, alone).statistic:.2f}\n\n{table.markdown()}')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest='command', required=True)
+    one = commands.add_parser('rank')
+    one.add_argument('--images', type=int, default=5000, help='to train on')
+    one.add_argument('--epochs', type=int, default=5)
+    one.add_argument('--batch', type=int, default=64)
+    one.add_argument('--rate', type=float, default=0.1)
+    one.add_argument('--subnets', type=int, default=12)
+    one.add_argument('--proxy', type=int, default=1000, help='images to score on')
+    one.add_argument('--calibration', type=int, default=500)
+    one.add_argument('--test', type=int, default=3000, help='test images')
+    one.add_argument('--seed', type=int, default=0)
+    one.set_defaults(run=rank)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == '__main__':
+    main()

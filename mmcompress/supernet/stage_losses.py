@@ -1,0 +1,108 @@
+"""The proxy without labels: how far the stages of a policy are from the network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+from mmengine.config import Config
+from torch import nn
+
+from ..engine.input_shape import input_shape_of
+from ..errors import CompressionError
+from ..evaluation import Batch, PolicyEvaluator, Score
+from ..evaluation.images import forward_raw
+from ..mutators import ChannelMutator, JointMutator
+from ..policy import Policy
+from ..registry import EVALUATORS
+from .recording import Recording
+from .stages import read_stages
+from .supernet import Supernet, batch_statistics
+
+
+@EVALUATORS.register_module()
+class StageLossEvaluator(PolicyEvaluator):
+    """Scores a policy by the sum of its stages' losses on the scoring images.
+
+    Every stage gets the full network's input and is compared with its output, as in
+    the training of the supernet, on the statistics of each batch; no label is used.
+    Networks are comparable where no unit crosses a boundary of stages: otherwise
+    they are compared with different parts of the full network.
+
+    Args:
+        stages (str | Sequence): See :func:`mmcompress.supernet.read_stages`. Defaults
+            to 'auto'.
+        temperature (float): Of softened logits. Defaults to 4.
+        kwargs: See :class:`PolicyEvaluator`; ``metric`` is always ``'stage_loss'``.
+    """
+
+    def __init__(
+        self, stages: str | Sequence = 'auto', temperature: float = 4.0, **kwargs
+    ) -> None:
+        super().__init__(**{**kwargs, 'metric': 'stage_loss', 'rule': 'less'})
+        self.stages_cfg, self.temperature = stages, temperature
+        self._supernet: Supernet | None = None
+
+    @property
+    def signature(self) -> dict:
+        """See :attr:`PolicyEvaluator.signature`."""
+        stages = self.stages_cfg if isinstance(self.stages_cfg, str) else \
+            [s if isinstance(s, str) else dict(s) for s in self.stages_cfg]
+        return dict(super().signature, stages=stages, temperature=self.temperature)
+
+    def prepare(self, model: nn.Module, cfg: Config) -> None:
+        """See :meth:`PolicyEvaluator.prepare`."""
+        super().prepare(model, cfg)
+        self.shape = input_shape_of(cfg)
+
+    def evaluate(self, policy: Policy, mutator: ChannelMutator | JointMutator) -> Score:
+        """Score a policy; higher is better, 0 is the full network."""
+        start = time.perf_counter()
+        losses = self.stage_losses([policy], mutator)[0]
+        total = sum(losses.values())
+        return Score(-total, dict(losses, stage_loss=total),
+                     time.perf_counter() - start)
+
+    def supernet(self, mutator: ChannelMutator | JointMutator) -> Supernet:
+        """The stages of the model that ``mutator`` slices.
+
+        Raises:
+            CompressionError: The search has no widths.
+        """
+        channel = mutator.channel if isinstance(mutator, JointMutator) else mutator
+        if channel is None:
+            raise CompressionError(
+                'Stage losses compare widths; add channel=dict(...) to compression.')
+        if self._supernet is None or self._supernet.mutator is not channel:
+            self._supernet = Supernet(
+                self.model, channel.graph, channel,
+                read_stages(self.model, self.stages_cfg, self.shape), self.temperature)
+        return self._supernet
+
+    def stage_losses(
+        self, policies: Sequence[Policy], mutator: ChannelMutator | JointMutator
+    ) -> list[dict[str, float]]:
+        """Mean loss of every stage, one dict per policy.
+
+        The full network runs once per batch, whatever the number of policies.
+        """
+        supernet = self.supernet(mutator)
+        totals = [dict.fromkeys((s.name for s in supernet.stages), 0.0)
+                  for _ in policies]
+        with torch.no_grad(), self._autocast():
+            for batch in self.scoring:
+                recording = self._recorded(supernet, batch)
+                share = len(batch.inputs) / self.images
+                for policy, total in zip(policies, totals):
+                    with supernet.acting(policy):
+                        for stage in supernet.stages:
+                            loss = supernet.stage_loss(stage, recording, policy)
+                            total[stage.name] += float(loss) * share
+        return totals
+
+    def _recorded(self, supernet: Supernet, batch: Batch) -> Recording:
+        recording = Recording(supernet.stages)
+        with batch_statistics(self.model), recording.of(self.model):
+            forward_raw(self.model, batch)
+        return recording
