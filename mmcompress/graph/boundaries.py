@@ -61,8 +61,9 @@ class Passed:
         number (int): How often it had been called before.
         args, kwargs (Any): Its arguments.
         result (Any): What it returned.
-        versions (tuple[int, ...]): Of the tensors among the arguments, before it ran:
-            a higher one now means that somebody wrote into the tensor.
+        given, returned (tuple[int, ...]): Versions of the tensors among the arguments
+            before it ran, and of those it returned: a higher one now means that
+            somebody wrote into the tensor.
     """
 
     path: str
@@ -70,7 +71,8 @@ class Passed:
     args: tuple
     kwargs: dict
     result: Any
-    versions: tuple[int, ...]
+    given: tuple[int, ...]
+    returned: tuple[int, ...]
 
 
 @contextmanager
@@ -92,10 +94,11 @@ def calls_watched(
         module = model.get_submodule(path)
 
         def forward(*args, _path=path, _forward=module.forward, **kwargs):
-            versions = tuple(t._version for t in tensors_of((args, kwargs)))
+            given = _versions((args, kwargs))
             result = _forward(*args, **kwargs)
             count[_path] += 1
-            seen(Passed(_path, count[_path] - 1, args, kwargs, result, versions))
+            seen(Passed(_path, count[_path] - 1, args, kwargs, result, given,
+                        _versions(result)))
             return result
 
         shadows.append(Shadow(module, dict(forward=forward)))
@@ -109,6 +112,10 @@ def calls_watched(
 def tensors_of(tree: Any) -> list[Tensor]:
     """Tensors among the leaves of nested tuples, lists and dicts, in order."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _versions(tree: Any) -> tuple[int, ...]:
+    return tuple(tensor._version for tensor in tensors_of(tree))
 
 
 def trace_boundaries(

@@ -148,29 +148,22 @@ def _linked(passed: Sequence[Passed]) -> list[Call]:
     made: dict[int, Made] = {}
     inputs, results, consumed = [], [], set()
     for number, call in enumerate(passed):
-        versions = iter(call.versions)
-        places = iter(range(len(call.versions)))
+        def held(side: str, versions: Sequence[int], call=call) -> Callable:
+            places = iter(enumerate(versions))
 
-        def source(leaf, call=call, versions=versions, places=places):
-            if not isinstance(leaf, Tensor):
-                return leaf
-            boundary = (call.path, call.number, IN, next(places))
-            version = next(versions)
-            if id(leaf) in made:
-                consumed.add(made[id(leaf)].call)
-                return made[id(leaf)]
-            return Held(leaf.detach(), boundary, version)
+            def of(leaf: Any) -> Any:
+                if not isinstance(leaf, Tensor):
+                    return leaf
+                place, version = next(places)
+                if side == IN and id(leaf) in made:
+                    consumed.add(made[id(leaf)].call)
+                    return made[id(leaf)]
+                boundary = (call.path, call.number, side, place)
+                return Held(leaf.detach(), boundary, version)
+            return of
 
-        inputs.append(_mapped(source, (call.args, call.kwargs)))
-        places = iter(range(len(tensors_of(call.result))))
-
-        def target(leaf, call=call, places=places):
-            if not isinstance(leaf, Tensor):
-                return leaf
-            boundary = (call.path, call.number, OUT, next(places))
-            return Held(leaf.detach(), boundary, leaf._version)
-
-        results.append(_mapped(target, call.result))
+        inputs.append(_mapped(held(IN, call.given), (call.args, call.kwargs)))
+        results.append(_mapped(held(OUT, call.returned), call.result))
         for place, tensor in enumerate(tensors_of(call.result)):
             made[id(tensor)] = Made(number, place)
     return [

@@ -7,7 +7,7 @@ from torch import nn
 
 from mmcompress.errors import CompressionError, DataError
 from mmcompress.graph import trace
-from mmcompress.mutators import importance
+from mmcompress.mutators import ChannelMutator, importance
 from mmcompress.testing import ToyNetwork, toy_graph
 
 
@@ -140,3 +140,12 @@ def test_unknown_kind_and_missing_losses():
         importance(model, graph, 'l3')
     with pytest.raises(DataError, match="'taylor' needs calibration images"):
         importance(model, graph, 'taylor')
+
+
+def test_index_keeps_the_order():
+    model = ToyNetwork()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    mutator = ChannelMutator('index')
+    mutator.prepare(model, trace(model, (3, 16, 16)))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert mutator.order['stem'].tolist() == list(range(16))

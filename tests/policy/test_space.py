@@ -167,3 +167,15 @@ def test_order_is_that_of_the_graph():
     space = SearchSpace.from_graph(graph)
     assert space.units == tuple(u.name for u in graph.units)
     assert space.layers == tuple(layer.name for layer in graph.layers)
+
+
+def test_a_grid_of_shares():
+    def unit(width):
+        return ChannelUnit('u', (Member('u', OUT, np.arange(width)[:, None]),))
+
+    # .25, .5, .75 and 1 of 16; of 10: 2.5, 5, 7.5 and 10, ties go down.
+    assert width_choices(unit(16), 1, 0.25, 0.25) == (4, 8, 12, 16)
+    assert width_choices(unit(10), 1, 0.25, 0.25) == (3, 5, 7, 10)
+    # Nearest multiples of 8; the dense width stays whatever the grid.
+    assert width_choices(unit(64), 8, 0.1, 0.3) == (8, 24, 48, 64)
+    assert width_choices(unit(10), 1, 0.3, 0.3) == (3, 6, 9, 10)
