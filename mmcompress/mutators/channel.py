@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -29,22 +29,25 @@ class ChannelMutator(Mutator):
         min_ratio (float): Smallest share of a unit that is kept. Defaults to 0.1.
         step (float | None): Distance between allowed shares, e.g. 0.1. Defaults to
             None: every multiple of ``divisor``.
+        dense (Sequence[str]): Names or patterns of units that keep their dense width.
+            Defaults to none.
     """
 
     def __init__(
         self, importance: str = 'l2', divisor: int = 8, min_ratio: float = 0.1,
-        step: float | None = None,
+        step: float | None = None, dense: Sequence[str] = (),
     ) -> None:
         self.importance = importance
         self.divisor = divisor
         self.min_ratio = min_ratio
-        self.step = step
+        self.step, self.dense = step, tuple(dense)
         self._shadows: list[Shadow] = []
 
     @property
     def space_options(self) -> dict:
         """What this mutator says about the search space."""
-        return dict(divisor=self.divisor, min_ratio=self.min_ratio, step=self.step)
+        return dict(divisor=self.divisor, min_ratio=self.min_ratio, step=self.step,
+                    dense=self.dense)
 
     def prepare(
         self,

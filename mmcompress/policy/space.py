@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from math import ceil
 
 import numpy as np
@@ -77,6 +78,7 @@ class SearchSpace:
         activation_bits: Sequence[int] | dict[str, Sequence[int]] = (FLOAT,),
         prune: bool = True,
         step: float | None = None,
+        dense: Sequence[str] = (),
     ) -> SearchSpace:
         """Build the space of a traced model.
 
@@ -86,7 +88,20 @@ class SearchSpace:
             weight_bits, activation_bits: Allowed bits of every layer, or by layer
                 name (layers that are absent stay in float).
             prune (bool): Whether widths may change. Defaults to True.
+            dense (Sequence[str]): Names or patterns of units that keep their width.
+
+        Raises:
+            PolicyError: A pattern matches no unit.
         """
+        names = [unit.name for unit in graph.units]
+        for pattern in dense:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise PolicyError(
+                    f'{pattern!r} in dense matches no unit; the units start with: '
+                    f'{", ".join(names[:5])}.')
+
+        def may_change(unit: ChannelUnit) -> bool:
+            return prune and not any(fnmatchcase(unit.name, p) for p in dense)
 
         def bits(spec: Sequence[int] | dict, layer: str) -> tuple[int, ...]:
             allowed = spec.get(layer, (FLOAT,)) if isinstance(spec, dict) else spec
@@ -94,7 +109,8 @@ class SearchSpace:
 
         names = tuple(layer.name for layer in graph.layers)
         widths = [
-            width_choices(u, divisor, min_ratio, step) if prune else (u.width,)
+            width_choices(u, divisor, min_ratio, step) if may_change(u)
+            else (u.width,)
             for u in graph.units
         ]
         return cls(

@@ -151,6 +151,10 @@ class PriceTable:
             picks[:, g] = self.start[g] + same.argmax(1)
         return picks
 
+    def covers(self, row: np.ndarray) -> bool:
+        """Whether every choice in a row ``(D,)`` of the space has a price."""
+        return all((row[list(g.columns)] == g.values).all(1).any() for g in self.groups)
+
     def of_rows(self, rows: np.ndarray) -> np.ndarray:
         """Predicted loss increase ``(N,)`` of rows of the space."""
         return self.price[self.picks_of(rows)].sum(1)

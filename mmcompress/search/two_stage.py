@@ -76,6 +76,8 @@ class TwoStage(Searcher):
         (best,) = best_per_target(history, [target])
         start = self.solutions(target)[0] if best is None else \
             self.space.encode(best.policy)[0]
+        if not self.prices.covers(start):  # a random one, in a space of few prices
+            start = self.solutions(target)[0]
         for _ in range(SWAPS if len(self.prices.groups) > 1 else 0):
             row = swapped(self.prices, self.costs, target, start, rng)
             if policy := new(row[None]):

@@ -59,50 +59,58 @@ class StageLossEvaluator(PolicyEvaluator):
     def evaluate(self, policy: Policy, mutator: ChannelMutator | JointMutator) -> Score:
         """Score a policy; higher is better, 0 is the full network."""
         start = time.perf_counter()
-        losses = self.stage_losses([policy], mutator)[0]
+        with self._autocast():
+            losses, = mean_stage_losses(
+                self.supernet(mutator), self.scoring, [policy])
         total = sum(losses.values())
         return Score(-total, dict(losses, stage_loss=total),
                      time.perf_counter() - start)
 
     def supernet(self, mutator: ChannelMutator | JointMutator) -> Supernet:
-        """The stages of the model that ``mutator`` slices.
-
-        Raises:
-            CompressionError: The search has no widths.
-        """
-        channel = mutator.channel if isinstance(mutator, JointMutator) else mutator
-        if channel is None:
-            raise CompressionError(
-                'Stage losses compare widths; add channel=dict(...) to compression.')
+        """The stages of the model that ``mutator`` slices."""
+        channel = channels_of(mutator)
         if self._supernet is None or self._supernet.mutator is not channel:
             self._supernet = Supernet(
                 self.model, channel.graph, channel,
                 read_stages(self.model, self.stages_cfg, self.shape), self.temperature)
         return self._supernet
 
-    def stage_losses(
-        self, policies: Sequence[Policy], mutator: ChannelMutator | JointMutator
-    ) -> list[dict[str, float]]:
-        """Mean loss of every stage, one dict per policy.
 
-        The full network runs once per batch, whatever the number of policies.
-        """
-        supernet = self.supernet(mutator)
-        totals = [dict.fromkeys((s.name for s in supernet.stages), 0.0)
-                  for _ in policies]
-        with torch.no_grad(), self._autocast():
-            for batch in self.scoring:
-                recording = self._recorded(supernet, batch)
-                share = len(batch.inputs) / self.images
-                for policy, total in zip(policies, totals):
-                    with supernet.acting(policy):
-                        for stage in supernet.stages:
-                            loss = supernet.stage_loss(stage, recording, policy)
-                            total[stage.name] += float(loss) * share
-        return totals
+def channels_of(mutator: ChannelMutator | JointMutator) -> ChannelMutator:
+    """What decides about widths.
 
-    def _recorded(self, supernet: Supernet, batch: Batch) -> Recording:
-        recording = Recording(supernet.stages)
-        with batch_statistics(self.model), recording.of(self.model):
-            forward_raw(self.model, batch)
-        return recording
+    Raises:
+        CompressionError: The search has no widths.
+    """
+    channel = mutator.channel if isinstance(mutator, JointMutator) else mutator
+    if channel is None:
+        raise CompressionError(
+            'Stage losses compare widths; add channel=dict(...) to compression.')
+    return channel
+
+
+def mean_stage_losses(
+    supernet: Supernet, batches: Sequence[Batch], policies: Sequence[Policy]
+) -> list[dict[str, float]]:
+    """Mean loss of every stage over the images, one dict per policy.
+
+    The full network runs once per batch, whatever the number of policies.
+
+    Args:
+        supernet (Supernet): The network and its stages.
+        batches (Sequence[Batch]): Images.
+        policies (Sequence[Policy]): What to compare with the full network.
+    """
+    model, images = supernet.model, sum(len(batch.inputs) for batch in batches)
+    totals = [dict.fromkeys((s.name for s in supernet.stages), 0.0) for _ in policies]
+    with torch.no_grad():
+        for batch in batches:
+            recording = Recording(supernet.stages)
+            with batch_statistics(model), recording.of(model):
+                forward_raw(model, batch)
+            for policy, total in zip(policies, totals):
+                with supernet.acting(policy):
+                    for stage in supernet.stages:
+                        loss = supernet.stage_loss(stage, recording, policy)
+                        total[stage.name] += float(loss) * len(batch.inputs) / images
+    return totals

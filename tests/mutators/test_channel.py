@@ -172,4 +172,4 @@ def test_a_slim_model_is_made_of_the_dense_one(prepared):
 
 def test_says_what_the_space_is():
     assert ChannelMutator(divisor=4, min_ratio=0.2).space_options == dict(
-        divisor=4, min_ratio=0.2, step=None)
+        divisor=4, min_ratio=0.2, step=None, dense=())

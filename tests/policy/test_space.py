@@ -179,3 +179,12 @@ def test_a_grid_of_shares():
     # Nearest multiples of 8; the dense width stays whatever the grid.
     assert width_choices(unit(64), 8, 0.1, 0.3) == (8, 24, 48, 64)
     assert width_choices(unit(10), 1, 0.3, 0.3) == (3, 6, 9, 10)
+
+
+def test_units_that_stay_dense():
+    space = SearchSpace.from_graph(toy_graph(), divisor=2, dense=['stem', 'me*'])
+    widths = dict(zip(space.units, space.choices))
+    assert widths['stem'] == (16,) and widths['merge'] == (32,)
+    assert len(widths['point']) > 1
+    with pytest.raises(PolicyError, match="'step' in dense matches no unit"):
+        SearchSpace.from_graph(toy_graph(), dense=['step'])
