@@ -226,7 +226,7 @@ class Case:
 
 CASES = dict(
     resnet20=Case('configs/seernet/seernet_resnet20_cifar10.py', 1,
-                  (0.02, 0.014, 0.01), (0.017, 0.012), 300, 200, 1024, 48),
+                  (0.02, 0.014, 0.01), (0.017, 0.012), 250, 100, 512, 40),
     yolox_nano=Case('configs/seernet/seernet_yolox-nano_coco128.py', 100,
                     (0.047, 0.039, 0.031), (0.043, 0.035), 56, 24, 48, 24))
 # The first one's time is what the others may spend.

@@ -13,14 +13,15 @@ from ...errors import PredictorError
 from ...policy import SearchSpace
 from ...registry import PREDICTORS
 from .base import Predictor
+from .ridge import RidgePredictor
 
 
 @PREDICTORS.register_module()
 class MLPEnsemblePredictor(Predictor):
     """Networks ``F - hidden - hidden - 1`` with ELU, as SeerNet's, but several.
 
-    Each has a linear path beside it and starts from 0, so that what decays is the
-    deviation from a linear predictor.
+    Each learns what a ridge regression on the same labels leaves over, and starts
+    from 0, so that what decays is the deviation from a linear predictor.
 
     Every member leaves out another part of the labels, so that the members differ
     by more than their start, and the left-out labels are predictions never fitted
@@ -33,7 +34,7 @@ class MLPEnsemblePredictor(Predictor):
         hidden (int): Width of both hidden layers. Defaults to 15.
         steps (int): Full-batch steps of AdamW. Defaults to 200.
         lr (float): Peak learning rate; it follows a cosine. Defaults to 0.05.
-        weight_decay (float): Decoupled decay. Defaults to 3.0.
+        weight_decay (float): Decoupled decay. Defaults to 10.0.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class MLPEnsemblePredictor(Predictor):
         hidden: int = 15,
         steps: int = 200,
         lr: float = 0.05,
-        weight_decay: float = 3.0,
+        weight_decay: float = 10.0,
     ) -> None:
         super().__init__(space, seed)
         if members < 2:
@@ -65,6 +66,8 @@ class MLPEnsemblePredictor(Predictor):
         fold = fold[torch.randperm(len(y), generator=generator)]
         seen = (fold != torch.arange(self.members)[:, None]) * weight
         seen = seen / seen.sum(1, keepdim=True)
+        trend = self._trend(x, y, weight, fold)
+        rest = y - _linear(trend, x)
         params = self._start(x.shape[1], generator)
         for value in params.values():
             value.requires_grad_()
@@ -74,19 +77,33 @@ class MLPEnsemblePredictor(Predictor):
             optimiser, self.lr, self.steps, pct_start=0.1)
         for _ in range(self.steps):
             optimiser.zero_grad()
-            loss = (seen * (_forward(params, x) - y) ** 2).sum()
+            loss = (seen * (_deviation(params, x) - rest) ** 2).sum()
             loss.backward()
             optimiser.step()
             schedule.step()
-        self.state = {k: v.detach() for k, v in params.items()}
+        self.state = {**trend, **{k: v.detach() for k, v in params.items()}}
         with torch.no_grad():
             return _forward(self.state, x)[fold, torch.arange(len(y))]
+
+    def _trend(
+        self, x: Tensor, y: Tensor, weight: Tensor, fold: Tensor
+    ) -> dict[str, Tensor]:
+        """Each member's ridge regression: slopes ``(members, F, 1)`` and levels."""
+        slopes, levels = [], []
+        for member in range(self.members):
+            mine = fold != member
+            level = (weight[mine] * y[mine]).sum() / weight[mine].sum()
+            ridge = RidgePredictor(self.space)
+            ridge._fit(x[mine], y[mine] - level, weight[mine])
+            slopes.append(ridge.state['coefficients'])
+            levels.append(level - ridge.state['center'] @ slopes[-1])
+        return dict(slope=torch.stack(slopes)[..., None],
+                    level=torch.stack(levels)[:, None])
 
     def _start(self, features: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Weights ``(members, in, out)`` and biases ``(members, 1, out)``."""
         params = {}
         sizes = [features, self.hidden, self.hidden, 1]
-        params['skip'] = torch.zeros(self.members, features, 1, dtype=torch.float64)
         for i, (into, out) in enumerate(pairwise(sizes)):
             draw = torch.randn(
                 self.members, into, out, generator=generator, dtype=torch.float64)
@@ -102,11 +119,18 @@ class MLPEnsemblePredictor(Predictor):
         return (_forward(self.state, x).var(0) + 1e-18).sqrt()
 
 
-def _forward(params: dict[str, Tensor], x: Tensor) -> Tensor:
+def _forward(state: dict[str, Tensor], x: Tensor) -> Tensor:
     """Outputs ``(members, N)``."""
+    return _linear(state, x) + _deviation(state, x)
+
+
+def _linear(trend: dict[str, Tensor], x: Tensor) -> Tensor:
+    return (x @ trend['slope'])[..., 0] + trend['level']
+
+
+def _deviation(params: dict[str, Tensor], x: Tensor) -> Tensor:
     hidden = x.expand(len(params['bias0']), *x.shape)
-    linear = torch.bmm(hidden, params['skip'])
     for i in range(3):
         hidden = torch.baddbmm(params[f'bias{i}'], hidden, params[f'weight{i}'])
         hidden = F.elu(hidden) if i < 2 else hidden
-    return (linear + hidden)[..., 0]
+    return hidden[..., 0]
