@@ -284,7 +284,8 @@ def make_loop(case: Case, work_dir: Path, searcher: str, seed: int):
         type=searcher, evaluations=case.evaluations, seed=seed)
     options.evaluator.update(
         images=case.images, calibration_images=case.calibration_images)
-    options.prices = dict(images=case.prices, batch_size=64)
+    augment = options.evaluator.get('augment', False)
+    options.prices = dict(images=case.prices, batch_size=64, augment=augment)
     options.targets = dict(bops=list(case.targets))
     runner = search_runner(cfg)
     load_weights(runner.model, cfg.load_from)

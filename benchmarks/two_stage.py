@@ -76,8 +76,8 @@ class Case:
         config (str): End of the names of its configs.
         metric (str): What is reported.
         images, calibration, prices, measured, test (int): Images to score on, to
-            recalibrate on, to price with by gradients or by measurement, and to test
-            on; all but the last are training images.
+            recalibrate on, to price with by gradients or (0: not) by measurement,
+            and to test on; all but the last are training images.
         policies (int): Policies of equal budget to rank.
         shares (dict[str, tuple[float, ...]]): Budgets of additivity by mode, in MACs
             (prune) or BOPs; the last one is that of the policies and the searches.
@@ -107,7 +107,7 @@ CASES = {
              joint=(0.05, 0.04, 0.03, 0.02, 0.012)), 20, 64),
     'yolox_nano': Case(
         'yolox-nano_coco128', 'coco/bbox_mAP',
-        56, 24, 48, 24, 64, 20,
+        40, 24, 24, 0, 64, 20,
         dict(prune=(0.98, 0.95, 0.9), quant=(0.055, 0.047, 0.031, 0.039),
              joint=(0.055, 0.047, 0.031, 0.039)), 16, 8, 0.001),
 }
@@ -157,7 +157,9 @@ class Bench:
             loop.model, loop.graph, loop.space, loop.mutator, loop.evaluator, self.cfg,
             lambda line: print(line, flush=True))
 
-    def prices(self, kind: str, held_out: bool) -> PriceTable:
+    def prices(
+        self, kind: str, held_out: bool, augment: bool = False
+    ) -> PriceTable:
         """Prices by gradients or measured, of training or of test images."""
         source = dict(gradient=GradientPrices, measured=MeasuredPrices)[kind]
         images = self.case.prices if kind == 'gradient' else self.case.measured
@@ -165,10 +167,10 @@ class Bench:
         dataset = self.cfg.test_dataloader.dataset if held_out else None
         batch = self.cfg.search_cfg.evaluator.batch_size
         start = time.process_time()
-        table = source(images, batch, dataset).compute(
+        table = source(images, batch, dataset, augment).compute(
             self.subject(), self.loop.work_dir / 'prices')
         # The second time they come from the disk.
-        self.results.get(f'price seconds {kind} {held_out}',
+        self.results.get(f'price seconds {kind} {held_out} {augment}',
                          lambda: time.process_time() - start)
         return table
 
@@ -252,10 +254,11 @@ def predictors(bench: Bench) -> None:
     case = bench.case
     policies = bench.random(case.policies, bench.share)
     found: dict[str, list[float]] = {}
-    tables = {f'price, {kind}, {"test" if held else "training"} images':
-              bench.prices(kind, held)
-              for kind, held in (('gradient', False), ('gradient', True),
-                                 ('measured', False))}
+    tables = {f'price, {name}': bench.prices(*options) for name, options in {
+        'gradient, training images': ('gradient', False),
+        'gradient, augmented training images': ('gradient', False, True),
+        'gradient, test images': ('gradient', True),
+        'measured, training images': ('measured', False)}.items()}
     for i, policy in enumerate(policies):
         row = bench.space.encode(policy)
         for mode in bench.modes:
@@ -285,6 +288,8 @@ def additivity(bench: Bench) -> None:
     print('\n| prices | images | loss with | tau | correlation of logs | '
           'median predicted / measured |\n|---|---|---|---|---|---|')
     for kind, held in (('gradient', False), ('gradient', True), ('measured', False)):
+        if kind == 'measured' and not bench.case.measured:
+            continue
         table = bench.prices(kind, held)
         images = 'test' if held else 'training'
         predicted = table.of_rows(bench.space.encode(policies))
@@ -429,8 +434,9 @@ def search(bench: Bench, seconds: float) -> None:
     for kind in (Uniform, Random, Evolution, TwoStage):
         options, spent = {}, 0.0
         if kind is TwoStage:
-            options['prices'] = bench.prices('gradient', False)
-            spent = bench.results.values['price seconds gradient False']
+            augment = bench.loop.evaluator.augment
+            options['prices'] = bench.prices('gradient', False, augment)
+            spent = bench.results.values[f'price seconds gradient False {augment}']
         searcher = kind(bench.space, bench.costs, [target], 1000, **options)
         history: list[Evaluated] = []
         while spent < seconds and not (kind is Uniform and history):

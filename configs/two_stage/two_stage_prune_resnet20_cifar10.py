@@ -17,6 +17,8 @@ search_cfg = dict(
         dynamic_bn='recalibrate',
         # Without it the dense network loses 3 points.
         augment=True),
-    prices=dict(type='GradientPrices', images=1024, batch_size=64),
+    # Its training images have no gradient left, crops of them have.
+    prices=dict(
+        type='GradientPrices', images=1024, batch_size=64, augment=True),
     targets=dict(macs=[0.75, 0.65, 0.5, 0.35]),
     storage='sqlite:///search.db')

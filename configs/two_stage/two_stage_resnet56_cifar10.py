@@ -4,4 +4,6 @@ search_cfg = dict(
     searcher=dict(_delete_=True, type='TwoStage', evaluations=40),
     # Without it the dense network loses 3 points.
     evaluator=dict(augment=True),
-    prices=dict(type='GradientPrices', images=1024, batch_size=64))
+    # Its training images have no gradient left, crops of them have.
+    prices=dict(
+        type='GradientPrices', images=1024, batch_size=64, augment=True))

@@ -141,8 +141,8 @@ def augmented_batches(
     Args:
         cfg (Config): Its ``train_dataloader`` says which data.
         preprocessor (nn.Module): The model's; it decides the device.
-        images (Sequence[int]): Which; as many come back. Augmentations that mix
-            images mix only these.
+        images (Sequence[int]): Which; what does not fill a batch is left out.
+            Augmentations that mix images mix only these.
         batch_size (int): Images per batch, as far as there are so many.
         seed (int): Of their order and augmentation.
     """

@@ -1,5 +1,6 @@
 """SGD steps before a policy is scored."""
 
+import copy
 import random
 
 import numpy as np
@@ -10,12 +11,13 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mmcompress.errors import CompressionError, DataError
-from mmcompress.evaluation import Finetuning, PolicyEvaluator
+from mmcompress.evaluation import Finetuning, GradientPrices, PolicyEvaluator
 from mmcompress.evaluation.finetune import seeded, training_batches
+from mmcompress.evaluation.prices import Subject
 from mmcompress.graph import trace
 from mmcompress.models.compressed import with_preprocessor
 from mmcompress.mutators import ChannelMutator
-from mmcompress.policy import Policy
+from mmcompress.policy import Policy, SearchSpace
 
 IMAGES = 60
 
@@ -129,19 +131,23 @@ def test_images_that_a_wrapped_dataset_leaves_out(cfg):
     assert trained == set(range(3, 30))
 
 
-def test_recalibration_on_augmented_calibration_images(cfg):
-    cfg.train_dataloader.dataset.pipeline = [
-        dict(type='Resize', scale=4), dict(type='PackInputs')]
-    cfg.test_dataloader = Config(dict(dataset=dict(
-        cfg.train_dataloader.dataset, pipeline=[dict(type='PackInputs')])))
-    _, mutator, model = prepare(cfg, steps=0)
+@pytest.fixture
+def resized(cfg):
+    """Images of 8 x 8 for tests, of 4 x 4 in training."""
+    cfg = copy.deepcopy(cfg)
+    cfg.train_dataloader.dataset.pipeline.insert(0, dict(type='Resize', scale=4))
+    return cfg
+
+
+def numbers(batches):
+    return sorted(int(x) for b in batches for x in b.inputs[:, 0, 0, 0])
+
+
+def test_recalibration_on_augmented_calibration_images(resized):
+    _, mutator, model = prepare(resized, steps=0)
     evaluator = PolicyEvaluator(
         'accuracy/top1', images=20, calibration_images=10, batch_size=5, augment=True)
-    evaluator.prepare(model, cfg)
-
-    def numbers(batches):
-        return sorted(int(x) for b in batches for x in b.inputs[:, 0, 0, 0])
-
+    evaluator.prepare(model, resized)
     # The same ten images, but 4 x 4 as in training instead of 8 x 8.
     assert numbers(evaluator.recalibration) == numbers(evaluator.calibration)
     assert [b.inputs.shape[2:] for b in evaluator.recalibration] == [(4, 4)] * 2
@@ -153,6 +159,22 @@ def test_recalibration_on_augmented_calibration_images(cfg):
     assert evaluator.signature['augment']
     with pytest.raises(CompressionError, match='leave out the dataset'):
         PolicyEvaluator('loss', dataset=dict(type='Numbered'), augment=True)
+
+
+def test_prices_of_augmented_images(resized, tmp_path):
+    evaluator, mutator, model = prepare(resized, steps=0)
+    graph = trace(model, (3, 8, 8))
+    subject = Subject(model, graph, SearchSpace.from_graph(graph, divisor=1), mutator,
+                      evaluator, resized)
+    load, _ = GradientPrices(30, 10, augment=True).open(subject, tmp_path)
+    # All but the 20 scored and the 10 calibrated on; 20 of the 30 come first.
+    first, rest = load(slice(0, 20)), load(slice(20, 30))
+    assert [tuple(b.inputs.shape) for b in first] == [(10, 3, 4, 4)] * 2
+    others = numbers([*evaluator.scoring, *evaluator.calibration])
+    assert numbers(first + rest) == sorted(set(range(IMAGES)) - set(others))
+    with pytest.raises(CompressionError, match='leave out the dataset'):
+        GradientPrices(30, dataset=dict(type='Numbered'), augment=True).open(
+            subject, tmp_path)
 
 
 def test_exploding_loss_is_no_score(cfg):

@@ -12,9 +12,11 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from ...errors import CompressionError
 from ...models.weights import weights_digest
 from ...policy import ModelGraph, SearchSpace
 from ...search.prices import PriceTable
+from ..finetune import augmented_batches
 from ..images import Batch, build_dataset, load_batches, pick, search_dataset
 from .store import PriceStore
 
@@ -50,23 +52,32 @@ class PriceSource(ABC):
 
     The images should not be those the network was trained on: where it fits its
     training images perfectly, their gradients vanish and with them the prices.
+    Augmentation helps where there are no others.
 
     Args:
         images (int): Number of images.
         batch_size (int): Images at a time.
         dataset (dict | None): Dataset to take them from. Defaults to the one that
             the evaluator scores on, minus the images it scores and calibrates on.
+        augment (bool): Take them from the training set under its own pipeline.
+            Defaults to False: under the test pipeline.
     """
 
     def __init__(
-        self, images: int, batch_size: int = 16, dataset: dict | None = None
+        self,
+        images: int,
+        batch_size: int = 16,
+        dataset: dict | None = None,
+        augment: bool = False,
     ) -> None:
         self.images, self.batch_size, self.dataset = images, batch_size, dataset
+        self.augment = augment
 
     @property
     def settings(self) -> dict:
         """What prices depend on besides model, space and images, as JSON data."""
-        return dict(type=type(self).__name__, batch_size=self.batch_size)
+        return dict(type=type(self).__name__, batch_size=self.batch_size,
+                    **(dict(augment=True) if self.augment else {}))
 
     def compute(self, subject: Subject, folder: Path) -> PriceTable:
         """Prices of every choice; from ``folder`` where they are there already.
@@ -90,6 +101,10 @@ class PriceSource(ABC):
         evaluator = subject.evaluator
         own = self.dataset is not None
         spec = self.dataset or evaluator.dataset or search_dataset(subject.cfg)
+        if self.augment and (own or evaluator.dataset):
+            raise CompressionError(
+                'augment takes images of the training set; leave out the dataset of '
+                'prices and evaluator, or augment.')
         dataset = build_dataset(spec)
         others = [] if own else [evaluator.images, evaluator.calibration_images]
         numbers = pick(len(dataset), [*others, self.images], evaluator.seed)[-1]
@@ -105,8 +120,11 @@ class PriceSource(ABC):
             dataset=repr(sorted(spec.items(), key=str)), images=numbers.tolist()))
 
         def load(part: slice) -> list[Batch]:
-            return load_batches(dataset, numbers[part],
-                                subject.model.data_preprocessor, self.batch_size)
+            preprocessor = subject.model.data_preprocessor
+            if self.augment:
+                return augmented_batches(subject.cfg, preprocessor, numbers[part],
+                                         self.batch_size, part.start or 0)
+            return load_batches(dataset, numbers[part], preprocessor, self.batch_size)
 
         return load, store
 

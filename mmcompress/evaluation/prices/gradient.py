@@ -35,13 +35,17 @@ class GradientPrices(PriceSource):
         batch_size (int): Images at a time; memory is that of training with so many,
             without gradients of weights. Models whose loss mixes the images of a batch
             (most detectors) are run one image at a time. Defaults to 16.
-        dataset (dict | None): See :class:`PriceSource`.
+        dataset, augment: See :class:`PriceSource`.
     """
 
     def __init__(
-        self, images: int = 1024, batch_size: int = 16, dataset: dict | None = None
+        self,
+        images: int = 1024,
+        batch_size: int = 16,
+        dataset: dict | None = None,
+        augment: bool = False,
     ) -> None:
-        super().__init__(images, batch_size, dataset)
+        super().__init__(images, batch_size, dataset, augment)
 
     def _compute(
         self, subject: Subject, load: Callable[[slice], list[Batch]], store: PriceStore

@@ -26,7 +26,7 @@ class MeasuredPrices(PriceSource):
     Args:
         images (int): Number of images. Defaults to 256.
         batch_size (int): Images at a time. Defaults to 16.
-        dataset (dict | None): See :class:`PriceSource`.
+        dataset, augment: See :class:`PriceSource`.
         dynamic_bn (str): How batch norms follow the choice; see
             :func:`mmcompress.evaluation.dynamic_bn.dynamic_bn`. 'recalibrate' uses
             the evaluator's calibration images. Defaults to 'off'.
@@ -37,9 +37,10 @@ class MeasuredPrices(PriceSource):
         images: int = 256,
         batch_size: int = 16,
         dataset: dict | None = None,
+        augment: bool = False,
         dynamic_bn: str = 'off',
     ) -> None:
-        super().__init__(images, batch_size, dataset)
+        super().__init__(images, batch_size, dataset, augment)
         self.mode = dynamic_bn
 
     @property
