@@ -33,12 +33,14 @@ from mmcompress.costs import Costs, CostTable
 from mmcompress.engine.cli import load_weights, search_runner
 from mmcompress.engine.policy_config import compress_config
 from mmcompress.evaluation import PolicyEvaluator
+from mmcompress.evaluation.precision import full_precision
 from mmcompress.graph import trace
-from mmcompress.mutators import JointMutator, QuantMutator
+from mmcompress.mutators import JointMutator
 from mmcompress.ops import ActivationQuantizer
+from mmcompress.ops.ranges import OBSERVERS
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.policy.files import PolicyFile
-from mmcompress.registry import LOOPS
+from mmcompress.registry import LOOPS, MUTATORS
 from mmcompress.visualization.tables import TextTable
 
 
@@ -70,7 +72,6 @@ CASES = {
     'resnet20': Case('configs/quantisation/mixed_resnet20_cifar10.py', *RESNET),
     'resnet56': Case('configs/quantisation/mixed_resnet56_cifar10.py', *RESNET),
 }
-OBSERVERS = ('mse', 'percentile', 'minmax')
 MIXED = {'yolox_nano': ((6, 8), (5, 8), (4, 8)), 'resnet20': ((4, 8), (4, 4))}
 
 
@@ -111,12 +112,13 @@ class Bench:
         evaluator.prepare(runner.model, cfg)
         # The image set aside for scoring is calibrated on as well: none is scored.
         evaluator.calibration = [*evaluator.scoring, *evaluator.calibration]
-        mutator = JointMutator(quant=QuantMutator(observer=observer))
+        quant = dict(cfg.compression.quant, observer=observer)
+        mutator = JointMutator(quant=MUTATORS.build(quant))
         mutator.prepare(runner.model, graph, evaluator)
         return graph, mutator, evaluator
 
     def uniform(self, bits: tuple[int, int]) -> Policy:
-        """Every layer at the same bits, first and predictors at 8."""
+        """Every layer at the same bits, but for what the config keeps at 8 or skips."""
         _, mutator, _ = self.prepared('mse')
         choices = mutator.space_options['weight_bits']
         return Policy({}, {
@@ -155,7 +157,7 @@ class Bench:
         cfg = self.config(file, tag)
         runner = Runner.from_cfg(cfg)
         load_weights(runner.model, checkpoint or cfg.load_from)
-        return runner.test()[self.case.metric] * self.case.scale
+        return self.measured(runner)
 
     def train(self, file: Path | None, tag: str, epochs: int = 2) -> float:
         """Metric on the test images after training, as tools/train.py does it."""
@@ -163,7 +165,12 @@ class Bench:
         cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs + 1)
         runner = Runner.from_cfg(cfg)
         runner.train()
-        return runner.test()[self.case.metric] * self.case.scale
+        return self.measured(runner)
+
+    def measured(self, runner: Runner) -> float:
+        """Metric of a runner's model on the test images, not rounded."""
+        with full_precision(runner.test_loop.evaluator):
+            return runner.test()[self.case.metric] * self.case.scale
 
     def score(self, key: str, policy: Policy, observer: str = 'mse',
               recalibrate: bool = True, epochs: int = 0) -> float:
@@ -186,7 +193,7 @@ def ptq(bench: Bench, args: argparse.Namespace) -> None:
     for bits in bench.case.uniform:
         policy = bench.uniform(bits)
         bench.results.get(f'{label(bits)} bops', lambda p=policy: bench.bops(p))
-        for observer in OBSERVERS:
+        for observer in args.observers:
             for recalibrated in (True, False):
                 key = f'ptq {label(bits)} {observer} {"bn" if recalibrated else "-"}'
                 print(key, bench.score(key, policy, observer, recalibrated), flush=True)
@@ -214,6 +221,8 @@ def search(
     options.searcher = dict(type=args.searcher, evaluations=args.evaluations)
     options.evaluator.update(
         images=args.images, calibration_images=args.calibration_images)
+    if 'channel' in compression:
+        options.evaluator.dynamic_bn = 'recalibrate'
     if args.searcher == 'TwoStage':
         options.prices = dict(type='GradientPrices', images=args.price_images)
     runner = search_runner(cfg)
@@ -227,12 +236,15 @@ def mixed(bench: Bench, args: argparse.Namespace) -> None:
     """Bits searched per layer at the BOPs of uniform settings."""
     uniform = {bits: bench.uniform(bits) for bits in MIXED[bench.name]}
     targets = {bits: round(bench.bops(p) + 5e-7, 6) for bits, p in uniform.items()}
-    quant = dict(Config.fromfile(ROOT / bench.case.config).compression.quant)
+    cfg = Config.fromfile(ROOT / bench.case.config)
+    quant = dict(cfg.compression.quant)
+    fresh = cfg.search_cfg.evaluator.dynamic_bn == 'recalibrate'
     tag = f'mixed_{args.searcher}'
     found = None
     for bits, policy in uniform.items():
-        name = f'{label(bits)}'
-        bench.score(f'ptq {name} mse bn', policy)
+        name = label(bits)
+        bench.score(f'ptq {name} mse {"bn" if fresh else "-"}', policy,
+                    recalibrate=fresh)
         for epochs in {0, args.epochs if bench.name != 'yolox_nano' else 0}:
             kind = f'qat {tag}' if epochs else f'ptq {tag}'
 
@@ -335,6 +347,7 @@ def main() -> None:
     parser.add_argument('--calibration-images', type=int, default=32)
     parser.add_argument('--price-images', type=int, default=32)
     parser.add_argument('--epochs', type=int, default=2)
+    parser.add_argument('--observers', nargs='+', choices=OBSERVERS, default=['mse'])
     args = parser.parse_args()
     if args.part in ('speed', 'tables'):
         dict(speed=speed, tables=tables)[args.part](args.out)

@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 
 from ..errors import ExportError
 from .metadata import read_metadata
-from .parts import head_of, nest
+from .parts import ROI_HEAD, head_of, is_two_stage, nest, part_path
 from .runtimes import Runtime, load_runtime
 
 
@@ -45,7 +45,7 @@ class FileNetwork:
         Args:
             inputs (Tensor): ``(N, ...)``.
         """
-        if inputs.dim() == 4:
+        if not self.facts['part']:
             inputs = self._padded(inputs)
         size = self.facts['batch'] or len(inputs)
         if self.facts.get('boxes'):
@@ -96,6 +96,26 @@ class BoxPredictor:
         return self.model.add_pred_to_datasample(samples, results)
 
 
+class Proposals:
+    """What a file computes of images for both stages of a detector.
+
+    Args:
+        network (FileNetwork): Gives features and the outputs of the RPN.
+    """
+
+    def __init__(self, network: FileNetwork) -> None:
+        self.network, self._outputs = network, None
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Features of all levels; the RPN's outputs are kept for :meth:`rpn`."""
+        features, self._outputs = self.network(images)
+        return features
+
+    def rpn(self, _: tuple[Tensor, ...]) -> tuple:
+        """Outputs of the RPN on the images of the last call."""
+        return self._outputs
+
+
 def attach(
     model: nn.Module, path: str | os.PathLike, backend: str,
     threads: int | None = None,
@@ -125,6 +145,15 @@ def attach(
             f'{type(model).__name__}.')
     if network.facts.get('boxes'):
         model.predict = BoxPredictor(model, network)
+        return model
+    if is_two_stage(model):
+        proposals, head = Proposals(network), model.roi_head
+        model.extract_feat = proposals.features
+        model.rpn_head.forward = proposals.rpn
+        head.bbox_head.forward = FileNetwork(
+            part_path(path, ROI_HEAD), backend, threads)
+        if head.with_shared_head:  # in the file
+            head.shared_head.forward = lambda pooled: pooled
         return model
     head_of(model).forward = network
     model.extract_feat = lambda images, *_, **__: images

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from ..errors import ExportError
-from .parts import head_of
+from .parts import head_of, is_two_stage
 
 DETECTIONS = 'detections'
 """Name of the output: rows of left, top, right, bottom, score and class."""
@@ -19,7 +19,7 @@ def check_boxes(model: nn.Module, batch: int, dynamic: bool) -> None:
     """Raise :class:`ExportError` if the boxes of a model cannot be baked in."""
     from mmdet.models.dense_heads import YOLOXHead
 
-    head = head_of(model)
+    head = model if is_two_stage(model) else head_of(model)
     if not isinstance(head, YOLOXHead):
         raise ExportError(
             f'Boxes of {type(head).__name__} cannot be baked into the file, those of '

@@ -23,7 +23,8 @@ from .boxes import append_nms, check_boxes, decoded_outputs
 from .focus import fold_focus
 from .metadata import FORMAT, preprocessing_of, write_metadata
 from .onnx_graph import OnnxGraph
-from .parts import Part, parts_of
+from .parts import Part, part_path, parts_of
+from .placement import layers_in
 from .plan import LayerPlan, in_float, plan_of
 from .qdq import quantise_graph
 from .runtimes import OnnxRuntime
@@ -106,22 +107,29 @@ def export_onnx(
         if boxes:
             check_boxes(model, batch, dynamic_batch)
         function = decoded_outputs if boxes else None
-        exported = []
+        exported, left = [], dict(plan)
         for part in parts_of(model, shape, batch, dynamic_batch, function):
             with in_float(model):
                 proto = to_proto(part)
                 rearranged = fold_focus(OnnxGraph(proto))
-                describe(proto, part, model, shape, classes)
+                describe(proto, part, model, classes)
                 error = compare(proto, part, tolerance)
-            if plan:
-                quantise_graph(proto, rearrange(plan, rearranged), images)
-                write_metadata(proto, dict(quantised=len(plan)))
-                error = compare_quantised(proto, part, images)
+            mine = {name: left.pop(name) for name in layers_in(OnnxGraph(proto))
+                    if name in left}
+            if mine:
+                inputs = part.inputs_of(images)
+                quantise_graph(proto, rearrange(mine, rearranged), inputs)
+                write_metadata(proto, dict(quantised=len(mine)))
+                error = compare_quantised(proto, part, inputs)
             if boxes:
                 append_nms(proto, model)
                 write_metadata(proto, dict(boxes=True))
-            exported.append(write(proto, part_path(path, part.name), error))
-    return exported
+            exported.append((proto, part_path(path, part.name), error))
+    if left:
+        raise ExportError(
+            f'{len(left)} quantised layers are not part of the exported network, '
+            f'e.g. {min(left)!r}: their weights are unused or computed.')
+    return [write(*file) for file in exported]
 
 
 def rearrange(
@@ -165,13 +173,12 @@ def _leaves(structure: object) -> list[int]:
 
 
 def describe(
-    proto: onnx.ModelProto, part: Part, model: nn.Module, shape: Sequence[int],
-    classes: Sequence[str],
+    proto: onnx.ModelProto, part: Part, model: nn.Module, classes: Sequence[str]
 ) -> None:
     """Add the facts that running the file needs; see :mod:`.metadata`."""
     write_metadata(proto, dict(
         format=FORMAT, version=__version__, model=type(model).__name__,
-        part=part.name, shape=list(shape),
+        part=part.name, shape=list(part.inputs[0].shape[1:]),
         batch=0 if part.dynamic else len(part.inputs[0]),
         preprocessing=preprocessing_of(model), classes=list(classes)))
     onnx.checker.check_model(proto, full_check=True)
@@ -239,12 +246,6 @@ def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
         return 0.0
     scale = max(float(np.abs(wanted).max()), 1e-12)
     return float(np.abs(got - wanted).max()) / scale
-
-
-def part_path(path: str | os.PathLike, name: str) -> Path:
-    """File of a part: ``net.onnx``, ``net.bbox_head.onnx``, ..."""
-    path = Path(path)
-    return path.with_suffix(f'.{name}{path.suffix}') if name else path
 
 
 def write(proto: onnx.ModelProto, path: Path, error: float) -> Exported:

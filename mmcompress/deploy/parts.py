@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ..errors import ExportError
 from ..graph.inputs import is_detector
+from .plan import in_float
 
 IMAGE = 'image'
 """Name of the input that takes preprocessed images, ``(N, C, H, W)``."""
+
+REGIONS = 'regions'
+"""Name of the input that takes pooled features of regions, ``(R, C, h, w)``."""
+
+ROI_HEAD = 'roi_head'
+"""Name of the part that classifies regions."""
+
+CALIBRATED = 64
+"""Regions of an image, the best ones, that ranges are measured on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +41,8 @@ class Part:
         inputs (tuple[Tensor, ...]): Random inputs of the right shapes.
         input_names (tuple[str, ...]): Their names.
         dynamic (bool): Whether the first axis may have any length.
+        inputs_of (Callable): From images to what the network takes of them. Defaults
+            to the images.
     """
 
     name: str
@@ -35,6 +50,8 @@ class Part:
     inputs: tuple[Tensor, ...]
     input_names: tuple[str, ...]
     dynamic: bool = False
+    inputs_of: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]] = \
+        lambda images: images
 
 
 class FlatOutputs(nn.Module):
@@ -109,8 +126,8 @@ def head_of(model: nn.Module) -> nn.Module:
     elif isinstance(model, classifier_class()) and model.with_head:
         return model.head
     raise ExportError(
-        f'{type(model).__name__} cannot be exported; one-stage and two-stage detectors '
-        'of mmdet and image classifiers of mmpretrain can.')
+        f'{type(model).__name__} cannot be exported; one-stage detectors and Faster '
+        'R-CNNs of mmdet and image classifiers of mmpretrain can.')
 
 
 def classifier_class() -> type | tuple:
@@ -146,8 +163,8 @@ def parts_of(
         shape (tuple[int, ...]): ``(C, H, W)`` of the preprocessed image.
         batch (int): Images per call.
         dynamic (bool): Whether the file takes any number of images.
-        function (Callable | None): What it computes; see :class:`FlatOutputs`.
-            Defaults to :func:`raw_outputs`.
+        function (Callable | None): What the network of one stage computes; see
+            :class:`FlatOutputs`. Defaults to :func:`raw_outputs`.
 
     Returns:
         list[Part]: The parts.
@@ -155,12 +172,87 @@ def parts_of(
     Raises:
         ExportError: A kind of model that cannot be exported.
     """
-    head_of(model)
     images = random_images(model, shape, batch)
-    network = FlatOutputs(model, function or raw_outputs)
-    return [Part('', network, (images,), (IMAGE,), dynamic)]
+    if not is_two_stage(model):
+        head_of(model)
+        network = FlatOutputs(model, function or raw_outputs)
+        return [Part('', network, (images,), (IMAGE,), dynamic)]
+    pooled = torch.from_numpy(regions_of(model, [images[:1].numpy()])[0][:2])
+    return [
+        Part('', FlatOutputs(model, proposing_outputs), (images,), (IMAGE,), dynamic),
+        Part(ROI_HEAD, FlatOutputs(model, region_outputs), (pooled,), (REGIONS,), True,
+             lambda images: regions_of(model, images))]
+
+
+def part_path(path: str | os.PathLike, name: str) -> Path:
+    """File of a part: ``net.onnx``, ``net.roi_head.onnx``."""
+    path = Path(path)
+    return path.with_suffix(f'.{name}{path.suffix}') if name else path
 
 
 def raw_outputs(model: nn.Module, images: Tensor) -> Any:
     """Head outputs of a one-stage detector or scores of a classifier."""
     return head_of(model)(model.extract_feat(images))
+
+
+# -- two stages --------------------------------------------------------------------
+def is_two_stage(model: nn.Module) -> bool:
+    """Whether a model proposes regions and classifies them: Faster R-CNN's kind."""
+    if not is_detector(model):
+        return False
+    from mmdet.models.detectors import TwoStageDetector
+    from mmdet.models.roi_heads import StandardRoIHead
+
+    return (isinstance(model, TwoStageDetector) and model.with_rpn
+            and type(model.roi_head) is StandardRoIHead
+            and not model.roi_head.with_mask)
+
+
+def proposing_outputs(model: nn.Module, images: Tensor) -> Any:
+    """Features of all levels, and the outputs of the RPN."""
+    features = model.extract_feat(images)
+    return features, model.rpn_head(features)
+
+
+def region_outputs(model: nn.Module, pooled: Tensor) -> Any:
+    """Scores and box deltas of pooled regions."""
+    head = model.roi_head
+    return head.bbox_head(head.shared_head(pooled) if head.with_shared_head else pooled)
+
+
+@torch.no_grad()
+def regions_of(model: nn.Module, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Pooled features of the regions that the model proposes, in float.
+
+    Args:
+        model (nn.Module): A two-stage detector in evaluation mode.
+        images (Sequence[np.ndarray]): ``(N, C, H, W)`` each.
+
+    Returns:
+        list[np.ndarray]: For each, ``(R, C', h, w)`` with R up to
+        :data:`CALIBRATED` times N.
+
+    Raises:
+        ExportError: No region was proposed on any image.
+    """
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.bbox import bbox2roi
+
+    extractor, found = model.roi_head.bbox_roi_extractor, []
+    with in_float(model):
+        for image in images:
+            size = image.shape[2:]
+            samples = [DetDataSample(metainfo=dict(
+                img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
+                for _ in image]
+            features = model.extract_feat(torch.from_numpy(image))
+            boxes = [x.bboxes[:CALIBRATED] for x in model.rpn_head.predict(
+                features, samples, rescale=False)]
+            if sum(map(len, boxes)):
+                found.append(extractor(
+                    features[:extractor.num_inputs], bbox2roi(boxes)).numpy())
+    if not found:
+        raise ExportError(
+            'The model proposes no region on the images; lower the thresholds of '
+            'test_cfg.rpn or take other images.')
+    return found

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from onnx import NodeProto
 
-from ..errors import ExportError
 from .onnx_graph import OnnxGraph
 from .plan import LayerPlan, Point, WeightPlan
 
@@ -67,21 +66,19 @@ def layer_of(node: NodeProto, prefix: str = 'model.') -> str | None:
     return match[1] if match else None
 
 
+def layers_in(graph: OnnxGraph) -> list[str]:
+    """Names of the layers that a graph computes, each once."""
+    found = (layer_of(node) for node in graph.nodes)
+    return list(dict.fromkeys(name for name in found if name is not None))
+
+
 def place(graph: OnnxGraph, plan: Mapping[str, LayerPlan]) -> Placement:
     """Decide where points go.
 
     Args:
         graph (OnnxGraph): The network in float, batch norms folded.
-        plan (Mapping[str, LayerPlan]): By layer name.
-
-    Raises:
-        ExportError: A quantised layer was not found in the graph.
+        plan (Mapping[str, LayerPlan]): By layer name; all are in the graph.
     """
-    found = {layer_of(node) for node in graph.nodes} & set(plan)
-    if missing := sorted(set(plan) - found):
-        raise ExportError(
-            f'{len(missing)} quantised layers are not part of the exported network, '
-            f'e.g. {missing[0]!r}: their weights are unused or computed.')
     weights = {}
     for node in graph.nodes:
         layer = plan.get(layer_of(node) or '')

@@ -84,3 +84,38 @@ def classifier() -> nn.Module:
         head=dict(
             type='LinearClsHead', num_classes=10, in_channels=64,
             loss=dict(type='CrossEntropyLoss'))), 'mmpretrain')
+
+
+@pytest.fixture
+def two_stage() -> nn.Module:
+    """A Faster R-CNN of 3 classes whose feature maps have 8 channels."""
+    pytest.importorskip('mmdet.models')
+    coder = dict(
+        type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[0.1] * 4)
+    nms = dict(type='nms', iou_threshold=0.7)
+    return build(dict(
+        type='mmdet.FasterRCNN',
+        data_preprocessor=dict(type='mmdet.DetDataPreprocessor'),
+        backbone=dict(
+            type='mmdet.ResNet', depth=18, base_channels=8, stem_channels=8,
+            num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1),
+            norm_cfg=NORM),
+        neck=dict(
+            type='mmdet.FPN', in_channels=[8, 16], out_channels=8, num_outs=2),
+        rpn_head=dict(
+            type='mmdet.RPNHead', in_channels=8, feat_channels=8, bbox_coder=coder,
+            anchor_generator=dict(
+                type='AnchorGenerator', scales=[8], ratios=[1.0], strides=[4, 8])),
+        roi_head=dict(
+            type='mmdet.StandardRoIHead',
+            bbox_roi_extractor=dict(
+                type='SingleRoIExtractor', out_channels=8, featmap_strides=[4, 8],
+                roi_layer=dict(
+                    type='RoIAlign', output_size=3, sampling_ratio=0)),
+            bbox_head=dict(
+                type='Shared2FCBBoxHead', in_channels=8, fc_out_channels=16,
+                roi_feat_size=3, num_classes=3, bbox_coder=coder)),
+        test_cfg=dict(
+            rpn=dict(nms_pre=50, max_per_img=20, nms=nms, min_bbox_size=0),
+            rcnn=dict(score_thr=0.05, nms=nms, max_per_img=20)),
+        train_cfg=None), 'mmdet')

@@ -10,6 +10,11 @@ from mmcompress.deploy.export import export_onnx, relative_error
 from mmcompress.deploy.metadata import read_metadata
 from mmcompress.deploy.parts import flatten, nest, number
 from mmcompress.errors import ExportError
+from mmcompress.evaluation.images import Batch
+from mmcompress.models.compressed import quantise
+from mmcompress.mutators.calibration import calibrate
+from mmcompress.ops.quant_layers import quantised_layers
+from mmcompress.policy import Bits, Policy
 
 
 def sample(shape: tuple[int, int]):
@@ -57,6 +62,37 @@ def test_detector_file_predicts_what_the_model_predicts(detector, detector_file)
             a.pred_instances.bboxes, b.bboxes, rtol=1e-3, atol=1e-3)
         torch.testing.assert_close(
             a.pred_instances.scores, b.scores, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize('bits', [32, 8])
+def test_both_stages_of_a_detector(two_stage, tmp_path, bits):
+    images = torch.randn(2, 3, 64, 64)
+    quantise(two_stage, Policy(bits={
+        'backbone.layer1.0.conv2': Bits(bits, bits),
+        'roi_head.bbox_head.shared_fcs.0': Bits(bits, bits)}), (3, 64, 64))
+    calibrate(two_stage, quantised_layers(two_stage), [
+        Batch(images, [sample((64, 64)) for _ in range(2)])])
+    files = export_onnx(
+        two_stage, tmp_path / 'net.onnx', (3, 64, 64), images=[images[:1].numpy()])
+    assert [f.path.name for f in files] == ['net.onnx', 'net.roi_head.onnx']
+    kinds = [[n.op_type for n in onnx.load(f.path).graph.node] for f in files]
+    # The weight and the input of a layer; the one of the linear layer moves before the
+    # reshape as well.
+    assert [k.count('DequantizeLinear') for k in kinds] == (
+        [2, 3] if bits == 8 else [0, 0])
+    wanted = [s.pred_instances.clone() for s in two_stage(
+        images, [sample((64, 64)) for _ in range(2)], mode='predict')]
+    for weight in two_stage.parameters():
+        nn.init.zeros_(weight)
+    attach(two_stage, files[0].path, 'onnxruntime', threads=1)
+    got = two_stage(images, [sample((64, 64)) for _ in range(2)], mode='predict')
+    for a, b in zip((s.pred_instances for s in got), wanted):
+        assert len(a) == len(b) > 0
+        torch.testing.assert_close(a.scores, b.scores, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(a.bboxes, b.bboxes, rtol=1e-2, atol=1e-1)
+    with pytest.raises(ExportError, match='FasterRCNN cannot be baked'):
+        export_onnx(two_stage, tmp_path / 'net.onnx', (3, 64, 64), boxes=True,
+                    images=[images[:1].numpy()])
 
 
 def test_boxes_inside_the_file(detector, tmp_path):
