@@ -14,15 +14,22 @@ The defaults fit one CPU core. On a GPU: rank --images 47000 --epochs 160 --batc
 from __future__ import annotations
 
 import argparse
+import json
+import resource
+import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from common import OUT, ROOT, Results, machine
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
+from mmengine.hooks import Hook
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.models import ClsDataPreprocessor
@@ -30,8 +37,9 @@ from scipy.stats import kendalltau
 from torch import channels_last, nn
 
 from mmcompress.costs import Costs, CostTable, parse_targets
-from mmcompress.engine.cli import build_model
+from mmcompress.engine.cli import build_model, load_weights, search_runner
 from mmcompress.engine.policy_config import compress_config
+from mmcompress.engine.search_loop import PolicySearchLoop
 from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.graph import trace, verify
 from mmcompress.mutators import ChannelMutator
@@ -154,7 +162,7 @@ class Ranking:
             type='ChannelMutator', importance='index', divisor=1, min_ratio=0.1,
             step=0.1))
         cfg.optim_wrapper.optimizer.update(lr=args.rate, weight_decay=5e-4)
-        cfg.train_cfg = dict(by_epoch=True, max_epochs=args.epochs, val_interval=10**6)
+        cfg.train_cfg = dict(by_epoch=True, max_epochs=args.epochs, val_begin=10**6)
         cfg.default_hooks.checkpoint = dict(
             type='CheckpointHook', interval=args.epochs, save_optimizer=False)
         cfg.load_from, cfg.log_level, cfg.launcher = None, 'WARNING', 'none'
@@ -202,7 +210,7 @@ class Ranking:
         cfg = self.config(name)
         cfg.train_cfg = dict(
             type='mmcompress.SupernetTrainLoop', max_epochs=self.args.epochs,
-            val_interval=10**6, **options)
+            val_begin=10**6, **options)
         self.train(cfg, name)
 
     def scores(self, name: str, policies: Sequence[Policy]) -> dict[str, list[float]]:
@@ -275,6 +283,159 @@ def rank(args: argparse.Namespace) -> None:
           f'{kendalltau(macs, alone).statistic:.2f}\n\n{table.markdown()}')
 
 
+# -- the cost of an iteration ---------------------------------------------------
+COSTS = {'plain training': None, 'sandwich, no stages': dict(stages=None), 'SWP': {}}
+WARM_UP = 2
+
+
+class Meter(Hook):
+    """Seconds of every iteration, and the peak memory over what the model holds."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def before_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Start the clock; the first time, see what is allocated already."""
+        if not self.seconds:
+            self.base = self._peak()
+        self.start = time.perf_counter()
+
+    def after_train_iter(self, runner: Runner, *args, **kwargs) -> None:
+        """Stop the clock."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds.append(time.perf_counter() - self.start)
+
+    @staticmethod
+    def _peak() -> float:
+        """Megabytes."""
+        if torch.cuda.is_available():
+            return torch.cuda.max_memory_allocated() / 2**20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+    @property
+    def report(self) -> dict[str, float]:
+        """Median seconds of an iteration and the peak of its memory in MB."""
+        return dict(seconds=float(np.median(self.seconds[WARM_UP:])),
+                    memory=self._peak() - self.base)
+
+
+def cost(args: argparse.Namespace) -> None:
+    """Each training in a process of its own, for a peak of its own."""
+    if args.one:
+        args.images, args.epochs = args.batch * (args.iterations + WARM_UP), 1
+        bench = Ranking(args)
+        cfg = bench.config(f'cost {args.one}')
+        if COSTS[args.one] is not None:
+            cfg.train_cfg = dict(type='mmcompress.SupernetTrainLoop', max_epochs=1,
+                                 val_begin=10**6, **COSTS[args.one])
+        runner, meter = Runner.from_cfg(cfg), Meter()
+        runner.register_hook(meter)
+        runner.train()
+        print(json.dumps(meter.report))
+        return
+    found = {}
+    for name in COSTS:
+        command = [sys.executable, __file__, *sys.argv[1:], '--one', name]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found[name] = json.loads(done.stdout.splitlines()[-1])
+    plain = found['plain training']
+    table = TextTable('', ('training', 'time per iteration', 'peak memory'), tuple(
+        (name, f'{f["seconds"] / plain["seconds"]:.2f}',
+         f'{f["memory"] / plain["memory"]:.2f}') for name, f in found.items()))
+    print(f'\n{machine()}\nPlain training, batch {args.batch}: '
+          f'{plain["seconds"]:.2f} s and {plain["memory"]:.0f} MB over the model.'
+          f'\n\n{table.markdown()}')
+
+
+# -- a detector ----------------------------------------------------------------
+class Detector:
+    """YOLOX-nano on blood cells, from COCO's weights, at a small input."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        width, height = args.size
+        self.folder = FOLDER / f'bccd_{width}x{height}x{args.epochs}_seed{args.seed}'
+        self.results = Results(self.folder / 'measured.json', {
+            k: v for k, v in vars(args).items() if k not in ('command', 'run')})
+
+    def config(self, name: str, file: str = 'swp_yolox-nano_bccd') -> Config:
+        """One of the configs at the size and length of this benchmark."""
+        cfg = Config.fromfile(ROOT / f'configs/swp/{file}.py')
+        init_default_scope(cfg.default_scope)
+        for part in ('train', 'val', 'test'):
+            loader = cfg[f'{part}_dataloader']
+            loader.update(num_workers=0, persistent_workers=False)
+            for step in loader.dataset.pipeline:
+                if step.type == 'Resize':
+                    step.scale = tuple(self.args.size)
+        cfg.compression.input_shape = (3, *self.args.size[::-1])
+        cfg.train_cfg.update(max_epochs=self.args.epochs, val_begin=10**6)
+        cfg.default_hooks.checkpoint = dict(
+            type='CheckpointHook', interval=self.args.epochs, save_optimizer=False)
+        cfg.search_cfg.evaluator.update(
+            images=self.args.images, calibration_images=self.args.images)
+        cfg.randomness = dict(seed=self.args.seed)
+        cfg.log_level, cfg.launcher = 'WARNING', 'none'
+        cfg.work_dir = str(self.folder / name.replace(' ', '_'))
+        cfg.experiment_name = cfg.work_dir.replace('/', '_')
+        return cfg
+
+    def train(self, cfg: Config, name: str) -> float:
+        """mAP on the test images after training."""
+        def measure() -> float:
+            runner = Runner.from_cfg(cfg)
+            runner.train()
+            return runner.test()['coco/bbox_mAP'] * 100
+        return self.results.get(f'trained {name}', measure)
+
+    def search(self, name: str, source: str, searcher: dict, importance: str) -> Path:
+        """The policy file of half the MACs."""
+        cfg = self.config(name)
+        cfg.compression.channel.importance = importance
+        checkpoint = self.folder / source / f'epoch_{self.args.epochs}.pth'
+        cfg.load_from = str(checkpoint)
+        cfg.search_cfg.searcher = searcher
+        runner = search_runner(cfg)
+        load_weights(runner.model, cfg.load_from)
+        options = {k: v for k, v in cfg.search_cfg.items() if k != 'type'}
+        loop = PolicySearchLoop(runner, **options)
+        loop.run()
+        return loop.work_dir / 'policies' / f'{loop.targets[0].name}.json'
+
+
+def detector(args: argparse.Namespace) -> None:
+    """Dense and supernet training, search at half the MACs, training of the result."""
+    bench = Detector(args)
+    coco = str(ROOT / '../shared/data/yolox_nano/yolox_nano_coco_mmdet.pth')
+    for name, file in (('dense', 'swp_yolox-nano_bccd'),
+                       ('supernet', 'swp_yolox-nano_bccd_supernet')):
+        cfg = bench.config(name, file)
+        cfg.load_from = coco
+        bench.train(cfg, name)
+    one, many = dict(type='Uniform', evaluations=1), args.evaluations
+    islands = dict(type='Islands', evaluations=many, islands=2, top=4, every=2,
+                   population=4)
+    rows = [(name, '1', f'{bench.results.values[f"trained {name}"]:.1f}')
+            for name in ('dense', 'supernet')]
+    for name, source, searcher, order in (
+        ('SWP', 'supernet', islands, 'index'),
+        ('uniform, supernet', 'supernet', one, 'index'),
+        ('pruned dense, Evolution', 'dense', dict(type='Evolution', evaluations=many),
+         'taylor'),
+        ('uniform, dense', 'dense', one, 'taylor'),
+    ):
+        file = bench.search(f'search {name}', source, searcher, order)
+        cfg = bench.config(f'tuned {name}')
+        compress_config(cfg, str(file))
+        mean = bench.train(cfg, name)
+        facts = PolicyFile.load(file).facts['costs']
+        rows.append((name, f'{facts["macs"] / 1e6:.1f} M', f'{mean:.1f}'))
+        print(*rows[-1], flush=True)
+    table = TextTable('', ('network', 'MACs', 'mAP on the test images'), tuple(rows))
+    print(f'\n{machine()}\n\n{table.markdown()}')
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -290,6 +451,19 @@ def main() -> None:
     one.add_argument('--test', type=int, default=3000, help='test images')
     one.add_argument('--seed', type=int, default=0)
     one.set_defaults(run=rank)
+    two = commands.add_parser('cost')
+    two.add_argument('--batch', type=int, default=128)
+    two.add_argument('--iterations', type=int, default=4)
+    two.add_argument('--one', help='measure this one only; used internally')
+    two.set_defaults(run=cost, rate=0.1, test=500, seed=0)
+    three = commands.add_parser('detector')
+    three.add_argument('--size', type=int, nargs=2, default=[256, 192],
+                       help='width and height of the images')
+    three.add_argument('--epochs', type=int, default=8)
+    three.add_argument('--images', type=int, default=64, help='to score on')
+    three.add_argument('--evaluations', type=int, default=16)
+    three.add_argument('--seed', type=int, default=0)
+    three.set_defaults(run=detector)
     args = parser.parse_args()
     args.run(args)
 

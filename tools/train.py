@@ -21,6 +21,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--checkpoint', help='weights to start from, dense or slim; load_from if unset')
     parser.add_argument(
+        '--from-scratch', action='store_true',
+        help='start from random weights, not from a checkpoint')
+    parser.add_argument(
         '--distill', type=float, metavar='WEIGHT', nargs='?', const=1.0,
         help='learn from the dense model (of load_from) with this weight, 1 if unset')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
@@ -45,6 +48,11 @@ def main() -> None:
             cfg.work_dir = osp.join(cfg.work_dir, f'finetune_{name}')
     elif args.checkpoint:
         cfg.load_from = args.checkpoint
+    if args.from_scratch:
+        if args.checkpoint:
+            raise CompressionError(
+                '--from-scratch and --checkpoint exclude each other.')
+        cfg.load_from = None
     if args.distill is not None:
         distil_config(cfg, dense_model, dense_checkpoint, args.distill)
     if args.amp:

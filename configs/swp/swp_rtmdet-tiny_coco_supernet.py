@@ -1,0 +1,3 @@
+_base_ = './swp_rtmdet-tiny_coco.py'
+load_from = None
+train_cfg = dict(type='mmcompress.SupernetTrainLoop')

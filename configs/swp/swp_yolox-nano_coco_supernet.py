@@ -1,0 +1,3 @@
+_base_ = './swp_yolox-nano_coco.py'
+load_from = None
+train_cfg = dict(type='mmcompress.SupernetTrainLoop')
