@@ -459,9 +459,9 @@ def main() -> None:
     three = commands.add_parser('detector')
     three.add_argument('--size', type=int, nargs=2, default=[256, 192],
                        help='width and height of the images')
-    three.add_argument('--epochs', type=int, default=8)
-    three.add_argument('--images', type=int, default=64, help='to score on')
-    three.add_argument('--evaluations', type=int, default=16)
+    three.add_argument('--epochs', type=int, default=2)
+    three.add_argument('--images', type=int, default=40, help='to score on')
+    three.add_argument('--evaluations', type=int, default=12)
     three.add_argument('--seed', type=int, default=0)
     three.set_defaults(run=detector)
     args = parser.parse_args()
