@@ -27,7 +27,8 @@ def test_search(name):
         assert kind == 'Islands'
         # One budget after the other, each for 20 generations.
         generation = searcher['islands'] * searcher['population']
-        assert searcher['evaluations'] == 40 * generation
+        budgets = len(cfg.search_cfg.targets.macs)
+        assert searcher['evaluations'] == 20 * generation * budgets
     assert EVALUATORS.get(cfg.search_cfg.evaluator.type)
     mutator = JointMutator.from_config(cfg.compression).channel
     assert mutator.importance == 'index' and mutator.step

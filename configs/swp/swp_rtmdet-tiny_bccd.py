@@ -23,4 +23,5 @@ randomness = dict(seed=0)
 
 compression = dict(input_shape=(3, 480, 640))
 search_cfg = dict(
-    evaluator=dict(images=100, calibration_images=64), targets=dict(macs=0.5))
+    searcher=dict(evaluations=1280),
+    evaluator=dict(images=100, calibration_images=64), targets=dict(macs=[0.5]))
