@@ -110,7 +110,8 @@ CASES = {
     'resnet56': RESNET56,
     'resnet56_jpeg': replace(
         RESNET56, config='configs/legr/legr_resnet56_cifar10-jpeg.py',
-        recipe='configs/cifar/resnet56_cifar10-jpeg.py', tuned=(.5,)),
+        recipe='configs/cifar/resnet56_cifar10-jpeg.py', compared=(.5, .3),
+        tuned=(.5,)),
     'yolox_nano': Case(
         'configs/legr/legr_yolox-nano_coco128.py',
         'configs/yolox/yolox_nano_coco128_finetune.py', 'coco/bbox_mAP',
@@ -172,14 +173,17 @@ class Bench:
             by (str | None): The case's metric, or ``'loss'``, negated. Defaults to
                 what the searches score by.
         """
-        evaluator, by = self.loop.evaluator, by or self.case.by
+        by = by or self.case.by
+        return self.get(
+            f'{by} {self.key(policy)}', lambda: self.evaluated(policy, by))
 
-        def measure() -> dict:
-            evaluator.metric = by
-            evaluator.rule = 'less' if by == 'loss' else 'greater'
-            score = evaluator.evaluate(policy, self.loop.mutator)
-            return dict(score=score.value, seconds=score.seconds)
-        return self.get(f'{by} {self.key(policy)}', measure)
+    def evaluated(self, policy: Policy, by: str) -> dict:
+        """:meth:`score`, measured now."""
+        evaluator = self.loop.evaluator
+        evaluator.metric = by
+        evaluator.rule = 'less' if by == 'loss' else 'greater'
+        score = evaluator.evaluate(policy, self.loop.mutator)
+        return dict(score=score.value, seconds=score.seconds)
 
     def on_search_images(self, policy: Policy) -> float:
         """Metric on the images of the search."""
@@ -196,10 +200,10 @@ class Bench:
 
     def tuned(self, policy: Policy) -> float:
         """Metric on the test images after the same short fine-tune for all."""
-        case = self.case
-        tune = self._by_steps if case.steps else self._by_recipe
+        steps = self.case.steps
+        tune = self._by_steps if steps else self._by_recipe
         return self.scale * self.get(
-            f'tuned {case.steps} {self.key(policy)}', lambda: tune(policy))
+            f'tuned {steps} {self.key(policy)}', lambda: tune(policy))
 
     def _by_steps(self, policy: Policy) -> float:
         options = Finetuning(steps=self.case.steps, batch_size=self.case.batch)
@@ -293,9 +297,9 @@ def over_seeds(bench: Bench) -> dict[str, list[dict[float, Policy]]]:
         if 'random policies' not in bench.methods:
             continue
         history, *_ = bench.run(bench.make(Random, case.targets, seed))
-        found.setdefault('random policies', []).append({
-            t.value: e.policy
-            for t, e in zip(targets, best_per_target(history, targets))})
+        best = best_per_target(history, targets)
+        found.setdefault('random policies', []).append(
+            {t.value: e.policy for t, e in zip(targets, best)})
     return found
 
 
@@ -309,8 +313,9 @@ def compare(bench: Bench) -> None:
     """Print quality over seeds, before and after fine-tuning."""
     case, found = bench.case, over_seeds(bench)
     dense = Policy()
+    tuned = f', {bench.tuned(dense):.1f} tuned' if case.tuned else ''
     print(f'\ndense: {bench.on_search_images(dense):.1f} on search images, '
-          f'{bench.tested(dense):.1f} tested, {bench.tuned(dense):.1f} tuned')
+          f'{bench.tested(dense):.1f} tested{tuned}', flush=True)
     head = [f'search {v:g}' for v in case.compared]
     head += [f'test {v:g}' for v in case.compared]
     head += [f'tuned {v:g}' for v in case.tuned]
@@ -349,11 +354,11 @@ def clock(bench: Bench, rounds: int = 3) -> None:
     """
     case = bench.case
     searcher = bench.make(LeGR, case.targets, 0, **legr_options(case))
-    policies = [searcher.policy_of(searcher.identity, [t])
-                for t in bench.targets(case.targets)]
-    seconds = np.median([[
-        bench.loop.evaluator.evaluate(p, bench.loop.mutator).seconds
-        for p in policies] for _ in range(rounds)], axis=0)
+    targets = bench.targets(case.targets)
+    policies = [searcher.policy_of(searcher.identity, [t]) for t in targets]
+    seconds = np.median([
+        [bench.evaluated(p, case.by)['seconds'] for p in policies]
+        for _ in range(rounds)], axis=0)
     at = seconds[case.targets.index(case.search_at)]
     print('\n| targets | seconds a candidate | one LeGR search and its policies, s | '
           'one Evolution each, s | ratio |\n|---|---|---|---|---|')
@@ -422,15 +427,13 @@ def order(bench: Bench) -> None:
         def measure(policy: Policy = policy) -> dict:
             permute(bench.loop.model, bench.loop.graph, learned)
             try:
-                found = bench.loop.evaluator.evaluate(policy, bench.loop.mutator)
+                return bench.evaluated(policy, case.metric)
             finally:
                 permute(bench.loop.model, bench.loop.graph, inverse)
-            return dict(score=found.value)
         other = bench.get(f'reordered {value} {bench.key(policy)}', measure)
         print(f'{value:g} MACs: {share:.1%} of the kept channels are the same in both '
-              f'orders; score {bench.scale * bench.score(policy)["score"]:.1f} in the '
-              f'order of the base scores, {bench.scale * other["score"]:.1f} in the '
-              'learned one')
+              f'orders; score {bench.on_search_images(policy):.1f} in the order of '
+              f'the base scores, {bench.scale * other["score"]:.1f} in the learned one')
 
 
 def speed(bench: Bench) -> None:
@@ -476,8 +479,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('case', choices=CASES)
-    parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS),
-                        help='what to measure')
+    parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
     parser.add_argument('--seeds', type=int, default=3)
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
     for name in ('evaluations', 'images', 'calibration', 'steps'):
