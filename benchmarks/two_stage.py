@@ -3,6 +3,7 @@
 Results are kept in work_dirs/benchmarks/two_stage/; kill it and run the same command
 again: it continues.
 
+    python benchmarks/two_stage.py modes resnet20 --mode quant
     python benchmarks/two_stage.py predictors resnet20
     python benchmarks/two_stage.py additivity resnet20
     python benchmarks/two_stage.py samples resnet20
@@ -50,7 +51,7 @@ from mmcompress.evaluation.images import Batch, loss_of
 from mmcompress.evaluation.prices import Layout, Subject, mean_square
 from mmcompress.graph import trace
 from mmcompress.mutators import JointMutator
-from mmcompress.policy import Policy, SearchSpace
+from mmcompress.policy import FLOAT, Policy, SearchSpace
 from mmcompress.search import (
     Evaluated,
     Evolution,
@@ -209,12 +210,12 @@ class Bench:
             return dict(score=score, seconds=time.process_time() - start)
         return self.results.get(f'timed {self.key(policy)}', measure)
 
-    def tested(self, policy: Policy) -> float:
-        """Metric on the test images, norms recalibrated on training images."""
+    def tested(self, policy: Policy, mode: str = 'recalibrate') -> float:
+        """Metric on the test images, without training."""
         def measure() -> float:
-            with self.acting(policy, 'recalibrate'):
+            with self.acting(policy, mode):
                 return self.test.measure(self.model)[self.case.metric]
-        return self.results.get(f'tested {self.key(policy)}', measure)
+        return self.results.get(f'tested {mode} {self.key(policy)}', measure)
 
     @contextmanager
     def acting(self, policy: Policy, mode: str) -> Iterator[None]:
@@ -247,6 +248,22 @@ def mean_loss(model: nn.Module, evaluator: PolicyEvaluator) -> float:
     """Mean loss on the images of an evaluator."""
     losses = [float(loss_of(model, b)) * len(b.inputs) for b in evaluator.scoring]
     return sum(losses) / evaluator.images
+
+
+def modes(bench: Bench) -> None:
+    """Uniform bits under every mode of Dynamic BN."""
+    space = bench.space
+    units, layers = len(space.units), len(space.layers)
+    print(f'\n{bench.case.metric} on the test images, bits of weights and '
+          f'activations.\n\n| bits | {" | ".join(bench.modes)} |\n'
+          f'|---|{"---|" * len(bench.modes)}')
+    for bits in (None, (4, 8), (4, 4), (3, 4), (3, 3)):
+        policy = Policy()
+        if bits is not None:
+            wanted = np.repeat([FLOAT, *bits], [units, layers, layers])
+            (policy,) = space.decode(space.snap(np.minimum(wanted, space.highest)))
+        cells = [f'{bench.tested(policy, mode):.1f}' for mode in bench.modes]
+        print(f'| {bits or "dense"} | {" | ".join(cells)} |', flush=True)
 
 
 def predictors(bench: Bench) -> None:
@@ -468,7 +485,7 @@ def synthetic(space: SearchSpace) -> PriceTable:
 
 
 COMMANDS: dict[str, Callable[[Bench], None]] = dict(
-    predictors=predictors, additivity=additivity, solvers=solvers)
+    predictors=predictors, additivity=additivity, solvers=solvers, modes=modes)
 
 
 def main() -> None:
