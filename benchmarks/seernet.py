@@ -252,7 +252,8 @@ def search(args: argparse.Namespace) -> None:
         mine = [found[s, seed] for seed in range(args.seeds)]
         for kind in ('equal evaluations', 'equal time'):
             value = np.array([m[kind] for m in mine]) * case.scale
-            cells = [f'{m:.1f} ± {d:.1f}' for m, d in zip(value.mean(0), value.std(0))]
+            cells = [f'{m:.1f} ± {d:.1f}' if np.isfinite(m) else 'none yet'
+                     for m, d in zip(value.mean(0), value.std(0))]
             rows.append([s, kind, *cells, *[''] * (len(case.between)
                          if kind == 'equal time' else 0), *(
                 f'{np.mean([m[k] for m in mine]):.0f}'
@@ -330,7 +331,8 @@ def one_search(
     tested = cache(lambda policy: tester.evaluate(policy, loop.mutator).value)
 
     def tests(history, targets):
-        return [tested(w.policy) for w in best_per_target(history, targets)]
+        return [tested(w.policy) if w else np.nan
+                for w in best_per_target(history, targets)]
 
     return {
         'dense': tested(Policy()), 'seconds': seconds, 'outside': outside,
