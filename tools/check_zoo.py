@@ -6,17 +6,20 @@ globs inside the package's configs. Run again to continue; rows there are kept.
 
 import argparse
 import csv
-import importlib.util
-import json
+import importlib
+import multiprocessing
 import os
 import random
 import resource
-import subprocess
-import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, fields
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import IO
+
+import torch
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.engine.cli import run_tool
@@ -36,16 +39,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--workers', type=int, default=1, help='processes at a time')
     parser.add_argument('--seconds', type=int, default=300, help='limit per config')
     parser.add_argument('--gigabytes', type=float, default=8, help='limit per config')
-    parser.add_argument('--one', metavar='CONFIG', help=argparse.SUPPRESS)
-    parser.add_argument('--family', default='', help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    if args.one:
-        print(json.dumps(asdict(check_config(args.package, args.one, args.family))))
-        return
     wanted = list(configs(args))
     if not wanted:
         raise CompressionError('No config to check; name a CSV list, paths or globs.')
@@ -56,15 +54,12 @@ def main() -> None:
     known = {(r.package, r.config) for r in done}
     todo = [(c, f) for c, f in wanted if (args.package, c) not in known]
     print(f'{len(wanted)} configs, {len(wanted) - len(todo)} of them done')
-    with ThreadPoolExecutor(args.workers) as pool:
-        jobs = [pool.submit(isolated, args, c, f) for c, f in todo]
-        for job in as_completed(jobs):
-            result = job.result()
-            append(out, result)
-            done.append(result)
-            print(f'[{len(done)}] {result.config}: {result.stage} {result.reason[:90]} '
-                  f'({result.units} units, {result.governed:.0%} of MACs, '
-                  f'{result.seconds:.0f} s)', flush=True)
+    for result in isolated(args, todo):
+        append(out, result)
+        done.append(result)
+        print(f'[{len(done)}] {result.config}: {result.stage} {result.reason[:90]} '
+              f'({result.units} units, {result.governed:.0%} of MACs, '
+              f'{result.seconds:.0f} s)', flush=True)
     print(zoo_table(done))
 
 
@@ -84,28 +79,84 @@ def configs(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
                 yield name, family_of(name.removeprefix(args.prefix))
 
 
-def isolated(args: argparse.Namespace, config: str, family: str) -> ZooResult:
-    """Check one config in a process of its own, within its limits."""
-    command = [sys.executable, __file__, '--package', args.package,
-               '--one', config, '--family', family]
-    limit = int(args.gigabytes * 2**30)
+@dataclass(frozen=True)
+class Child:
+    """A process that checks one config, and where its result and messages go."""
 
-    def restrict() -> None:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    process: multiprocessing.Process
+    pipe: Connection
+    messages: IO[str]
+    config: str
+    family: str
+    start: float
 
+
+def isolated(
+    args: argparse.Namespace, todo: Sequence[tuple[str, str]]
+) -> Iterator[ZooResult]:
+    """Check each config in a process of its own, within its limits."""
+    # Forked from a process that has the libraries, a child need not import them.
+    torch.set_num_threads(1)
+    importlib.import_module(f'{args.package}.models')
+    waiting, running = list(reversed(todo)), []
+    while waiting or running:
+        while waiting and len(running) < args.workers:
+            running.append(start(args, *waiting.pop()))
+        wait([child.pipe for child in running], timeout=0.5)
+        for child in list(running):
+            late = time.monotonic() - child.start > args.seconds
+            if child.pipe.poll() or late:
+                running.remove(child)
+                yield finish(args, child)
+
+
+def start(args: argparse.Namespace, config: str, family: str) -> Child:
+    """Begin to check one config."""
+    context = multiprocessing.get_context('fork')
+    receive, send = context.Pipe(duplex=False)
+    messages = tempfile.TemporaryFile('w+')  # noqa: SIM115  (closed by finish)
+    process = context.Process(target=work, args=(
+        send, messages, args.gigabytes, args.package, config, family))
+    process.start()
+    send.close()
+    return Child(process, receive, messages, config, family, time.monotonic())
+
+
+def work(
+    send: Connection, messages: IO[str], gigabytes: float, package: str, config: str,
+    family: str,
+) -> None:
+    """Check one config; the result goes into the pipe, all else into a file."""
+    limit = int(gigabytes * 2**30)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    for stream in (1, 2):
+        os.dup2(messages.fileno(), stream)
+    send.send(asdict(check_config(package, config, family)))
+
+
+def finish(args: argparse.Namespace, child: Child) -> ZooResult:
+    """The result of a process that has ended or is stopped now."""
+    seconds = time.monotonic() - child.start
+    here = (args.package, child.config, child.family)
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=args.seconds,
-            preexec_fn=restrict, env=dict(os.environ, OMP_NUM_THREADS='1'))
-    except subprocess.TimeoutExpired:
-        return ZooResult(args.package, config, family, 'time',
-                         f'over {args.seconds} s', seconds=args.seconds)
-    if done.returncode == 0:
-        return ZooResult(**json.loads(done.stdout.splitlines()[-1]))
-    last = (done.stderr.strip().splitlines() or ['no message'])[-1]
-    memory = 'MemoryError' in done.stderr or "can't allocate memory" in done.stderr
-    return ZooResult(args.package, config, family, 'memory' if memory else 'crash',
-                     f'exit code {done.returncode}: {last[:200]}')
+        if not child.pipe.poll():
+            return ZooResult(
+                *here, 'time', f'over {args.seconds} s', seconds=seconds)
+        return ZooResult(**child.pipe.recv())
+    except EOFError:
+        child.process.join()
+        child.messages.seek(0)
+        text = child.messages.read().strip()
+        last = (text.splitlines() or ['no message'])[-1]
+        memory = 'MemoryError' in text or "can't allocate memory" in text
+        return ZooResult(
+            *here, 'memory' if memory else 'crash',
+            f'exit code {child.process.exitcode}: {last[:200]}', seconds=seconds)
+    finally:
+        child.process.kill()
+        child.process.join()
+        child.pipe.close()
+        child.messages.close()
 
 
 def read(path: Path) -> list[ZooResult]:

@@ -18,7 +18,7 @@ def macs(
     A layer that is shared over pyramid levels counts at every level. Bits do not
     matter. Shapes: widths ``(..., U)``, bits ``(..., L)``, result ``(...)``.
     """
-    return table.weights(widths) @ table.positions
+    return table.weights(widths) @ table.positions + table.graph.fixed_macs
 
 
 @COSTS.register_module()
@@ -37,7 +37,8 @@ def bops(
 ) -> Tensor:
     """Bit operations: MACs x weight bits x activation bits, float being 32."""
     per_layer = table.weights(widths) * weight_bits * activation_bits
-    return per_layer @ table.positions
+    fixed = table.graph.fixed_macs * FLOAT * FLOAT
+    return per_layer @ table.positions + fixed
 
 
 @COSTS.register_module()

@@ -43,8 +43,9 @@ def _(module: nn.Module, tracer: LabelTracer, name: str, x: Tensor, out: Tensor)
 @sliced.register(DeformConv2d)
 @sliced.register(ModulatedDeformConv2d)
 def _(module: nn.Module, out: Kept, into: Kept) -> dict:
+    weight = take(take(module.weight, 0, out), 1, into)
     return dict(
-        weight=take(take(module.weight, 0, out), 1, into).contiguous(),
+        weight=weight if weight is None else weight.contiguous(),
         bias=take(getattr(module, 'bias', None), 0, out),
         in_channels=module.in_channels if into is None else len(into),
         out_channels=module.out_channels if out is None else len(out))

@@ -101,8 +101,10 @@ def axis_size(modules: Mapping[str, nn.Module], layer: str, side: str) -> int:
         module, name, axis = bare_parameter(modules, layer)
         return getattr(module, name).shape[axis]
     module = modules[layer]
-    names = (('out_channels', 'out_features', 'num_features', 'num_channels',
-              'num_parameters') if side == OUT else ('in_channels', 'in_features'))
+    names = ('in_channels', 'in_features')
+    if side == OUT:  # The last one is GRN's, which has but one axis.
+        names = ('out_channels', 'out_features', 'num_features', 'num_channels',
+                 'num_parameters', 'in_channels')
     for name in names:
         if hasattr(module, name):
             return getattr(module, name)

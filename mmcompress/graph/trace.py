@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -76,6 +77,7 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
         unsupported=dict(uses.other),
         unvisited=tuple(n for m, n in names.items()
                         if is_layer(m) and m not in uses.positions),
+        fixed_macs=uses.fixed_macs,
     )
 
 
@@ -145,6 +147,8 @@ def trace_labels(
     """
     if is_detector(model):
         from . import mmdet_rules  # noqa: F401  (registers rules)
+    if 'mmpretrain.models' in sys.modules:
+        from . import mmpretrain_rules  # noqa: F401
     small = [(input_shape[0], *(min(s, side) for s in input_shape[1:]))
              for side in SMALL]
     for shape in dict.fromkeys([*small, tuple(input_shape)]):
@@ -252,29 +256,49 @@ class _Uses:
     reads: Counter = field(default_factory=Counter)
     writes: Counter = field(default_factory=Counter)
     other: Counter = field(default_factory=Counter)
+    fixed_macs: int = 0
 
 
-class _MatmulWatch(TorchDispatchMode):
-    """Counts products that no layer accounts for."""
+class _ProductWatch(TorchDispatchMode):
+    """Counts products that no layer accounts for.
 
-    def __init__(self, other: Counter) -> None:
+    Args:
+        params (set[int]): ``id`` of every parameter. Products with one of them are
+            counted in MACs, others (of two activations) by their calls.
+    """
+
+    def __init__(self, params: set[int]) -> None:
         super().__init__()
-        self.other = other
+        self.params = params
+        self.macs = 0
+        self.other: Counter = Counter()
         self.paused = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
         name = func._schema.name.removeprefix('aten::')
         product = 'attention' in name or name in (
             'mm', 'bmm', 'addmm', 'baddbmm', 'convolution', 'addbmm')
-        if product and not self.paused:
+        if not product or self.paused:
+            return out
+        if name == 'convolution' and self._is_param(args[1]):
+            outer = args[0] if args[6] else out  # transposed
+            self.macs += outer.numel() * args[1][0].numel()
+        elif name in ('mm', 'addmm') and self._is_param(args[-1]):
+            self.macs += out.numel() * args[-2].shape[-1]
+        else:
             self.other[name] += 1
-        return func(*args, **(kwargs or {}))
+        return out
+
+    def _is_param(self, tensor: Tensor) -> bool:
+        base = tensor if tensor._base is None else tensor._base
+        return id(base) in self.params
 
 
 def _count_uses(model: nn.Module, input_shape: tuple[int, ...]) -> _Uses:
     """Positions at which every layer is applied at the full input size."""
     uses = _Uses()
-    watch = _MatmulWatch(uses.other)
+    watch = _ProductWatch({id(p) for p in model.parameters()})
 
     def call(module, name, forward, args, kwargs):
         x = args[0] if args else next(iter(kwargs.values()))
@@ -295,9 +319,21 @@ def _count_uses(model: nn.Module, input_shape: tuple[int, ...]) -> _Uses:
             uses.writes[module] = max(uses.writes[module], written)
         return out
 
-    with _watched(model, call), watch:
+    with _watched(model, call), slow_attention(), watch:
         run(model, input_shape, boxes=None)
+    uses.other, uses.fixed_macs = watch.other, watch.macs
     return uses
+
+
+@contextmanager
+def slow_attention() -> Iterator[None]:
+    """Keep ``nn.MultiheadAttention`` from its fused operator, which hides products."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _output_of(module: nn.Module, x: Tensor) -> Tensor | None:

@@ -7,9 +7,9 @@ network crash or differ.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, singledispatch
 
 import numpy as np
 import torch
@@ -34,8 +34,9 @@ def verify(
 ) -> ModelGraph:
     """Check every unit by a real forward; leave out those that fail.
 
-    Each unit alone keeps a random half of its channels, then all units together
-    do. A unit that fails is logged at WARNING with its reason.
+    Every unit keeps a random half of its channels, all units together first. If
+    they fail, they are halved until every unit that fails alone is found. Such a
+    unit is logged at WARNING with its reason.
 
     Args:
         model (nn.Module): The dense model; left as it was.
@@ -53,8 +54,12 @@ def verify(
     picks = {u.name: np.sort(rng.choice(u.width, -(-u.width // 2), replace=False))
              for u in graph.units}
     selection = Selection(model, graph)
-    alone = {name: {name: pick} for name, pick in picks.items()}
-    failed = failures(model, selection, alone, tolerance)
+
+    def check(names: Sequence[str]) -> str:
+        return failure(model, selection, {n: picks[n] for n in names}, tolerance)
+
+    together = check(list(picks))
+    failed = _culprits(list(picks), together, check) if together else {}
     for name, reason in failed.items():
         print_log(f'Unit {name!r} ({graph.unit(name).width} channels) is left out: '
                   f'{reason}', 'current', level=30)
@@ -64,17 +69,32 @@ def verify(
             f'None of the {len(graph.units)} units of {type(model).__name__} '
             f'passed verification; the first failed because: '
             f'{next(iter(failed.values()))}')
-    together = {'all': {u.name: picks[u.name] for u in checked.units}}
-    for reason in failures(model, selection, together, tolerance).values():
-        raise TraceError(f'Units that can be pruned alone fail together: {reason}')
+    if failed:
+        together = check([u.name for u in checked.units])
+    if together:
+        raise TraceError(f'Units that can be pruned alone fail together: {together}')
     return checked
 
 
-def failures(
-    model: nn.Module, selection: Selection,
-    groups: Mapping[str, Mapping[str, np.ndarray]], tolerance: float,
+def _culprits(
+    names: Sequence[str], reason: str, check: Callable[[Sequence[str]], str]
 ) -> dict[str, str]:
-    """Check groups of units, those that fail once more in float64.
+    """Units that fail alone, with their reasons, of a group that fails."""
+    if len(names) == 1:
+        return {names[0]: reason}
+    found = {}
+    for half in (names[:len(names) // 2], names[len(names) // 2:]):
+        wrong = check(half)
+        if wrong:
+            found.update(_culprits(half, wrong, check))
+    return found
+
+
+def failure(
+    model: nn.Module, selection: Selection, channels: Mapping[str, np.ndarray],
+    tolerance: float,
+) -> str:
+    """Slice some units; if they seem to fail, once more in float64.
 
     In float32 a deep network may round to more than the tolerance, and differently
     with every number of threads.
@@ -82,27 +102,23 @@ def failures(
     Args:
         model (nn.Module): The dense model.
         selection (Selection): Of that model.
-        groups (Mapping): By a name, the kept channels of the units to slice together.
+        channels (Mapping[str, np.ndarray]): Kept channels of the units.
         tolerance (float): See :data:`TOLERANCE`.
 
     Returns:
-        dict[str, str]: What went wrong, by the name of the group that failed.
+        str: What went wrong; empty if nothing did.
     """
-    def check(names: list[str]) -> dict[str, str]:
-        with lively(model, selection.graph.trace_shape), torch.no_grad():
-            reasons = {n: compare(model, selection, groups[n], tolerance)
-                       for n in names}
-        return {name: reason for name, reason in reasons.items() if reason}
-
-    failed = check(list(groups))
-    if not failed:
-        return {}
-    try:
-        with in_float64(model):
-            return check(list(failed))
-    except RuntimeError as error:  # The model insists on another precision.
-        print_log(f'Units cannot be checked in float64: {error}', 'current', level=10)
-        return failed
+    with torch.no_grad():
+        reason = compare(model, selection, channels, tolerance)
+        if not reason:
+            return ''
+        try:
+            with in_float64(model):
+                return compare(model, selection, channels, tolerance)
+        except RuntimeError as error:  # The model insists on another precision.
+            print_log(f'Units cannot be checked in float64: {error}', 'current',
+                      level=10)
+            return reason
 
 
 @contextmanager
@@ -121,29 +137,32 @@ def in_float64(model: nn.Module) -> Iterator[None]:
         torch.set_default_dtype(default)
         for tensor, data in zip(tensors, saved):
             tensor.data = data
+        # LeViT and its like compute a tensor from parameters when they enter eval mode.
+        modes = {m: m.training for m in model.modules()}
+        model.eval()
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def compare(
     model: nn.Module, selection: Selection, channels: Mapping[str, np.ndarray],
     tolerance: float = TOLERANCE,
 ) -> str:
-    """Compare the sliced with the zeroed network.
+    """Compare the sliced with the zeroed network, both lively.
 
     Returns:
         str: Empty if they agree, otherwise what went wrong.
     """
     shape = selection.graph.trace_shape
-    removed = selection.removed(channels)
-    with zeroed(model, removed):
-        reference = tensors_in(run(model, shape))
-    shadows = [Shadow(m, v) for m, v in selection.values(channels)]
-    try:
-        outputs = tensors_in(run(model, shape))
-    except Exception as error:
-        return f'the sliced network does not run: {type(error).__name__}: {error}'
-    finally:
-        for shadow in reversed(shadows):
-            shadow.lift()
+    with lively(model, shape, selection.removed(channels)) as reference:
+        shadows = [Shadow(m, v) for m, v in selection.values(channels)]
+        try:
+            outputs = tensors_in(run(model, shape))
+        except Exception as error:
+            return f'the sliced network does not run: {type(error).__name__}: {error}'
+        finally:
+            for shadow in reversed(shadows):
+                shadow.lift()
     return difference(outputs, reference, tolerance)
 
 
@@ -179,9 +198,8 @@ def zeroed(
     handles, shadows = [], []
     for layer, sides in removed.items():
         module = modules.get(layer)
-        if isinstance(module, nn.LayerNorm):
-            shadows.append(Shadow(
-                module, dict(forward=partial(_masked_norm, module, sides[OUT]))))
+        if masked.dispatch(type(module)) is not masked.dispatch(object):
+            shadows.append(Shadow(module, dict(forward=masked(module, sides[OUT]))))
         elif IN in sides and module is not None and is_layer(module) and \
                 getattr(module, 'groups', 1) == 1:
             handles.append(module.register_forward_pre_hook(
@@ -202,6 +220,25 @@ def _zero_input(module: nn.Module, args: tuple, gone: np.ndarray) -> tuple:
     return (x, *args[1:])
 
 
+@singledispatch
+def masked(module: nn.Module, gone: np.ndarray) -> Callable[..., Tensor]:
+    """A forward of a norm over channels that leaves the removed ones out.
+
+    Args:
+        module (nn.Module): The dense norm.
+        gone (np.ndarray): Removed channels; they become zero.
+
+    Raises:
+        TypeError: No rule is registered: the norm treats channels independently.
+    """
+    raise TypeError(f'{type(module).__name__} does not mix channels.')
+
+
+@masked.register(nn.LayerNorm)
+def _(module: nn.LayerNorm, gone: np.ndarray) -> Callable[..., Tensor]:
+    return partial(_masked_norm, module, gone)
+
+
 def _masked_norm(module: nn.LayerNorm, gone: np.ndarray, x: Tensor, *_) -> Tensor:
     """A layer norm over the channels that remain."""
     first = x.dim() == 4 and hasattr(module, 'num_channels')
@@ -217,18 +254,27 @@ def _masked_norm(module: nn.LayerNorm, gone: np.ndarray, x: Tensor, *_) -> Tenso
 
 
 @contextmanager
-def lively(model: nn.Module, shape: tuple[int, ...]) -> Iterator[None]:
+def lively(
+    model: nn.Module, shape: tuple[int, ...],
+    removed: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+) -> Iterator[list[Tensor]]:
     """Evaluation mode with weights and statistics that hide no mistake.
 
     Zero-initialised last norms of residual branches and layer scales of 1e-6 make
     whole branches invisible in the outputs; next to a constant prior bias of -4.6
     the signal of an untrained head drowns in rounding; and in an untrained network
-    the signal decays from layer to layer unless batch norms know its statistics.
+    the signal decays from layer to layer unless batch norms know its statistics:
+    those of the network in which channels are removed.
     Everything is put back afterwards.
 
     Args:
         model (nn.Module): Any model.
         shape (tuple[int, ...]): ``(C, H, W)`` of the image it is compared on.
+        removed (Mapping | None): Positions to zero for a first run; see
+            :func:`zeroed`. Defaults to None: nowhere.
+
+    Yields:
+        list[Tensor]: The outputs of that run.
     """
     modes = {m: m.training for m in model.modules()}
     model.eval()
@@ -237,11 +283,11 @@ def lively(model: nn.Module, shape: tuple[int, ...]) -> Iterator[None]:
                for m in model.modules()
                if isinstance(m, _BatchNorm) and m.running_mean is not None]
     try:
-        with torch.no_grad():
-            run(model, shape)
+        with torch.no_grad(), zeroed(model, removed or {}):
+            reference = tensors_in(run(model, shape))
         for handle in handles:
             handle.remove()
-        yield
+        yield reference
     finally:
         for handle in handles:
             handle.remove()
@@ -252,8 +298,13 @@ def lively(model: nn.Module, shape: tuple[int, ...]) -> Iterator[None]:
 
 
 def _without_vanishing(model: nn.Module) -> list[Shadow]:
+    return [Shadow(module, {name: value})
+            for module, name, value in audible(model)]
+
+
+def audible(model: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
+    """Yield module, name and new values of parameters that hide what is wrong."""
     generator = torch.Generator().manual_seed(0)
-    shadows = []
     for module in model.modules():
         for name, param in module._parameters.items():
             if param is None or param.numel() == 0:
@@ -265,8 +316,7 @@ def _without_vanishing(model: nn.Module) -> list[Shadow]:
                 noise = torch.rand(param.shape, generator=generator) * 0.2 + 0.1
                 fan_in = param[0].numel() if param.dim() else 1
                 noise = noise / max(1, fan_in) ** 0.5
-                shadows.append(Shadow(module, {name: noise.to(param)}))
-    return shadows
+                yield module, name, noise.to(param)
 
 
 def _take_statistics(module: nn.Module, args: tuple, shadows: list[Shadow]) -> None:

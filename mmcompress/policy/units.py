@@ -129,6 +129,9 @@ class ModelGraph:
         unsupported (dict[str, int]): Operators whose MACs are not counted, with
             the number of calls.
         unvisited (tuple[str, ...]): Layers that the traced forward never called.
+        fixed_macs (int): MACs of products with parameters that no layer's forward
+            computes (the projections inside ``nn.MultiheadAttention``); no unit
+            shrinks them.
     """
 
     units: tuple[ChannelUnit, ...]
@@ -141,6 +144,7 @@ class ModelGraph:
     excluded: dict[str, str] = field(default_factory=dict)
     unsupported: dict[str, int] = field(default_factory=dict)
     unvisited: tuple[str, ...] = ()
+    fixed_macs: int = 0
 
     def unit(self, name: str) -> ChannelUnit:
         """Return the unit called ``name``."""
@@ -150,7 +154,7 @@ class ModelGraph:
     def governed(self) -> float:
         """Share of the dense MACs in layers that some unit can shrink."""
         touched = {m.layer for u in self.units for m in u.members}
-        total = sum(layer.macs for layer in self.layers)
+        total = sum(layer.macs for layer in self.layers) + self.fixed_macs
         inside = sum(layer.macs for layer in self.layers if layer.name in touched)
         return inside / total if total else 0.0
 

@@ -7,17 +7,22 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from mmengine.analysis import FlopAnalyzer
-from mmengine.model import BaseModel
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..costs import Costs, CostTable
 from ..deploy import materialise
 from ..graph import trace, verify
-from ..graph.inputs import fixed_proposals, is_detector
 from ..graph.labels import tensors_in
-from ..graph.trace import run
-from ..graph.verify import in_float64, lively, relative_error, zeroed
+from ..graph.mmcv_rules import CLOSED
+from ..graph.trace import run, slow_attention
+from ..graph.verify import (
+    TOLERANCE,
+    audible,
+    in_float64,
+    lively,
+    relative_error,
+)
 from ..mutators import ChannelMutator
 from ..policy import Policy, SearchSpace
 
@@ -33,7 +38,7 @@ class NetworkReport:
         permuted (float): Error after sorting all channels.
         zeroed (float): Policy forward against zeroed-channel forward.
         materialised (float): Policy forward against the slim model.
-        macs, true_macs (int): Of the slim model: analytic, counted by mmengine.
+        macs, true_macs (int): Of the slim model: analytic, counted by torch.
         params, true_params (int): Likewise.
     """
 
@@ -64,6 +69,9 @@ def check_network(
         mutator (ChannelMutator | None): It is left prepared, for further checks.
             Defaults to a new one with divisor 4.
     """
+    with torch.no_grad():  # Else sorting would give other channels this noise.
+        for module, name, value in audible(model):
+            getattr(module, name).copy_(value)
     model.eval()
     start = time.perf_counter()
     traced = trace(model, input_shape)
@@ -76,12 +84,6 @@ def check_network(
     permuted = error(precise_outputs(model, graph.trace_shape), dense)
     space = SearchSpace.from_graph(graph, **mutator.space_options)
     policy = random_policy(space, seed)
-    with lively(model, graph.trace_shape):
-        with mutator.acting(policy):
-            acting = outputs(model, graph.trace_shape)
-        removed = mutator.selection.removed(mutator.selection.of_policy(policy))
-        with zeroed(model, removed):
-            reference = outputs(model, graph.trace_shape)
     with mutator.acting(policy):
         plain = outputs(model, graph.trace_shape)
     slim = materialise(model, graph, policy).eval()
@@ -90,7 +92,7 @@ def check_network(
         units=len(graph.units), left_out=len(graph.excluded) - len(traced.excluded),
         governed=graph.governed, trace_seconds=middle - start,
         verify_seconds=end - middle, permuted=permuted,
-        zeroed=error(acting, reference),
+        zeroed=zeroed_error(mutator, policy),
         materialised=error(outputs(slim, graph.trace_shape), plain),
         macs=round(costs['macs']), true_macs=count_macs(slim, input_shape),
         params=round(costs['params']),
@@ -111,8 +113,38 @@ def outputs(model: nn.Module, shape: tuple[int, ...]) -> list[Tensor]:
 
 def precise_outputs(model: nn.Module, shape: tuple[int, ...]) -> list[Tensor]:
     """Outputs in float64, where the order of a sum does not show."""
-    with in_float64(model), lively(model, shape):
-        return outputs(model, shape)
+    def lively_outputs() -> list[Tensor]:
+        with lively(model, shape) as found:
+            return found
+
+    try:
+        with in_float64(model):
+            return lively_outputs()
+    except RuntimeError:  # The model insists on float32.
+        return lively_outputs()
+
+
+def zeroed_error(mutator: ChannelMutator, policy: Policy) -> float:
+    """Error of the policy forward against the zeroed-channel forward.
+
+    In float32; if that rounds to more than is allowed, in float64 unless the model
+    insists on float32.
+    """
+    model, shape = mutator.model, mutator.graph.trace_shape
+    removed = mutator.selection.removed(mutator.selection.of_policy(policy))
+
+    def measure() -> float:
+        with lively(model, shape, removed) as reference, mutator.acting(policy):
+            return error(outputs(model, shape), reference)
+
+    value = measure()
+    if value <= TOLERANCE:
+        return value
+    try:
+        with in_float64(model):
+            return measure()
+    except RuntimeError:
+        return value
 
 
 def error(left: list[Tensor], right: list[Tensor]) -> float:
@@ -123,25 +155,22 @@ def error(left: list[Tensor], right: list[Tensor]) -> float:
 
 
 def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """MACs of convs and linears as mmengine's FlopAnalyzer counts them."""
-    image = torch.zeros(1, *input_shape)
-    forward = model.forward
-    kwargs = dict(mode='tensor') if isinstance(model, BaseModel) else {}
-    if is_detector(model):
-        from mmdet.structures import DetDataSample
+    """MACs of convs and linears as torch's FlopCounterMode counts them.
 
-        size = input_shape[-2:]
-        meta = dict(img_shape=size, ori_shape=size, pad_shape=size,
-                    batch_input_shape=size, scale_factor=(1.0, 1.0))
-        kwargs['data_samples'] = [DetDataSample(metainfo=meta)]
+    It knows no deformable convs: their elements are counted here.
+    """
+    deformable: list[int] = []
+    handles = [m.register_forward_hook(
+        lambda m, _, out: deformable.append(out.numel() * m.weight[0].numel()))
+        for m in model.modules() if isinstance(m, CLOSED)]
+    counter = FlopCounterMode(display=False)
     try:
-        with fixed_proposals(model, input_shape) as seen:
-            # What the trace does not return, it does not count either.
-            model.forward = lambda x: tuple(tensors_in((forward(x, **kwargs), seen)))
-            analyzer = FlopAnalyzer(model, (image,))
-            analyzer.unsupported_ops_warnings(False)
-            analyzer.uncalled_modules_warnings(False)
-            counted = analyzer.by_operator()
+        with torch.no_grad(), slow_attention(), counter:
+            run(model, input_shape, boxes=None)
     finally:
-        del model.forward
-    return int(counted['conv'] + counted['linear'])
+        for handle in handles:
+            handle.remove()
+    aten = torch.ops.aten
+    flops = counter.get_flop_counts()['Global']
+    products = sum(flops.get(op, 0) for op in (aten.convolution, aten.mm, aten.addmm))
+    return products // 2 + sum(deformable)

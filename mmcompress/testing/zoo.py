@@ -7,6 +7,7 @@ Neither weights nor data are needed.
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import tempfile
 import time
@@ -165,7 +166,8 @@ def build(model: dict) -> nn.Module:
     """Build a model without looking for pretrained weights."""
     torch.manual_seed(0)
     _forget_weights(model)
-    return MMENGINE_MODELS.build(model).eval()
+    # Some models write into their config, which is built once more.
+    return MMENGINE_MODELS.build(copy.deepcopy(model)).eval()
 
 
 def _forget_weights(node: object) -> None:

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mmcompress.costs import CostTable
+from mmcompress.costs import Costs, CostTable
 from mmcompress.errors import TraceError
 from mmcompress.graph import fingerprint, trace, verify
+from mmcompress.policy import SearchSpace
 from mmcompress.testing import ToyNetwork, toy_graph
 
 
@@ -114,14 +115,33 @@ def test_layers_that_never_run_are_named(net):
     assert graph.params == 16 + 10 + 10
 
 
-def test_products_outside_layers_are_counted_as_unsupported(net):
+def test_products_outside_layers_are_counted(net):
     def forward(m, x):
         x = m.b(m.a(x).relu()).flatten(2)
         return F.conv2d((x @ x.transpose(1, 2))[:, None], m.kernel)
 
     model = net(forward, a=nn.Conv2d(3, 4, 1), b=nn.Conv2d(4, 2, 1),
                 kernel=nn.Parameter(torch.rand(1, 1, 1, 1)))
-    assert trace(model, (3, 8, 8)).unsupported == {'bmm': 1, 'convolution': 1}
+    graph = trace(model, (3, 8, 8))
+    assert graph.unsupported == {'bmm': 1}
+    # The 1 x 1 kernel, a parameter, is applied to the 2 x 2 products.
+    assert graph.fixed_macs == 4
+
+
+def test_projections_of_attention_count_and_are_not_governed(net):
+    def forward(m, x):
+        tokens = m.b(m.a(x)).flatten(2).transpose(1, 2)
+        return m.mha(tokens, tokens, tokens)[0]
+
+    model = net(forward, a=nn.Conv2d(3, 8, 1), b=nn.Conv2d(8, 4, 1),
+                mha=nn.MultiheadAttention(4, 2, batch_first=True))
+    graph = trace(model, (3, 2, 4))
+    # 8 tokens x 4 matrices of 4 x 4; a and b: 8 positions x (24 + 32).
+    assert graph.fixed_macs == 8 * 64
+    assert graph.governed == 448 / (448 + 512)
+    costs = Costs(CostTable.from_graph(graph), SearchSpace.from_graph(graph))
+    assert costs.dense()['macs'] == 960
+    assert costs.dense()['bops'] == 960 * 32 * 32
 
 
 @pytest.mark.parametrize('layer', [

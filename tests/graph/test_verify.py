@@ -177,6 +177,20 @@ def test_in_float64_puts_the_very_tensors_back(model):
     assert [t.data_ptr() for t in model.state_dict().values()] == storages
 
 
+def test_what_eval_mode_derives_is_float32_again(net):
+    class Derived(nn.Linear):
+        def train(self, mode=True):
+            super().train(mode)
+            self.double_weight = self.weight * 2
+            return self
+
+    model = net(lambda m, x: m.a(x), a=Derived(3, 3)).eval()
+    with in_float64(model):
+        model.eval()
+        assert model.a.double_weight.dtype == torch.float64
+    assert model.a.double_weight.dtype == torch.float32
+
+
 def test_compare_tells_right_from_wrong(model, graph):
     channels = {'point': np.array([0, 3, 7])}
     with torch.no_grad():
