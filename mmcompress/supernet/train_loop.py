@@ -87,6 +87,9 @@ class SupernetTrainLoop(EpochBasedTrainLoop):
         self.stages_cfg, self.full, self.tiny, self.random = stages, full, tiny, random
         self.weight, self.temperature = weight, temperature
         self.sort, self.teacher_checkpoint = sort, teacher
+        if not (full or tiny or random):
+            raise CompressionError(
+                'The loop trains nothing: set full, tiny or random of train_cfg.')
         if stages is not None and not full and teacher is None:
             raise CompressionError(
                 'Stages learn from the full network: set full=True, or give the '
