@@ -45,6 +45,11 @@ def test_pretrained_weights_are_not_looked_for():
     assert model == dict(init_cfg=None, heads=[dict(pretrained=None)])
 
 
+def test_two_stage_detectors_are_counted_on_few_proposals():
+    cfg = zoo.load('mmdet', 'faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py')
+    assert cfg.model.test_cfg.rpn.max_per_img == zoo.BOXES
+
+
 def test_table_counts_only_what_passed_with_enough_macs():
     little = replace(GOOD, config='fcos/b.py', governed=0.4)
     failed = replace(GOOD, config='ssd/c.py', family='ssd', stage='costs',
