@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,22 @@ def shared_data(data_folder: Path) -> Path:
     return data_folder
 
 
+@pytest.fixture(scope='module', autouse=True)
+def no_default_scope_of_another_file() -> Iterator[None]:
+    """Let no test depend on the default scope that a fixture of a file has set."""
+    with _scopes_restored():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_default_scope() -> Iterator[None]:
     """Let no test depend on the default scope that another one has set."""
+    with _scopes_restored():
+        yield
+
+
+@contextmanager
+def _scopes_restored() -> Iterator[None]:
     scopes = DefaultScope._instance_dict
     before = dict(scopes)
     yield
