@@ -24,9 +24,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from common import OUT, ROOT, Results, machine
+from common import OUT, ROOT, Results, machine, quiet_config
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, save_checkpoint
 
 from mmcompress.costs import Costs, CostTable
@@ -75,18 +74,6 @@ CASES = {
 MIXED = {'yolox_nano': ((6, 8), (5, 8), (4, 8)), 'resnet20': ((4, 8), (4, 4))}
 
 
-def read(case: Case, work_dir: Path) -> Config:
-    """The case's config, quiet and in one process."""
-    cfg = Config.fromfile(ROOT / case.config)
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    cfg.work_dir, cfg.launcher, cfg.log_level = str(work_dir), 'none', 'WARNING'
-    # mmengine keeps loggers and counters by this name for the whole process.
-    cfg.experiment_name = '_'.join(work_dir.parts)
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        cfg[name].update(num_workers=0, persistent_workers=False)
-    return cfg
-
-
 class Bench:
     """A dense network with its graph, costs and calibration images.
 
@@ -102,7 +89,7 @@ class Bench:
     @lru_cache(maxsize=4)  # noqa: B019  (one instance per process)
     def prepared(self, observer: str):
         """Model, graph and mutator with one observer's ranges."""
-        cfg = read(self.case, self.out / f'dense_{observer}')
+        cfg = quiet_config(self.case.config, self.out / f'dense_{observer}')
         runner = search_runner(cfg)
         load_weights(runner.model, cfg.load_from)
         evaluator = PolicyEvaluator(
@@ -147,7 +134,7 @@ class Bench:
 
     def config(self, file: Path | None, tag: str) -> Config:
         """Config of the network of a policy file, or of the dense one."""
-        cfg = read(self.case, self.out / tag)
+        cfg = quiet_config(self.case.config, self.out / tag)
         if file:
             compress_config(cfg, str(file))
         return cfg
@@ -214,7 +201,7 @@ def search(
     compression: Mapping,
 ) -> dict[float, Path]:
     """Policy files of a search over training images, by target."""
-    cfg = read(bench.case, bench.out / tag)
+    cfg = quiet_config(bench.case.config, bench.out / tag)
     cfg.compression = dict(compression, input_shape=bench.case.shape)
     options = cfg.search_cfg
     options.targets = dict(bops=targets)

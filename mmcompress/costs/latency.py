@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..deploy.layer_timer import LayerShape, LayerTimer
 from ..graph.inputs import fixed_proposals, make_forward
+from ..modes import evaluating
 from ..policy import FLOAT, ModelGraph
 from .table import CostTable
 
@@ -176,16 +177,12 @@ def layer_shapes(
 
     handles = [watch(x.name, x.kind, _activation(modules, x.name))
                for x in graph.layers]
-    training = {m: m.training for m in model.modules()}
-    model.eval()
     try:
-        with fixed_proposals(model, graph.input_shape):
+        with evaluating(model), fixed_proposals(model, graph.input_shape):
             make_forward(model, graph.input_shape)()
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in training.items():
-            module.training = mode
     return calls
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..errors import ExportError
 from ..files import write_bytes
+from ..modes import evaluating
 from .boxes import append_nms, check_boxes, decoded_outputs
 from .focus import fold_focus
 from .metadata import FORMAT, preprocessing_of, write_metadata
@@ -253,18 +254,6 @@ def write(proto: onnx.ModelProto, path: Path, error: float) -> Exported:
     data = proto.SerializeToString()
     write_bytes(path, data)
     return Exported(path, error, len(data))
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode; every module's own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 @contextlib.contextmanager

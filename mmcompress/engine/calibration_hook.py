@@ -9,6 +9,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ..evaluation.images import build_dataset, load_batches, pick, search_dataset
+from ..modes import evaluating
 from ..mutators.calibration import calibrate
 from ..ops import quantised_layers, uncalibrated
 from ..registry import HOOKS
@@ -51,13 +52,9 @@ class CalibrationHook(Hook):
             len(dataset), [min(self.images, len(dataset))], runner.seed or 0)
         batches = load_batches(
             dataset, numbers, model.data_preprocessor, self.batch_size)
-        modes = {m: m.training for m in model.modules()}
-        model.eval()
         layers = {n: m for n, m in quantised_layers(model).items() if n in missing}
-        with torch.random.fork_rng():
+        with evaluating(model), torch.random.fork_rng():
             calibrate(model, layers, batches, self.observer, self.symmetric)
-        for module, mode in modes.items():
-            module.training = mode
         for layer in layers.values():
             for quantizer in (layer.weight_quantizer, layer.input_quantizer):
                 for parameter in quantizer.parameters():

@@ -152,9 +152,9 @@ class PolicyEvaluator:
         load = model.data_preprocessor
         self.scoring = load_batches(dataset, scored, load, self.batch_size)
         self.calibration = load_batches(dataset, calibrated, load, self.batch_size)
-        if self.augment and len(calibrated):
-            self.augmented = augmented_batches(
-                cfg, load, calibrated, self.batch_size, self.seed)
+        self.augmented = augmented_batches(
+            cfg, load, calibrated, self.batch_size, self.seed,
+        ) if self.augment and len(calibrated) else []
         if self.finetuning.steps:
             # Another dataset than the training set has no images in common with it.
             held_out = [] if self.dataset else scored

@@ -18,6 +18,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import TraceError
+from ..modes import evaluating
 from ..ops.slicing import can_slice
 from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
 from .inputs import fixed_proposals, is_detector, make_forward
@@ -84,14 +85,8 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
 @contextmanager
 def inference(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; every module's own mode comes back."""
-    training = {m: m.training for m in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+    with evaluating(model), torch.no_grad():
+        yield
 
 
 def is_layer(module: nn.Module) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, singledispatch
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,11 +20,14 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import TraceError
+from ..modes import evaluating
 from ..ops.slicing import Shadow
 from ..policy import IN, OUT, ModelGraph
 from .labels import tensors_in
 from .selection import Selection
 from .trace import is_layer, run
+
+T = TypeVar('T')
 
 TOLERANCE = 1e-4
 """Largest relative error allowed; see :func:`relative_error`."""
@@ -112,13 +116,23 @@ def failure(
         reason = compare(model, selection, channels, tolerance)
         if not reason:
             return ''
-        try:
-            with in_float64(model):
-                return compare(model, selection, channels, tolerance)
-        except RuntimeError as error:  # The model insists on another precision.
-            print_log(f'Units cannot be checked in float64: {error}', 'current',
-                      level=10)
-            return reason
+        precise = precisely(
+            model, lambda: compare(model, selection, channels, tolerance))
+    return reason if precise is None else precise
+
+
+def precisely(model: nn.Module, measure: Callable[[], T]) -> T | None:
+    """What ``measure`` finds in float64, where the order of a sum does not show.
+
+    Returns:
+        T | None: None if the model insists on another precision.
+    """
+    try:
+        with in_float64(model):
+            return measure()
+    except RuntimeError as error:
+        print_log(f'The model does not run in float64: {error}', 'current', level=10)
+        return None
 
 
 @contextmanager
@@ -138,10 +152,8 @@ def in_float64(model: nn.Module) -> Iterator[None]:
         for tensor, data in zip(tensors, saved):
             tensor.data = data
         # LeViT and its like compute a tensor from parameters when they enter eval mode.
-        modes = {m: m.training for m in model.modules()}
-        model.eval()
-        for module, mode in modes.items():
-            module.training = mode
+        with evaluating(model):
+            pass
 
 
 def compare(
@@ -276,25 +288,23 @@ def lively(
     Yields:
         list[Tensor]: The outputs of that run.
     """
-    modes = {m: m.training for m in model.modules()}
-    model.eval()
-    shadows = _without_vanishing(model)
-    handles = [m.register_forward_pre_hook(partial(_take_statistics, shadows=shadows))
-               for m in model.modules()
-               if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    try:
-        with torch.no_grad(), zeroed(model, removed or {}):
-            reference = tensors_in(run(model, shape))
-        for handle in handles:
-            handle.remove()
-        yield reference
-    finally:
-        for handle in handles:
-            handle.remove()
-        for shadow in reversed(shadows):
-            shadow.lift()
-        for module, mode in modes.items():
-            module.training = mode
+    with evaluating(model):
+        shadows = _without_vanishing(model)
+        handles = [
+            m.register_forward_pre_hook(partial(_take_statistics, shadows=shadows))
+            for m in model.modules()
+            if isinstance(m, _BatchNorm) and m.running_mean is not None]
+        try:
+            with torch.no_grad(), zeroed(model, removed or {}):
+                reference = tensors_in(run(model, shape))
+            for handle in handles:
+                handle.remove()
+            yield reference
+        finally:
+            for handle in handles:
+                handle.remove()
+            for shadow in reversed(shadows):
+                shadow.lift()
 
 
 def _without_vanishing(model: nn.Module) -> list[Shadow]:

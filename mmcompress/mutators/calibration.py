@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import DataError
 from ..evaluation.images import Batch, forward_raw
 from ..graph.trace import run
+from ..modes import evaluating
 from ..ops.quant_layers import QuantLayer, quantised_layers
 from ..ops.ranges import Sample, activation_range, weight_scales
 from ..ops.slicing import Shadow
@@ -145,16 +146,12 @@ def shared_inputs(
         return hook
 
     handles = [modules[n].register_forward_pre_hook(watch(n)) for n in names]
-    modes = {m: m.training for m in model.modules()}
-    model.eval()
     try:
-        with in_float(model):
+        with evaluating(model), in_float(model):
             run(model, shape)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     return {name: find(name) for name in names}
 
 

@@ -10,9 +10,8 @@ from ..costs import Costs, Target
 from ..policy import Policy, SearchSpace
 from ..registry import SEARCHERS
 from .base import Evaluated, Searcher
-from .budget import fit_to_budget
 from .novelty import first_new
-from .random import DRAWS, random_rows
+from .random import DRAWS, new_random
 from .uniform import largest_uniform, uniform_rows
 
 
@@ -91,12 +90,7 @@ class Islands(Searcher):
             inside = self.costs.of_rows(target.cost, rows).numpy() <= target.limit
             if inside.any() and (policy := new(rows[inside])):
                 return policy
-        for count in DRAWS:
-            rows = random_rows(self.space, count, rng)
-            if policy := new(fit_to_budget(
-                    self.space, self.costs, target, rows, rng)):
-                return policy
-        return None
+        return new_random(self.space, self.costs, target, rng, history, pending)
 
     def _parents(
         self, history: Sequence[Evaluated], which: int, generation: int, island: int

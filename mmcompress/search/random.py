@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..costs import Costs, Target
 from ..policy import Policy, SearchSpace
 from ..registry import SEARCHERS
 from .base import Evaluated, Searcher
@@ -39,6 +40,24 @@ def random_rows(
     return space.lowest + share * (space.highest - space.lowest)
 
 
+def new_random(
+    space: SearchSpace,
+    costs: Costs,
+    target: Target,
+    rng: np.random.Generator,
+    history: Sequence[Evaluated],
+    pending: Sequence[Policy],
+) -> Policy | None:
+    """A random policy within a budget that was not tried; None if none is found."""
+    for count in DRAWS:
+        rows = fit_to_budget(
+            space, costs, target, random_rows(space, count, rng), rng)
+        policy = first_new(space, costs, target.cost, rows, history, pending)
+        if policy is not None:
+            return policy
+    return None
+
+
 @SEARCHERS.register_module()
 class Random(Searcher):
     """Random rows fitted to the targets in turn."""
@@ -54,11 +73,4 @@ class Random(Searcher):
             return None
         target = self.targets[number % len(self.targets)]
         rng = self.rng(number)
-        for count in DRAWS:
-            rows = random_rows(self.space, count, rng)
-            rows = fit_to_budget(self.space, self.costs, target, rows, rng)
-            policy = first_new(
-                self.space, self.costs, target.cost, rows, history, pending)
-            if policy is not None:
-                return policy
-        return None
+        return new_random(self.space, self.costs, target, rng, history, pending)

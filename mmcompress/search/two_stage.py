@@ -10,11 +10,10 @@ from ..costs import Costs, Target
 from ..policy import Policy, SearchSpace
 from ..registry import SEARCHERS
 from .base import Evaluated, Searcher
-from .budget import fit_to_budget
 from .front import best_per_target
 from .novelty import first_new
 from .prices import PriceTable
-from .random import DRAWS, random_rows
+from .random import new_random
 from .solvers import Curve, exact, greedy, refill, sweep
 from .solvers.neighbours import swapped
 
@@ -83,12 +82,7 @@ class TwoStage(Searcher):
             if policy := new(row[None]):
                 return policy
         # Nothing new is near the best.
-        for count in DRAWS:
-            rows = random_rows(self.space, count, rng)
-            if policy := new(fit_to_budget(
-                    self.space, self.costs, target, rows, rng)):
-                return policy
-        return None
+        return new_random(self.space, self.costs, target, rng, history, pending)
 
     def solutions(self, target: Target) -> np.ndarray:
         """Rows of the lowest price within a target, the best first.

@@ -19,8 +19,8 @@ from ..graph.trace import run, slow_attention
 from ..graph.verify import (
     TOLERANCE,
     audible,
-    in_float64,
     lively,
+    precisely,
     relative_error,
 )
 from ..mutators import ChannelMutator
@@ -117,11 +117,8 @@ def precise_outputs(model: nn.Module, shape: tuple[int, ...]) -> list[Tensor]:
         with lively(model, shape) as found:
             return found
 
-    try:
-        with in_float64(model):
-            return lively_outputs()
-    except RuntimeError:  # The model insists on float32.
-        return lively_outputs()
+    found = precisely(model, lively_outputs)
+    return lively_outputs() if found is None else found
 
 
 def zeroed_error(mutator: ChannelMutator, policy: Policy) -> float:
@@ -140,11 +137,8 @@ def zeroed_error(mutator: ChannelMutator, policy: Policy) -> float:
     value = measure()
     if value <= TOLERANCE:
         return value
-    try:
-        with in_float64(model):
-            return measure()
-    except RuntimeError:
-        return value
+    precise = precisely(model, measure)
+    return value if precise is None else precise
 
 
 def error(left: list[Tensor], right: list[Tensor]) -> float:

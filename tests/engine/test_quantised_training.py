@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset
 from mmengine.dist import get_rank
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, save_checkpoint
 
 from mmcompress.costs import Costs, CostTable
@@ -23,6 +22,7 @@ from mmcompress.graph import trace
 from mmcompress.ops import quantised_layers, uncalibrated
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.policy.files import PolicyFile
+from mmcompress.testing.small_classifier import small_classifier
 
 SEARCH = dict(
     searcher=dict(type='Evolution', evaluations=6),
@@ -33,31 +33,14 @@ COMPRESSION = dict(
     quant=dict(bits=[4, 8]))
 
 
-@DATASETS.register_module(force=True)
-class Dotted(BaseDataset):
-    """Sixty random images of two classes."""
-
-    METAINFO = dict(classes=('a', 'b'))
-
-    def load_data_list(self) -> list[dict]:
-        """Images as arrays, so that nothing is read."""
-        rng = np.random.default_rng(0)
-        return [dict(img=rng.integers(0, 100 + 100 * (i % 2), (8, 8, 3), np.uint8),
-                     img_shape=(8, 8), gt_label=i % 2) for i in range(60)]
-
-
 def make_config(work_dir, epochs=2) -> Config:
     init_default_scope('mmpretrain')
-    dataset = dict(type='Dotted', pipeline=[dict(type='PackInputs')])
+    dataset = dict(type='mmcompress.TwoClasses', images=60,
+                   pipeline=[dict(type='PackInputs')])
     loader = dict(batch_size=10, num_workers=0, dataset=dataset,
                   sampler=dict(type='DefaultSampler', shuffle=True))
     return Config(dict(
-        model=dict(
-            type='ImageClassifier',
-            backbone=dict(type='mmcompress.CifarResNet', depth=8, widths=(8, 8, 8)),
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='LinearClsHead', num_classes=2, in_channels=8)),
-        data_preprocessor=dict(num_classes=2, mean=[0.0] * 3, std=[255.0] * 3),
+        **small_classifier(),
         train_dataloader=loader, val_dataloader=loader, test_dataloader=loader,
         val_cfg=dict(), test_cfg=dict(),
         val_evaluator=dict(type='Accuracy', topk=(1,)),

@@ -143,6 +143,15 @@ def numbers(batches):
     return sorted(int(x) for b in batches for x in b.inputs[:, 0, 0, 0])
 
 
+def test_augmentation_without_calibration_images_says_so(resized):
+    _, mutator, model = prepare(resized, steps=0)
+    evaluator = PolicyEvaluator(
+        'accuracy/top1', images=20, calibration_images=0, batch_size=5, augment=True)
+    evaluator.prepare(model, resized)
+    with pytest.raises(DataError, match='calibration_images'):
+        evaluator.evaluate(half(mutator), mutator)
+
+
 def test_recalibration_on_augmented_calibration_images(resized):
     _, mutator, model = prepare(resized, steps=0)
     evaluator = PolicyEvaluator(

@@ -2,26 +2,12 @@
 
 from pathlib import Path
 
-import numpy as np
 from mmengine.config import Config
-from mmengine.dataset import BaseDataset
-from mmengine.registry import DATASETS, init_default_scope
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 import mmcompress  # noqa: F401  (must precede mmpretrain)
-
-
-@DATASETS.register_module(force=True)
-class Striped(BaseDataset):
-    """Forty random images of two classes."""
-
-    METAINFO = dict(classes=('a', 'b'))
-
-    def load_data_list(self) -> list[dict]:
-        """Images as arrays, so that nothing is read."""
-        rng = np.random.default_rng(0)
-        return [dict(img=rng.integers(0, 100 + 100 * (i % 2), (8, 8, 3), np.uint8),
-                     img_shape=(8, 8), gt_label=i % 2) for i in range(40)]
+from mmcompress.testing.small_classifier import small_classifier
 
 
 def make_config(work_dir: Path, epochs: int = 2, **loop) -> Config:
@@ -30,19 +16,14 @@ def make_config(work_dir: Path, epochs: int = 2, **loop) -> Config:
     Without any it is plain training.
     """
     init_default_scope('mmpretrain')
-    dataset = dict(type='Striped', pipeline=[
+    dataset = dict(type='mmcompress.TwoClasses', images=40, pipeline=[
         dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')])
     loader = dict(batch_size=10, num_workers=0, dataset=dataset,
                   sampler=dict(type='DefaultSampler', shuffle=True))
     train = dict(type='mmcompress.SupernetTrainLoop', **loop) if loop else \
         dict(by_epoch=True)
     return Config(dict(
-        model=dict(
-            type='ImageClassifier',
-            backbone=dict(type='mmcompress.CifarResNet', depth=8, widths=(8, 8, 8)),
-            neck=dict(type='GlobalAveragePooling'),
-            head=dict(type='LinearClsHead', num_classes=2, in_channels=8)),
-        data_preprocessor=dict(num_classes=2, mean=[0.0] * 3, std=[255.0] * 3),
+        **small_classifier(),
         train_dataloader=loader, train_cfg=dict(
             train, max_epochs=epochs, val_interval=100),
         val_dataloader=loader, val_cfg=dict(), test_dataloader=loader, test_cfg=dict(),
