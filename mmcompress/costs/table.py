@@ -64,8 +64,10 @@ class CostTable:
         for j, unit in enumerate(graph.units):
             for member in unit.members:
                 i = layers.get(member.layer)
-                if i is None:
+                if i is None and member.side == OUT:
                     other[j] += member.count * graph.norm_params.get(member.layer, 0)
+                elif i is None:
+                    continue  # reads channels without parameters for them
                 elif member.side == OUT:
                     out_per[i, j] += member.count
                 elif graph.layers[i].groups == 1:

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..ops.slicing import sliced, take
 from ..policy import OUT, ModelGraph, Policy
+from .attention import axis_of_heads, heads_of
 
 
 class Selection:
@@ -101,6 +102,8 @@ def axis_size(modules: Mapping[str, nn.Module], layer: str, side: str) -> int:
         module, name, axis = bare_parameter(modules, layer)
         return getattr(module, name).shape[axis]
     module = modules[layer]
+    if heads_of(module) is not None:
+        return axis_of_heads(module, side)
     names = ('in_channels', 'in_features')
     if side == OUT:  # The last one is GRN's, which has but one axis.
         names = ('out_channels', 'out_features', 'num_features', 'num_channels',

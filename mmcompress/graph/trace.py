@@ -21,6 +21,15 @@ from ..errors import TraceError
 from ..modes import evaluating
 from ..ops.slicing import can_slice
 from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
+from .attention import (
+    any_number_of_heads,
+    attentions,
+    begin_heads,
+    end_heads,
+    head_sites,
+    own_tensors,
+    params_per_head,
+)
 from .inputs import fixed_proposals, is_detector, make_forward
 from .labels import LabelTracer, tensors_in
 from .mmcv_rules import CLOSED
@@ -140,14 +149,13 @@ def trace_labels(
     Raises:
         TraceError: The model does not run on such an image.
     """
-    if is_detector(model):
-        from . import mmdet_rules  # noqa: F401  (registers rules)
-    if 'mmpretrain.models' in sys.modules:
-        from . import mmpretrain_rules  # noqa: F401
+    _register_rules(model)
+    sites, by_head = head_sites(model), own_tensors(model)
     small = [(input_shape[0], *(min(s, side) for s in input_shape[1:]))
              for side in SMALL]
     for shape in dict.fromkeys([*small, tuple(input_shape)]):
-        tracer = LabelTracer({id(p): (n, p) for n, p in model.named_parameters()})
+        tracer = LabelTracer({id(p): (n, p) for n, p in model.named_parameters()
+                              if id(p) not in by_head})
 
         def call(module, name, forward, args, kwargs, tracer=tracer):
             inner = not isinstance(module, CLOSED) and any(
@@ -156,13 +164,18 @@ def trace_labels(
             out = forward(*args, **kwargs)
             tracer.paused -= not inner
             x = args[0] if args else next(iter(kwargs.values()))
+            site = sites.get(module)
             tracer.paused += 1
+            if site and site.side == IN:
+                end_heads(site, module, tracer, x)
             follow(module, tracer, name, x, out)
+            if site and site.side == OUT:
+                begin_heads(site, module, tracer, x, out)
             tracer.paused -= 1
             return out
 
         try:
-            with _watched(model, call), tracer, \
+            with any_number_of_heads(model), _watched(model, call), tracer, \
                     during(tracer) if during else nullcontext():
                 outputs = run(model, shape)
         except Exception as error:
@@ -180,6 +193,16 @@ def trace_labels(
         _pin_what_cannot_be_sliced(model, tracer)
         return tracer, shape
     raise AssertionError('unreachable: the last shape returns or raises')
+
+
+def _register_rules(model: nn.Module) -> None:
+    """Import the rules for the packages whose layers ``model`` may have."""
+    if is_detector(model):
+        from . import mmdet_rules  # noqa: F401
+    if 'mmdet.models.backbones.swin' in sys.modules:
+        from . import mmdet_attention  # noqa: F401
+    if 'mmpretrain.models' in sys.modules:
+        from . import mmpretrain_attention, mmpretrain_rules  # noqa: F401
 
 
 def _pin_what_cannot_be_sliced(model: nn.Module, tracer: LabelTracer) -> None:
@@ -314,7 +337,7 @@ def _count_uses(model: nn.Module, input_shape: tuple[int, ...]) -> _Uses:
             uses.writes[module] = max(uses.writes[module], written)
         return out
 
-    with _watched(model, call), slow_attention(), watch:
+    with any_number_of_heads(model), _watched(model, call), slow_attention(), watch:
         run(model, input_shape, boxes=None)
     uses.other, uses.fixed_macs = watch.other, watch.macs
     return uses
@@ -370,10 +393,12 @@ def _layers(uses: _Uses, names: dict[nn.Module, str]) -> tuple[Layer, ...]:
 
 
 def _params_per_channel(model: nn.Module) -> dict[str, int]:
-    """Parameters per channel of norms and bare parameter vectors, by name."""
+    """Parameters per channel of norms, bare vectors and attentions, by name."""
     counts = {
         name: sum(p is not None for p in module._parameters.values())
         for module, name in _layer_names(model).items() if not is_layer(module)}
     for name, param in model.named_parameters():
         counts.update({f'{name}@{axis}': 1 for axis in range(param.dim())})
+    counts.update({name: params_per_head(module)
+                   for name, module in attentions(model).items()})
     return counts

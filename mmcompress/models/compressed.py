@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..deploy.materialise import check_policy, materialise
 from ..errors import CompressionError, PolicyError
 from ..graph import trace
+from ..graph.attention import call_layers
 from ..graph.selection import Selection
 from ..mutators.calibration import shared_inputs
 from ..ops.quant_layers import make_quantisable
@@ -93,6 +94,7 @@ def quantise(
         raise PolicyError(
             f'The policy gives bits to the layer {unknown[0]!r}, which this model does '
             'not have. Use a policy searched on this model.')
+    call_layers(model)
     ready = make_quantisable(model, bits, symmetric)
     if missing := sorted(bits.keys() - set(ready)):
         raise PolicyError(

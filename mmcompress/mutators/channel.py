@@ -155,7 +155,7 @@ def permute(
             for name, value in values.items():
                 if isinstance(value, Tensor):
                     getattr(module, name).data.copy_(value.detach().clone())
-                elif name not in ('groups', 'num_groups'):
+                elif name not in ('groups', 'num_groups', 'forward'):
                     overwrite(module, {name: value})
 
 

@@ -103,6 +103,7 @@ class QuantMutator(Mutator):
             batches (Sequence[Batch]): Calibration images.
         """
         self.model, self.graph = model, graph
+        call_layers(model)
         names = make_quantisable(
             model, [layer.name for layer in graph.layers], self.symmetric)
         modules = dict(model.named_modules())

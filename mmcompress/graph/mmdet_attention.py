@@ -1,0 +1,12 @@
+"""Where mmdet's attentions keep their heads; imported where its Swin is loaded."""
+
+from __future__ import annotations
+
+from mmdet.models.backbones.swin import WindowMSA
+
+from . import attention_forwards as forwards
+from .attention import Heads, register_heads
+
+register_heads(WindowMSA, Heads(
+    {'qkv': 3}, tensors={'relative_position_bias_table': 1}, totals=('embed_dims',),
+    forward=forwards.window_attention))
