@@ -16,7 +16,6 @@ from types import MethodType
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ..ops.slicing import Kept, Shadow, overwrite, sliced, take

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import PolicyError
 from ..evaluation.images import Batch
+from ..graph.attention import call_layers
 from ..ops.quant_layers import QuantLayer, make_quantisable
 from ..ops.quantizers import fake_quantise
 from ..ops.ranges import (
