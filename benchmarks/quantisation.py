@@ -17,6 +17,7 @@ The defaults fit two CPU cores.
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class Case:
         metric (str): What the test returns, ``scale`` times the unit of the tables.
         calibration (int): Training images for ranges and batch norms.
         uniform (tuple): Uniform settings, weight and activation bits.
+        augment (bool): Whether searches recalibrate and price under the pipeline of
+            training; see docs/two_stage.md.
     """
 
     config: str
@@ -61,9 +64,10 @@ class Case:
     scale: float
     calibration: int
     uniform: tuple[tuple[int, int], ...]
+    augment: bool = False
 
 
-RESNET = ((3, 32, 32), 'accuracy/top1', 1.0, 1000, ((8, 8), (4, 8), (4, 4)))
+RESNET = ((3, 32, 32), 'accuracy/top1', 1.0, 1000, ((8, 8), (4, 8), (4, 4)), True)
 CASES = {
     'yolox_nano': Case(
         'configs/quantisation/mixed_yolox-nano_coco128.py', (3, 416, 416),
@@ -71,7 +75,15 @@ CASES = {
     'resnet20': Case('configs/quantisation/mixed_resnet20_cifar10.py', *RESNET),
     'resnet56': Case('configs/quantisation/mixed_resnet56_cifar10.py', *RESNET),
 }
-MIXED = {'yolox_nano': ((6, 8), (5, 8), (4, 8)), 'resnet20': ((4, 8), (4, 4))}
+MIXED = {'yolox_nano': ((6, 8), (5, 8), (4, 8)), 'resnet20': ((4, 8), (4, 4)),
+         'resnet56': ((4, 8), (4, 4))}
+
+
+PRICES = dict(
+    gradient=dict(type='GradientPrices', batch_size=8),
+    loss=dict(type='MeasuredPrices', dynamic_bn='batch'),
+    distance=dict(type='MeasuredPrices', dynamic_bn='batch', measure='distance'))
+"""Sources of prices."""
 
 
 class Bench:
@@ -84,7 +96,11 @@ class Bench:
 
     def __init__(self, name: str, out: Path) -> None:
         self.name, self.case, self.out = name, CASES[name], out / name
-        self.results = Results(self.out / 'results.json', dict(case=str(self.case)))
+        cfg = Config.fromfile(ROOT / self.case.config)
+        self.quant = cfg.compression.quant.to_dict()
+        self.fresh = cfg.search_cfg.evaluator.dynamic_bn == 'recalibrate'
+        self.results = Results(self.out / 'results.json', dict(
+            case=str(self.case), quant=self.quant, recalibrate=self.fresh))
 
     @lru_cache(maxsize=4)  # noqa: B019  (one instance per process)
     def prepared(self, observer: str):
@@ -146,9 +162,12 @@ class Bench:
         load_weights(runner.model, checkpoint or cfg.load_from)
         return self.measured(runner)
 
-    def train(self, file: Path | None, tag: str, epochs: int = 2) -> float:
+    def train(
+        self, file: Path | None, tag: str, epochs: int = 2, seed: int = 0
+    ) -> float:
         """Metric on the test images after training, as tools/train.py does it."""
         cfg = self.config(file, f'{tag}_train')
+        cfg.randomness = dict(seed=seed)
         cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs + 1)
         runner = Runner.from_cfg(cfg)
         runner.train()
@@ -159,41 +178,74 @@ class Bench:
         with full_precision(runner.test_loop.evaluator):
             return runner.test()[self.case.metric] * self.case.scale
 
-    def score(self, key: str, policy: Policy, observer: str = 'mse',
-              recalibrate: bool = True, epochs: int = 0) -> float:
-        """Measured once: a policy without training, or after some epochs."""
+    def score(self, key: str, policy: Callable[[], Policy], observer: str = 'mse',
+              recalibrate: bool | None = None, epochs: int = 0) -> float:
+        """Measured once: a policy without training, or after some epochs.
+
+        Args:
+            key (str): Names the number; with ``epochs`` it gets them as a suffix.
+            policy (Callable): Gives the policy, if it is not measured yet.
+            observer (str): How ranges are found.
+            recalibrate (bool | None): Whether batch norms are; as the config says
+                if None.
+            epochs (int): Of training.
+        """
+        if epochs:
+            key = f'{key}, {epochs} epochs'
+        if recalibrate is None:
+            recalibrate = self.fresh
+
         def measure() -> float:
-            name = key.replace(' ', '_')
-            path = self.write(name, policy, observer, recalibrate)
+            name = re.sub(r'\W+', '_', key)
+            path = self.write(name, policy(), observer, recalibrate)
             return self.train(path, name, epochs) if epochs else self.test(path, name)
         return self.results.get(key, measure)
 
 
 def label(bits: tuple[int, int]) -> str:
+    """``'W4A8'`` of ``(4, 8)``."""
     return f'W{bits[0]}A{bits[1]}'
+
+
+def bits_of(label: str) -> tuple[int, int]:
+    """``(4, 8)`` of ``'W4A8'``."""
+    return int(label[1]), int(label[3])
 
 
 # -- parts -----------------------------------------------------------------------
 def ptq(bench: Bench, args: argparse.Namespace) -> None:
     """Uniform bits without training: observers, with and without dynamic BN."""
-    bench.results.get('dense', lambda: bench.test(None, 'dense'))
+    print('dense', bench.results.get('dense', lambda: bench.test(None, 'dense')))
     for bits in bench.case.uniform:
-        policy = bench.uniform(bits)
-        bench.results.get(f'{label(bits)} bops', lambda p=policy: bench.bops(p))
+        name, policy = label(bits), lambda b=bits: bench.uniform(b)
+        bench.results.get(f'bops {name}', lambda p=policy: bench.bops(p()))
         for observer in args.observers:
-            for recalibrated in (True, False):
-                key = f'ptq {label(bits)} {observer} {"bn" if recalibrated else "-"}'
-                print(key, bench.score(key, policy, observer, recalibrated), flush=True)
+            for recalibrate in (True, False):
+                key = ptq_key(name, observer, recalibrate)
+                print(key, bench.score(key, policy, observer, recalibrate), flush=True)
+
+
+def ptq_key(name: str, observer: str, recalibrate: bool) -> str:
+    """Name of a number of :func:`ptq`."""
+    return f'ptq {name} {observer} {"bn" if recalibrate else "-"}'
 
 
 def qat(bench: Bench, args: argparse.Namespace) -> None:
     """Uniform bits after a short training with learned steps."""
-    print('dense', bench.results.get(
-        'dense tuned', lambda: bench.train(None, 'dense', args.epochs)))
+    key = f'dense, {args.epochs} epochs'
+    print(key, bench.results.get(
+        key, lambda: bench.train(None, 'dense', args.epochs)))
     for bits in bench.case.uniform:
         key = f'qat {label(bits)}'
-        print(key, bench.score(key, bench.uniform(bits), epochs=args.epochs),
-              flush=True)
+        print(key, bench.score(
+            key, lambda b=bits: bench.uniform(b), epochs=args.epochs), flush=True)
+
+
+def search_tag(kind: str, args: argparse.Namespace) -> str:
+    """Name of a search that contains everything that decides what it finds."""
+    return (f'{kind} {args.searcher} {args.evaluations} evaluations of {args.score} on '
+            f'{args.images}+{args.calibration_images} images, {args.prices} prices on '
+            f'{args.price_images}, seed {args.seed}')
 
 
 def search(
@@ -201,73 +253,80 @@ def search(
     compression: Mapping,
 ) -> dict[float, Path]:
     """Policy files of a search over training images, by target."""
-    cfg = quiet_config(bench.case.config, bench.out / tag)
+    folder = bench.out / re.sub(r'\W+', '_', tag)
+    cfg = quiet_config(bench.case.config, folder)
     cfg.compression = dict(compression, input_shape=bench.case.shape)
     options = cfg.search_cfg
-    options.targets = dict(bops=targets)
+    options.targets, options.seed = dict(bops=targets), args.seed
     options.searcher = dict(type=args.searcher, evaluations=args.evaluations)
     options.evaluator.update(
         images=args.images, calibration_images=args.calibration_images)
+    if args.score != 'metric':
+        options.evaluator.metric = args.score
     if 'channel' in compression:
         options.evaluator.dynamic_bn = 'recalibrate'
-    if args.searcher == 'TwoStage':
-        options.prices = dict(type='GradientPrices', images=args.price_images)
+    if bench.case.augment:
+        options.evaluator.augment = True
+    options.prices = dict(
+        PRICES[args.prices], images=args.price_images, augment=bench.case.augment)
     runner = search_runner(cfg)
     load_weights(runner.model, cfg.load_from)
     LOOPS.build(dict(options, runner=runner, _scope_='mmcompress')).run()
-    return {target: bench.out / tag / 'policies' / f'bops_{target:g}.json'
+    return {target: folder / 'policies' / f'bops_{target:g}.json'
             for target in targets}
 
 
 def mixed(bench: Bench, args: argparse.Namespace) -> None:
-    """Bits searched per layer at the BOPs of uniform settings."""
-    uniform = {bits: bench.uniform(bits) for bits in MIXED[bench.name]}
-    targets = {bits: round(bench.bops(p) + 5e-7, 6) for bits, p in uniform.items()}
-    cfg = Config.fromfile(ROOT / bench.case.config)
-    quant = dict(cfg.compression.quant)
-    fresh = cfg.search_cfg.evaluator.dynamic_bn == 'recalibrate'
-    tag = f'mixed_{args.searcher}'
-    found = None
-    for bits, policy in uniform.items():
-        name = label(bits)
-        bench.score(f'ptq {name} mse {"bn" if fresh else "-"}', policy,
-                    recalibrate=fresh)
-        for epochs in {0, args.epochs if bench.name != 'yolox_nano' else 0}:
-            kind = f'qat {tag}' if epochs else f'ptq {tag}'
+    """Bits searched per layer at the BOPs of uniform settings.
 
-            def measure(bits=bits, epochs=epochs, kind=kind) -> float:
-                nonlocal found
-                found = found or search(
-                    bench, tag, list(targets.values()), args, dict(quant=quant))
-                run = bench.train if epochs else bench.test
-                return run(found[targets[bits]], f'{kind}_{label(bits)}'.replace(
-                    ' ', '_'))
-            print(kind, name, bench.results.get(f'{kind} {name}', measure), flush=True)
+    The policies found are calibrated on the images that uniform settings are.
+    """
+    tag = search_tag('mixed', args)
+    targets = {
+        bits: round(bench.results.get(
+            f'bops {label(bits)}', lambda b=bits: bench.bops(bench.uniform(b)))
+            + 5e-7, 6) for bits in MIXED[bench.name]}
+
+    @lru_cache
+    def found() -> dict[float, Path]:
+        return search(
+            bench, tag, list(targets.values()), args, dict(quant=bench.quant))
+
+    for bits, target in targets.items():
+        name = label(bits)
+        for key, policy in (
+                (ptq_key(name, 'mse', bench.fresh), lambda b=bits: bench.uniform(b)),
+                (f'{tag} {name}', lambda t=target: PolicyFile.load(found()[t]).policy)):
+            print(key, bench.score(key, policy), flush=True)
+            if args.epochs and bench.name != 'yolox_nano':
+                key = f'qat {name}' if key.startswith('ptq') else key
+                print(key, bench.score(key, policy, epochs=args.epochs), flush=True)
 
 
 def joint(bench: Bench, args: argparse.Namespace) -> None:
     """Widths and bits together, against each alone, at equal BOPs and training."""
     channel = dict(type='ChannelMutator', importance='l2', divisor=2, min_ratio=0.25)
-    quant = dict(Config.fromfile(ROOT / bench.case.config).compression.quant)
+    eight = dict(channel=channel, quant=dict(bench.quant, bits=[8]))
     ways = {
-        'prune at W8A8': dict(channel=channel, quant=dict(quant, bits=[8])),
-        'quantise': dict(quant=quant),
-        'joint': dict(channel=channel, quant=quant)}
-    target = round(bench.bops(bench.uniform((4, 8))) + 5e-7, 6)
+        'prune at W8A8': eight,
+        'quantise': dict(quant=bench.quant),
+        'joint': dict(channel=channel, quant=bench.quant)}
+    cost = bench.results.get(
+        f'bops {args.at}', lambda: bench.bops(bench.uniform(bits_of(args.at))))
+    target = round(cost + 5e-7, 6)
     for name, compression in ways.items():
-        tag = 'joint_' + name.replace(' ', '_')
-        files: dict = {}
+        tag = f'{search_tag(name, args)} {args.at}'
 
-        def file(tag=tag, compression=compression, files=files) -> Path:
-            if not files:
-                files.update(search(bench, tag, [target], args, compression))
-            return files[target]
-        for kind, run in (('ptq', bench.test), ('qat', bench.train)):
-            print(kind, name, bench.results.get(
-                f'{kind} {tag}', lambda run=run, kind=kind, tag=tag, file=file: run(
-                    file(), f'{kind}_{tag}')), flush=True)
+        @lru_cache
+        def file(tag=tag, compression=compression) -> Path:
+            return search(bench, tag, [target], args, compression)[target]
 
-
+        for epochs in (0, args.epochs):
+            key = f'{tag}, {epochs} epochs' if epochs else tag
+            work = re.sub(r'\W+', '_', key)
+            print(key, bench.results.get(key, lambda e=epochs, w=work: (
+                bench.train(file(), w, e, args.seed) if e else bench.test(file(), w))),
+                flush=True)
 def speed(out: Path) -> None:
     """Ours against aten's kernels, in one run."""
     x = torch.randn(8, 32, 104, 104)
@@ -333,7 +392,14 @@ def main() -> None:
     parser.add_argument('--images', type=int, default=64)
     parser.add_argument('--calibration-images', type=int, default=32)
     parser.add_argument('--price-images', type=int, default=32)
+    parser.add_argument('--prices', choices=PRICES, default='gradient')
+    parser.add_argument(
+        '--score', choices=['metric', 'loss', 'distance'], default='metric',
+        help='what searches score policies by')
     parser.add_argument('--epochs', type=int, default=2)
+    parser.add_argument('--seed', type=int, default=0, help='of search and training')
+    parser.add_argument(
+        '--at', default='W4A8', help='uniform bits whose BOPs joint searches at')
     parser.add_argument('--observers', nargs='+', choices=OBSERVERS, default=['mse'])
     args = parser.parse_args()
     if args.part in ('speed', 'tables'):

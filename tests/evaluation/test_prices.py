@@ -14,7 +14,7 @@ from torch.func import functional_call, grad, vmap
 
 from mmcompress.errors import CompressionError
 from mmcompress.evaluation import GradientPrices, MeasuredPrices
-from mmcompress.evaluation.images import load_batches
+from mmcompress.evaluation.images import load_batches, loss_of, pick
 from mmcompress.evaluation.prices import Layout, Subject, mean_square
 from mmcompress.evaluation.prices.gradient import mixes_images
 from mmcompress.graph import trace, verify
@@ -265,7 +265,6 @@ def test_measured_prices_are_rises_of_the_loss(tmp_path):
     row = subject.space.highest.copy()
     column = int(subject.space.free[0])
     row[column] = subject.space.choices[column][0]
-    from mmcompress.evaluation.images import loss_of, pick
     numbers = pick(200, [20, 10, 40], 0)[-1]
     batches = load_batches(TinySet(), numbers, subject.model.data_preprocessor, 40)
     with torch.no_grad():
@@ -273,6 +272,27 @@ def test_measured_prices_are_rises_of_the_loss(tmp_path):
         with subject.mutator.acting(subject.space.decode(row)[0]):
             cut = float(loss_of(subject.model, batches[0]))
     assert table.of_rows(row)[0] == pytest.approx(cut - dense, abs=1e-5)
+
+
+def test_measured_prices_are_distances_of_the_outputs(tmp_path):
+    subject = make_subject()
+    table = MeasuredPrices(40, batch_size=40, measure='distance').compute(
+        subject, tmp_path)
+    assert table.of_rows(subject.space.highest).tolist() == [0.0]
+    row = subject.space.highest.copy()
+    column = int(subject.space.free[0])
+    row[column] = subject.space.choices[column][0]
+    numbers = pick(200, [20, 10, 40], 0)[-1]
+    (batch,) = load_batches(TinySet(), numbers, subject.model.data_preprocessor, 40)
+    with torch.no_grad():
+        dense = subject.model(batch.inputs)
+        with subject.mutator.acting(subject.space.decode(row)[0]):
+            cut = subject.model(batch.inputs)
+    wanted = (cut - dense).square().mean() / dense.var(unbiased=False)
+    assert wanted > 0
+    assert table.of_rows(row)[0] == pytest.approx(float(wanted), rel=1e-4)
+    with pytest.raises(CompressionError, match='Unknown measure'):
+        MeasuredPrices(40, measure='taste')
 
 
 def test_layers_outside_the_loss_are_an_error(tmp_path):

@@ -1,27 +1,33 @@
-"""Prices by measurement: each choice alone, and how much the loss rises."""
+"""Prices by measurement: what each choice does alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 
 import numpy as np
 import torch
+from torch import nn
 
-from ...errors import DataError
+from ...errors import CompressionError, DataError
 from ...registry import PRICES
 from ...search.prices import PriceTable
+from ..distance import Reference
 from ..dynamic_bn import dynamic_bn
 from ..images import Batch, loss_of
 from .base import PriceSource, Subject
 from .store import PriceStore
+
+MEASURES = ('loss', 'distance')
 
 
 @PRICES.register_module()
 class MeasuredPrices(PriceSource):
     """The price of a choice is ``L(only this choice) - L(dense)``.
 
-    One evaluation of the loss for every choice of the space: slower than gradients,
-    and without their assumptions.
+    One evaluation for every choice of the space: slower than gradients, and without
+    their assumptions.
 
     Args:
         images (int): Number of images. Defaults to 256.
@@ -30,6 +36,9 @@ class MeasuredPrices(PriceSource):
         dynamic_bn (str): How batch norms follow the choice; see
             :func:`mmcompress.evaluation.dynamic_bn.dynamic_bn`. 'recalibrate' uses
             the evaluator's calibration images. Defaults to 'off'.
+        measure (str): What L is: ``'loss'``, of training, or ``'distance'`` of the
+            raw outputs from the dense model's, which needs fewer images; see
+            :class:`mmcompress.evaluation.distance.Reference`. Defaults to 'loss'.
     """
 
     def __init__(
@@ -39,25 +48,34 @@ class MeasuredPrices(PriceSource):
         dataset: dict | None = None,
         augment: bool = False,
         dynamic_bn: str = 'off',
+        measure: str = 'loss',
     ) -> None:
         super().__init__(images, batch_size, dataset, augment)
-        self.mode = dynamic_bn
+        if measure not in MEASURES:
+            raise CompressionError(
+                f'Unknown measure {measure!r}; choose one of {", ".join(MEASURES)}.')
+        self.mode, self.measure = dynamic_bn, measure
 
     @property
     def settings(self) -> dict:
         """See :attr:`PriceSource.settings`."""
-        return dict(super().settings, dynamic_bn=self.mode)
+        other = {} if self.measure == 'loss' else dict(measure=self.measure)
+        return dict(super().settings, dynamic_bn=self.mode, **other)
 
     def _compute(
         self, subject: Subject, load: Callable[[slice], list[Batch]], store: PriceStore
     ) -> PriceTable:
         space = subject.space
-        images: list[Batch] = []
+
+        @cache
+        def measuring() -> Callable[[nn.Module], float]:
+            return self._measuring(subject, load(slice(None)))
 
         def loss(row: np.ndarray) -> float:
-            if not images:
-                images.extend(load(slice(None)))
-            return self._loss(subject, images, row)
+            measure = measuring()
+            torch.manual_seed(0)  # detectors draw which boxes they train on
+            with torch.no_grad(), self._acting(subject, row):
+                return measure(subject.model)
 
         dense = store.get('dense')
         if dense is None:
@@ -81,12 +99,23 @@ class MeasuredPrices(PriceSource):
             prices[column] = losses - dense
         return PriceTable.from_columns(space, prices)
 
-    def _loss(self, subject: Subject, images: list[Batch], row: np.ndarray) -> float:
-        model, total = subject.model, 0.0
+    @contextmanager
+    def _acting(self, subject: Subject, row: np.ndarray) -> Iterator[None]:
+        """The model acts as a row of the space says."""
         policy = subject.space.decode(row)[0]
-        torch.manual_seed(0)  # detectors draw which boxes they train on
-        with torch.no_grad(), subject.mutator.acting(policy), \
-                dynamic_bn(model, self.mode, subject.evaluator.recalibration):
-            for batch in images:
-                total += float(loss_of(model, batch)) * len(batch.inputs)
-        return total / self.images
+        with subject.mutator.acting(policy), dynamic_bn(
+                subject.model, self.mode, subject.evaluator.recalibration):
+            yield
+
+    def _measuring(
+        self, subject: Subject, images: list[Batch]
+    ) -> Callable[[nn.Module], float]:
+        """The function that measures the model as it is."""
+        if self.measure == 'distance':
+            with self._acting(subject, subject.space.highest):
+                return Reference(subject.model, images).distance
+
+        def mean_loss(model: nn.Module) -> float:
+            total = sum(float(loss_of(model, x)) * len(x.inputs) for x in images)
+            return total / self.images
+        return mean_loss
