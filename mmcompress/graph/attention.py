@@ -95,9 +95,18 @@ def heads_of(module: nn.Module | None) -> Heads | None:
 
 
 def attentions(model: nn.Module) -> dict[str, nn.Module]:
-    """Attentions of a model with registered heads, by path."""
-    return {name: module for name, module in model.named_modules()
-            if heads_of(module) is not None}
+    """Attentions of a model with registered heads, by path.
+
+    Without those whose layers were fused or replaced.
+    """
+    found = {}
+    for name, module in model.named_modules():
+        heads = heads_of(module)
+        if heads is not None:
+            layers = dict(module.named_modules())
+            if layers.keys() >= {*heads.producers, *heads.consumers}:
+                found[name] = module
+    return found
 
 
 # -- slicing -----------------------------------------------------------------

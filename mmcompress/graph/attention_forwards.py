@@ -116,3 +116,62 @@ def hivit_attention(
     if mask is not None:
         attention = attention.masked_fill(~mask.bool()[:, None, None], float('-inf'))
     return project(module, module.attn_drop(attention.softmax(-1)), v)
+
+
+def local_attention(
+    module: nn.Module, x: Tensor, hw_shape: tuple[int, int]
+) -> Tensor:
+    """Twins' ``LocallyGroupedSelfAttention``: windows that padding completes."""
+    side, (height, width) = module.window_size, hw_shape
+    below, right = -height % side, -width % side
+    x = F.pad(x.unflatten(1, hw_shape), (0, 0, 0, right, 0, below))
+    rows, columns = x.shape[1] // side, x.shape[2] // side
+    # The class pads by slices [-below:], which take in everything where nothing is
+    # padded: all tokens are alike then, and nothing is masked.
+    padded = x.new_zeros(1, *x.shape[1:3], 1)
+    padded[:, -below:] = padded[:, :, -right:] = 1
+
+    def windows(y: Tensor) -> Tensor:
+        y = y.reshape(len(y), rows, side, columns, side, -1).transpose(2, 3)
+        return y.reshape(len(y), rows * columns, side * side, -1)
+
+    apart = windows(padded) != windows(padded).transpose(-2, -1)
+    qkv = module.qkv(windows(x)).unflatten(-1, (3, module.num_heads, -1))
+    q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)
+    attention = q @ k.transpose(-2, -1) * module.scale - 1000.0 * apart.unsqueeze(2)
+    y = (module.attn_drop(attention.softmax(-1)) @ v).transpose(2, 3).flatten(3)
+    y = y.reshape(len(x), rows, columns, side, side, -1).transpose(2, 3)
+    y = y.reshape(len(x), rows * side, columns * side, -1)[:, :height, :width]
+    return module.proj_drop(module.proj(y.flatten(1, 2)))
+
+
+def subsampled_attention(
+    module: nn.Module, x: Tensor, hw_shape: tuple[int, int]
+) -> Tensor:
+    """Twins' ``GlobalSubsampledAttention``: keys and values of a smaller image."""
+    [q] = split_heads(module, module.q(x), 1)
+    if module.sr_ratio > 1:
+        image = module.sr(x.transpose(1, 2).unflatten(2, hw_shape))
+        x = module.norm(image.flatten(2).transpose(1, 2))
+    k, v = split_heads(module, module.kv(x), 2)
+    drop = module.attn_drop if module.training else 0.0
+    y = module.scaled_dot_product_attention(q, k, v, dropout_p=drop)
+    y = module.out_drop(module.proj_drop(module.proj(y.transpose(1, 2).flatten(2))))
+    return v.squeeze(1) + y if module.v_shortcut else y
+
+
+def cross_covariance(module: nn.Module, x: Tensor) -> Tensor:
+    """XCiT's ``XCA``: channels of a head attend to each other."""
+    q, k, v = split_heads(module, module.qkv(x)).transpose(-2, -1)
+    attention = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).transpose(-2, -1)
+    attention = module.attn_drop((attention * module.temperature).softmax(-1))
+    y = (attention @ v).permute(0, 3, 1, 2).flatten(2)
+    return module.proj_drop(module.proj(y))
+
+
+def class_attention(module: nn.Module, x: Tensor) -> Tensor:
+    """XCiT's ``ClassAttntion``: the class token alone asks."""
+    [q] = split_heads(module, module.q(x[:, :1]), 1)
+    [k], [v] = (split_heads(module, layer(x), 1) for layer in (module.k, module.v))
+    attention = (module.scale * q @ k.transpose(-2, -1)).softmax(-1)
+    return project(module, module.attn_drop(attention), v)

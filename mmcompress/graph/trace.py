@@ -210,6 +210,8 @@ def _pin_what_cannot_be_sliced(model: nn.Module, tracer: LabelTracer) -> None:
     owners = Counter(id(p) for m in model.modules()
                      for p in m._parameters.values() if p is not None)
     modules = dict(model.named_modules())
+    # What an attention holds without an axis of heads stays; the heads may go.
+    functional = tracer.functional - attentions(model).keys()
     for (name, _), block in tracer.blocks.items():
         module = modules.get(name)
         if module is None:
@@ -218,7 +220,7 @@ def _pin_what_cannot_be_sliced(model: nn.Module, tracer: LabelTracer) -> None:
         shared = any(owners[id(p)] > 1 for p in own)
         computed = isinstance(module, (_ConvNd, nn.Linear)) and \
             module._parameters.get('weight') is None
-        if name in tracer.functional or shared or computed or not can_slice(module):
+        if name in functional or shared or computed or not can_slice(module):
             tracer.pin(block.atoms)
 
 
