@@ -64,10 +64,8 @@ class CostTable:
         for j, unit in enumerate(graph.units):
             for member in unit.members:
                 i = layers.get(member.layer)
-                if i is None and member.side == OUT:
+                if i is None:
                     other[j] += member.count * graph.norm_params.get(member.layer, 0)
-                elif i is None:
-                    continue  # reads channels without parameters for them
                 elif member.side == OUT:
                     out_per[i, j] += member.count
                 elif graph.layers[i].groups == 1:

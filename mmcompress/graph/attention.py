@@ -60,14 +60,12 @@ class Site:
         heads (int): How many it has.
         side (str): Of the layer.
         parts (int): See :class:`Heads`.
-        reads (bool): Whether the attention, too, must know what this layer reads.
     """
 
     attention: str
     heads: int
     side: str
     parts: int = 1
-    reads: bool = False
 
 
 _HEADS: dict[type, Heads] = {}
@@ -111,14 +109,9 @@ def attentions(model: nn.Module) -> dict[str, nn.Module]:
 
 # -- slicing -----------------------------------------------------------------
 def _sliced(module: nn.Module, out: Kept, into: Kept) -> dict[str, Any]:
-    """Attributes of an attention with some heads, or some input channels, kept."""
-    heads = heads_of(module)
-    values: dict[str, Any] = {}
-    if heads.forward is not None:
-        values['forward'] = MethodType(heads.forward, module)
-    if out is None:
-        return values
-    count = getattr(module, heads.count)
+    """Attributes of an attention with some heads kept."""
+    heads, count = heads_of(module), number_of_heads(module)
+    values = stand_in(module)
     for name, axis in heads.tensors.items():
         tensor = getattr(module, name, None)
         if isinstance(tensor, Tensor):
@@ -130,26 +123,29 @@ def _sliced(module: nn.Module, out: Kept, into: Kept) -> dict[str, Any]:
     return values
 
 
-def axis_of_heads(module: nn.Module, side: str) -> int:
-    """Number of heads, or of channels that an attention reads."""
-    heads = heads_of(module)
-    if side == OUT:
-        return getattr(module, heads.count)
-    return module.get_submodule(next(iter(heads.producers))).in_features
+def number_of_heads(module: nn.Module) -> int:
+    """How many heads an attention has."""
+    return getattr(module, heads_of(module).count)
+
+
+def stand_in(module: nn.Module) -> dict[str, Any]:
+    """The forward for any number of heads or input channels, where one is needed."""
+    forward = heads_of(module).forward
+    return {} if forward is None else dict(forward=MethodType(forward, module))
 
 
 def params_per_head(module: nn.Module) -> int:
     """Parameters that the attention itself owns for one head."""
     heads = heads_of(module)
     own = [module._parameters.get(name) for name in heads.tensors]
-    return sum(p.numel() for p in own if p is not None) // getattr(module, heads.count)
+    return sum(p.numel() for p in own if p is not None) // number_of_heads(module)
 
 
 # -- the class's forward -----------------------------------------------------
 @contextmanager
 def any_number_of_heads(model: nn.Module) -> Iterator[None]:
     """Let every attention run a forward that calls its layers, for a while."""
-    shadows = [Shadow(module, _sliced(module, None, None))
+    shadows = [Shadow(module, stand_in(module))
                for module in attentions(model).values()]
     try:
         yield
@@ -165,7 +161,7 @@ def call_layers(model: nn.Module) -> None:
     layer computes, e.g. a quantised product, would be passed over.
     """
     for module in attentions(model).values():
-        overwrite(module, _sliced(module, None, None))
+        overwrite(module, stand_in(module))
 
 
 # -- labels --------------------------------------------------------------------
@@ -173,10 +169,9 @@ def head_sites(model: nn.Module) -> dict[nn.Module, Site]:
     """Layers at which heads begin or end."""
     sites = {}
     for name, module in attentions(model).items():
-        heads = heads_of(module)
-        count = getattr(module, heads.count)
-        found = {path: Site(name, count, OUT, parts, bool(heads.forward) and not i)
-                 for i, (path, parts) in enumerate(heads.producers.items())}
+        heads, count = heads_of(module), number_of_heads(module)
+        found = {path: Site(name, count, OUT, parts)
+                 for path, parts in heads.producers.items()}
         found |= {path: Site(name, count, IN) for path in heads.consumers}
         sites |= {module.get_submodule(path): site for path, site in found.items()}
     return sites
@@ -205,21 +200,16 @@ def end_heads(site: Site, module: nn.Module, tracer: LabelTracer, x: Tensor) -> 
     tracer.set(x, atoms.reshape(shape))
 
 
-def begin_heads(
-    site: Site, module: nn.Module, tracer: LabelTracer, x: Tensor, out: Tensor
-) -> None:
+def begin_heads(site: Site, module: nn.Module, tracer: LabelTracer, out: Tensor
+                ) -> None:
     """Tie the output channels of a layer to heads, and end their labels there.
 
     Args:
         site (Site): Says which heads.
         module (nn.Module): The layer that has just run and been followed.
         tracer (LabelTracer): Holds the labels.
-        x (Tensor): What the layer read.
         out (Tensor): What it returned.
     """
     labels = tracer.vector(out, _axis(module)).reshape(site.parts, site.heads, -1)
     tracer.tie(labels, _atoms(site, tracer)[:, None])
     tracer.set(out, None)
-    read = tracer.vector(x, _axis(module)) if site.reads else None
-    if read is not None:
-        tracer.tie(tracer.block(site.attention, IN, len(read)).atoms, read)

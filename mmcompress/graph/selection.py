@@ -10,7 +10,7 @@ from torch import nn
 
 from ..ops.slicing import sliced, take
 from ..policy import OUT, ModelGraph, Policy
-from .attention import axis_of_heads, heads_of
+from .attention import attentions, heads_of, number_of_heads, stand_in
 
 
 class Selection:
@@ -31,6 +31,9 @@ class Selection:
                 key = (member.layer, member.side)
                 self._axes.setdefault(key, []).append((unit.name, member.positions))
         self._sizes = {key: axis_size(self._modules, *key) for key in self._axes}
+        # Attentions by the layers inside them.
+        self._around = {layer: path for path in attentions(model)
+                        for layer, _ in self._axes if layer.startswith(f'{path}.')}
         self._widths = {u.name: u.width for u in graph.units}
 
     def of_policy(self, policy: Policy) -> dict[str, np.ndarray]:
@@ -78,7 +81,11 @@ class Selection:
         Args:
             channels (Mapping[str, np.ndarray]): Kept channel numbers by unit.
         """
-        for layer, sides in self.kept(channels).items():
+        affected = self.kept(channels)
+        around = {self._around[layer] for layer in affected if layer in self._around}
+        for path in sorted(around - affected.keys()):  # with all their heads
+            yield self._modules[path], stand_in(self._modules[path])
+        for layer, sides in affected.items():
             if '@' in layer:
                 module, name, axis = bare_parameter(self._modules, layer)
                 yield module, {name: take(getattr(module, name), axis, sides['out'])}
@@ -103,7 +110,7 @@ def axis_size(modules: Mapping[str, nn.Module], layer: str, side: str) -> int:
         return getattr(module, name).shape[axis]
     module = modules[layer]
     if heads_of(module) is not None:
-        return axis_of_heads(module, side)
+        return number_of_heads(module)
     names = ('in_channels', 'in_features')
     if side == OUT:  # The last one is GRN's, which has but one axis.
         names = ('out_channels', 'out_features', 'num_features', 'num_channels',

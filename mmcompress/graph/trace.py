@@ -170,7 +170,7 @@ def trace_labels(
                 end_heads(site, module, tracer, x)
             follow(module, tracer, name, x, out)
             if site and site.side == OUT:
-                begin_heads(site, module, tracer, x, out)
+                begin_heads(site, module, tracer, out)
             tracer.paused -= 1
             return out
 
