@@ -36,7 +36,7 @@ from mmcompress.evaluation.images import (
     search_dataset,
 )
 from mmcompress.graph import trace
-from mmcompress.graph.inputs import is_detector
+from mmcompress.graph.mmdet_inputs import is_detector
 from mmcompress.models.compressed import quantise
 from mmcompress.mutators.calibration import calibrate
 from mmcompress.ops.quant_layers import quantised_layers

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..deploy.layer_timer import LayerShape, LayerTimer
-from ..graph.inputs import fixed_proposals, make_forward
+from ..graph.inputs import run
 from ..modes import evaluating
 from ..policy import FLOAT, ModelGraph
 from .table import CostTable
@@ -178,8 +178,8 @@ def layer_shapes(
     handles = [watch(x.name, x.kind, _activation(modules, x.name))
                for x in graph.layers]
     try:
-        with evaluating(model), fixed_proposals(model, graph.input_shape):
-            make_forward(model, graph.input_shape)()
+        with evaluating(model):
+            run(model, graph.input_shape, boxes=None)
     finally:
         for handle in handles:
             handle.remove()

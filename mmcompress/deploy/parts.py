@@ -15,7 +15,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ..errors import ExportError
-from ..graph.inputs import is_detector
+from ..graph.mmdet_inputs import is_detector
 from .plan import in_float
 
 IMAGE = 'image'

@@ -18,7 +18,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ..errors import DataError
-from ..graph.inputs import is_detector
+from ..graph.mmdet_inputs import is_detector
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,15 +29,13 @@ from .attention import (
     own_tensors,
     params_per_head,
 )
-from .inputs import fixed_proposals, is_detector, make_forward
+from .inputs import run
 from .labels import LabelTracer, tensors_in
 from .mmcv_rules import CLOSED
 from .rules import follow, has_rule
 
 SMALL = (64, 128)
 """Sides of the image to trace labels on; channels do not depend on it."""
-FEW = 8
-"""Boxes per image for a RoI head while labels are traced."""
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -123,13 +120,6 @@ def _watched(model: nn.Module, call: Callable) -> Iterator[None]:
             del module.forward
 
 
-def run(model: nn.Module, shape: tuple[int, ...], boxes: int | None = FEW) -> Any:
-    """Raw outputs of the whole network on one random image of ``shape``."""
-    with fixed_proposals(model, shape, boxes) as rpn_outputs:
-        outputs = make_forward(model, shape)()
-    return outputs, rpn_outputs
-
-
 def trace_labels(
     model: nn.Module,
     input_shape: tuple[int, ...],
@@ -149,7 +139,7 @@ def trace_labels(
     Raises:
         TraceError: The model does not run on such an image.
     """
-    _register_rules(model)
+    _register_rules()
     sites, by_head = head_sites(model), own_tensors(model)
     small = [(input_shape[0], *(min(s, side) for s in input_shape[1:]))
              for side in SMALL]
@@ -195,12 +185,10 @@ def trace_labels(
     raise AssertionError('unreachable: the last shape returns or raises')
 
 
-def _register_rules(model: nn.Module) -> None:
-    """Import the rules for the packages whose layers ``model`` may have."""
-    if is_detector(model):
-        from . import mmdet_rules  # noqa: F401
-    if 'mmdet.models.backbones.swin' in sys.modules:
-        from . import mmdet_attention  # noqa: F401
+def _register_rules() -> None:
+    """Import the rules for the packages whose layers a model may have."""
+    if 'mmdet.models' in sys.modules:
+        from . import mmdet_attention, mmdet_rules  # noqa: F401
     if 'mmpretrain.models' in sys.modules:
         from . import mmpretrain_attention, mmpretrain_rules  # noqa: F401
 

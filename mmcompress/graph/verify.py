@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, singledispatch
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -23,11 +22,11 @@ from ..errors import TraceError
 from ..modes import evaluating
 from ..ops.slicing import Shadow
 from ..policy import IN, OUT, ModelGraph
+from .inputs import run
 from .labels import tensors_in
+from .precision import precisely
 from .selection import Selection
-from .trace import is_layer, run
-
-T = TypeVar('T')
+from .trace import is_layer
 
 TOLERANCE = 1e-4
 """Largest relative error allowed; see :func:`relative_error`."""
@@ -119,41 +118,6 @@ def failure(
         precise = precisely(
             model, lambda: compare(model, selection, channels, tolerance))
     return reason if precise is None else precise
-
-
-def precisely(model: nn.Module, measure: Callable[[], T]) -> T | None:
-    """What ``measure`` finds in float64, where the order of a sum does not show.
-
-    Returns:
-        T | None: None if the model insists on another precision.
-    """
-    try:
-        with in_float64(model):
-            return measure()
-    except RuntimeError as error:
-        print_log(f'The model does not run in float64: {error}', 'current', level=10)
-        return None
-
-
-@contextmanager
-def in_float64(model: nn.Module) -> Iterator[None]:
-    """Let ``model`` compute in float64; its own tensors come back afterwards."""
-    tensors = [t for t in (*model.parameters(), *model.buffers())
-               if t.is_floating_point()]
-    saved = [t.data for t in tensors]
-    default = torch.get_default_dtype()
-    try:
-        for tensor in tensors:
-            tensor.data = tensor.data.double()
-        torch.set_default_dtype(torch.float64)
-        yield
-    finally:
-        torch.set_default_dtype(default)
-        for tensor, data in zip(tensors, saved):
-            tensor.data = data
-        # LeViT and its like compute a tensor from parameters when they enter eval mode.
-        with evaluating(model):
-            pass
 
 
 def compare(

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import CompressionError
-from ..graph.inputs import is_detector
 from ..graph.labels import tensors_in
+from ..graph.mmdet_inputs import is_detector
 from ..registry import MODELS
 from .compressed import with_preprocessor
 

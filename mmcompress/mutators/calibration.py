@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import DataError
 from ..evaluation.images import Batch, forward_raw
-from ..graph.trace import run
+from ..graph.inputs import run
 from ..modes import evaluating
 from ..ops.quant_layers import QuantLayer, quantised_layers
 from ..ops.ranges import Sample, activation_range, weight_scales

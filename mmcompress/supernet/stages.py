@@ -9,7 +9,8 @@ from torch import nn
 
 from ..errors import CompressionError
 from ..graph.boundaries import Passed, calls_watched, tensors_of
-from ..graph.trace import inference, run
+from ..graph.inputs import run
+from ..graph.trace import inference
 from .distillation import KINDS, kind_of
 
 HEADS = ('head', 'bbox_head', 'rpn_head')

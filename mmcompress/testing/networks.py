@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,16 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..costs import Costs, CostTable
 from ..deploy import materialise
 from ..graph import trace, verify
+from ..graph.inputs import run
 from ..graph.labels import tensors_in
 from ..graph.mmcv_rules import CLOSED
-from ..graph.trace import run, slow_attention
-from ..graph.verify import (
-    TOLERANCE,
-    audible,
-    lively,
-    precisely,
-    relative_error,
-)
+from ..graph.precision import precisely
+from ..graph.trace import is_layer, slow_attention
+from ..graph.verify import TOLERANCE, audible, lively, relative_error
 from ..mutators import ChannelMutator
 from ..policy import Policy, SearchSpace
 
@@ -157,14 +154,43 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     handles = [m.register_forward_hook(
         lambda m, _, out: deformable.append(out.numel() * m.weight[0].numel()))
         for m in model.modules() if isinstance(m, CLOSED)]
-    counter = FlopCounterMode(display=False)
+    counter = _LayerProducts(model)
     try:
         with torch.no_grad(), slow_attention(), counter:
             run(model, input_shape, boxes=None)
     finally:
-        for handle in handles:
+        for handle in (*handles, *counter.handles):
             handle.remove()
     aten = torch.ops.aten
     flops = counter.get_flop_counts()['Global']
     products = sum(flops.get(op, 0) for op in (aten.convolution, aten.mm, aten.addmm))
     return products // 2 + sum(deformable)
+
+
+class _LayerProducts(FlopCounterMode):
+    """Leaves out products of two activations (dynamic convs, mask prototypes).
+
+    Args:
+        model (nn.Module): Products inside its layers and with its parameters count.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(display=False)
+        self.params = {id(p) for p in model.parameters()}
+        self.inside = 0
+        self.handles = []
+        for module in filter(is_layer, model.modules()):
+            self.handles += [
+                module.register_forward_pre_hook(partial(self._move, by=1)),
+                module.register_forward_hook(partial(self._move, by=-1))]
+
+    def _move(self, *_: object, by: int) -> None:
+        self.inside += by
+
+    def _count_flops(self, func_packet, out, args, kwargs):
+        tensors = [x for x in args if isinstance(x, Tensor)]
+        owned = any(id(x if x._base is None else x._base) in self.params
+                    for x in tensors)
+        if not (self.inside or owned):
+            return out
+        return super()._count_flops(func_packet, out, args, kwargs)

@@ -22,7 +22,8 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from ..graph.inputs import is_detector
+from ..errors import TraceError
+from ..graph.mmdet_inputs import is_detector
 from ..mutators import ChannelMutator
 from ..policy import SearchSpace
 from ..policy.files import PolicyFile
@@ -35,6 +36,8 @@ CLOSE = 1e-4
 """Error allowed between sliced, zeroed and materialised networks, in float32."""
 DETECTOR_SHAPE = (3, 256, 320)
 """Small enough for any machine, with a multiple of every stride in use."""
+LARGER_SHAPE = (3, 384, 448)
+"""For detectors with a 3 x 3 deformable conv on the coarsest level."""
 
 BOXES = 100
 """Proposals of two-stage detectors: enough to count MACs by, and ten times cheaper."""
@@ -125,7 +128,12 @@ def _check(package: str, config: str) -> NetworkReport:
         shape = shape_of(model, cfg.model)
     mutator = ChannelMutator(divisor=4)
     with _stage('trace'):
-        report = check_network(model, shape, mutator=mutator)
+        try:
+            report = check_network(model, shape, mutator=mutator)
+        except TraceError:
+            if shape != DETECTOR_SHAPE:
+                raise
+            report = check_network(model, LARGER_SHAPE, mutator=mutator)
     for name, limit in (('permuted', EXACT), ('zeroed', CLOSE),
                         ('materialised', CLOSE)):
         value = getattr(report, name)
@@ -171,24 +179,31 @@ def load(package: str, config: str) -> Config:
 def build(model: dict) -> nn.Module:
     """Build a model without looking for pretrained weights."""
     torch.manual_seed(0)
-    _forget_weights(model)
+    _prepare(model)
     # Some models write into their config, which is built once more.
     return MMENGINE_MODELS.build(copy.deepcopy(model)).eval()
 
 
-def _forget_weights(node: object) -> None:
-    """Remove every reference to a checkpoint, in place; nothing is downloaded."""
+def _prepare(node: object) -> None:
+    """Make a config buildable here, in place.
+
+    References to checkpoints are removed, so that nothing is downloaded; norms that
+    are synchronised between processes become ordinary ones, as in every single
+    process (mmcv's own is not even built without a process group).
+    """
     if isinstance(node, dict):
+        if node.get('type') in ('SyncBN', 'MMSyncBN'):
+            node['type'] = 'BN'
         if (node.get('init_cfg') or {}) and isinstance(node['init_cfg'], dict) and \
                 node['init_cfg'].get('type') == 'Pretrained':
             node['init_cfg'] = None
         if node.get('pretrained'):
             node['pretrained'] = None
         for value in node.values():
-            _forget_weights(value)
+            _prepare(value)
     elif isinstance(node, (list, tuple)):
         for value in node:
-            _forget_weights(value)
+            _prepare(value)
 
 
 def shape_of(model: nn.Module, cfg: dict) -> tuple[int, int, int]:

@@ -11,8 +11,9 @@ from mmcompress.costs import Costs, CostTable
 from mmcompress.deploy import materialise
 from mmcompress.graph import Heads, register_heads, trace, verify
 from mmcompress.graph.attention import any_number_of_heads, attentions, call_layers
+from mmcompress.graph.precision import in_float64
 from mmcompress.graph.selection import Selection
-from mmcompress.graph.verify import compare, in_float64
+from mmcompress.graph.verify import compare
 from mmcompress.mutators import ChannelMutator
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.registry import MODELS

@@ -13,11 +13,11 @@ from torch import nn
 
 from mmcompress.errors import TraceError
 from mmcompress.graph import trace, verify
+from mmcompress.graph.precision import in_float64
 from mmcompress.graph.selection import Selection, axis_size, bare_parameter
 from mmcompress.graph.verify import (
     compare,
     difference,
-    in_float64,
     lively,
     relative_error,
     zeroed,

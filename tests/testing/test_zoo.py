@@ -38,11 +38,13 @@ def test_the_failed_stage_is_named(monkeypatch):
     assert check_config('mmpretrain', SMALL).stage == 'outputs'
 
 
-def test_pretrained_weights_are_not_looked_for():
+def test_neither_weights_nor_other_processes_are_looked_for():
     model = dict(init_cfg=dict(type='Pretrained', checkpoint='https://nowhere'),
-                 heads=[dict(pretrained='torchvision://resnet50')])
-    zoo._forget_weights(model)
-    assert model == dict(init_cfg=None, heads=[dict(pretrained=None)])
+                 heads=[dict(pretrained='torchvision://resnet50')],
+                 norm_cfg=dict(type='MMSyncBN', requires_grad=True))
+    zoo._prepare(model)
+    assert model == dict(init_cfg=None, heads=[dict(pretrained=None)],
+                         norm_cfg=dict(type='BN', requires_grad=True))
 
 
 def test_two_stage_detectors_are_counted_on_few_proposals():
