@@ -294,12 +294,13 @@ def audible(model: nn.Module) -> Iterator[tuple[nn.Module, str, Tensor]]:
 
 
 def _take_statistics(module: nn.Module, args: tuple, shadows: list[Shadow]) -> None:
-    """Let a batch norm scale its first input to unit power."""
+    """Let a batch norm scale its first input, as a whole, to unit power."""
     if 'running_mean' in module.__dict__:
         return
     # The mean stays in: subtracting it from a nearly constant map would amplify
-    # rounding to the size of the signal.
+    # rounding to the size of the signal. So would scaling every channel by itself
+    # where a map has few places: those that happen to be small, norm after norm.
     x = args[0]
-    power = x.square().mean([i for i in range(x.dim()) if i != 1]).clamp_min(1e-8)
+    power = x.new_full((x.shape[1],), x.square().mean().clamp_min(1e-8).item())
     shadows.append(Shadow(module, dict(
         running_mean=torch.zeros_like(power), running_var=power)))
