@@ -39,6 +39,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--workers', type=int, default=1, help='processes at a time')
     parser.add_argument('--seconds', type=int, default=300, help='limit per config')
     parser.add_argument('--gigabytes', type=float, default=8, help='limit per config')
+    parser.add_argument('--fake-quant', action='append_const', const='fake_quant',
+                        dest='options', help='act as random widths and bits, too')
+    parser.add_argument('--export', action='append_const', const='export',
+                        dest='options', help='compare an ONNX file of each, too')
     return parser.parse_args()
 
 
@@ -116,7 +120,8 @@ def start(args: argparse.Namespace, config: str, family: str) -> Child:
     receive, send = context.Pipe(duplex=False)
     messages = tempfile.TemporaryFile('w+')  # noqa: SIM115  (closed by finish)
     process = context.Process(target=work, args=(
-        send, messages, args.gigabytes, args.package, config, family))
+        send, messages, args.gigabytes, args.package, config, family,
+        tuple(args.options or ())))
     process.start()
     send.close()
     return Child(process, receive, messages, config, family, time.monotonic())
@@ -124,14 +129,14 @@ def start(args: argparse.Namespace, config: str, family: str) -> Child:
 
 def work(
     send: Connection, messages: IO[str], gigabytes: float, package: str, config: str,
-    family: str,
+    family: str, options: tuple[str, ...],
 ) -> None:
     """Check one config; the result goes into the pipe, all else into a file."""
     limit = int(gigabytes * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     for stream in (1, 2):
         os.dup2(messages.fileno(), stream)
-    send.send(asdict(check_config(package, config, family)))
+    send.send(asdict(check_config(package, config, family, options)))
 
 
 def finish(args: argparse.Namespace, child: Child) -> ZooResult:
@@ -166,6 +171,12 @@ def read(path: Path) -> list[ZooResult]:
     types = {f.name: {'int': int, 'float': float}.get(f.type, str)
              for f in fields(ZooResult)}
     with open(path, newline='') as file:
+        header = next(csv.reader(file), None)
+        if header != list(types):
+            raise CompressionError(
+                f'{path} has other columns than this version writes; name another '
+                '--out.')
+        file.seek(0)
         return [ZooResult(**{k: types[k](v) for k, v in row.items()})
                 for row in csv.DictReader(file)]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from mmengine.model import BaseModel
-from torch import nn
+from torch import Tensor, nn
 
 from .mmdet_inputs import (
     detector_forward,
@@ -38,11 +38,7 @@ def make_forward(
         Callable: Returns the raw outputs (``mode='tensor'``): backbone, neck and
         heads, without post-processing.
     """
-    generator = torch.Generator().manual_seed(seed)
-    image = torch.randn((1, *shape), generator=generator)
-    first = next(model.parameters(), None)
-    if first is not None:
-        image = image.to(first)
+    image = random_image(model, shape, seed)
     if is_detector(model):
         return detector_forward(model, image, boxes)
     if is_tracker(model):
@@ -50,6 +46,14 @@ def make_forward(
     if isinstance(model, BaseModel):
         return lambda: model(image, mode='tensor')
     return lambda: model(image)
+
+
+def random_image(model: nn.Module, shape: tuple[int, ...], seed: int = 0) -> Tensor:
+    """Noise of shape ``(1, C, H, W)``, in the precision of ``model``."""
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randn((1, *shape), generator=generator)
+    first = next(model.parameters(), None)
+    return image if first is None else image.to(first)
 
 
 def run(model: nn.Module, shape: tuple[int, ...], boxes: int | None = FEW) -> Any:

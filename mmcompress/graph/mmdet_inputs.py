@@ -36,7 +36,15 @@ def is_tracker(model: nn.Module) -> bool:
 def detector_forward(
     model: nn.Module, image: Tensor, boxes: int | None = None
 ) -> Callable[[], Any]:
-    """A closure that runs a detector on ``image``, of shape ``(1, 3, H, W)``.
+    """A closure that runs a detector; see :func:`detector_samples`."""
+    samples = detector_samples(model, image, boxes)
+    return lambda: model(image, samples, mode='tensor')
+
+
+def detector_samples(
+    model: nn.Module, image: Tensor, boxes: int | None = None
+) -> list:
+    """What a detector is told about an image, of shape ``(1, 3, H, W)``.
 
     Args:
         model (nn.Module): The detector.
@@ -57,7 +65,7 @@ def detector_forward(
     if isinstance(model, _class('detectors.single_stage_instance_seg',
                                 'SingleStageInstanceSegmentor')):
         sample.gt_instances = one_object((height, width), image)
-    return lambda: model(image, [sample], mode='tensor')
+    return [sample]
 
 
 def tracker_forward(

@@ -29,6 +29,7 @@ from ..policy import SearchSpace
 from ..policy.files import PolicyFile
 from ..registry import MODELS
 from .networks import NetworkReport, check_network, error, outputs, random_policy
+from .zoo_options import check_options
 
 EXACT = 1e-5
 """Error allowed after sorting all channels, in float64."""
@@ -74,6 +75,8 @@ class ZooResult:
         macs, params (int): Of the slim network.
         trace_seconds, verify_seconds, seconds (float): Time of tracing, of verifying
             and of everything.
+        export, fake_quant (str): ``'passed'``, or why not; empty if not checked. See
+            :mod:`.zoo_options`.
     """
 
     package: str
@@ -89,20 +92,27 @@ class ZooResult:
     trace_seconds: float = 0.0
     verify_seconds: float = 0.0
     seconds: float = 0.0
+    export: str = ''
+    fake_quant: str = ''
 
 
-def check_config(package: str, config: str, family: str = '') -> ZooResult:
+def check_config(
+    package: str, config: str, family: str = '', options: tuple[str, ...] = ()
+) -> ZooResult:
     """Run every check on one config of an installed package.
 
     Args:
         package (str): ``'mmdet'`` or ``'mmpretrain'``.
         config (str): Path inside ``<package>/.mim/configs``.
         family (str): Noted in the result.
+        options (tuple[str, ...]): Further checks, made if these pass: ``'export'``,
+            ``'fake_quant'``.
     """
-    start, report = time.perf_counter(), None
+    start, report, optional = time.perf_counter(), None, {}
     stage, reason = 'passed', ''
     try:
-        report = _check(package, config)
+        report, mutator = _check(package, config)
+        optional = check_options(mutator, options)
     except StageError as failure:
         stage, reason, report = failure.stage, failure.reason, failure.report
     measured = {} if report is None else dict(
@@ -111,7 +121,7 @@ def check_config(package: str, config: str, family: str = '') -> ZooResult:
         verify_seconds=report.verify_seconds)
     return ZooResult(
         package, config, family or family_of(config), stage, reason,
-        seconds=time.perf_counter() - start, **measured)
+        seconds=time.perf_counter() - start, **measured, **optional)
 
 
 def family_of(config: str) -> str:
@@ -121,7 +131,7 @@ def family_of(config: str) -> str:
     return name if len(path.parts) > 1 else name.split('_')[0].split('-')[0]
 
 
-def _check(package: str, config: str) -> NetworkReport:
+def _check(package: str, config: str) -> tuple[NetworkReport, ChannelMutator]:
     with _stage('build'):
         cfg = load(package, config)
         model = build(cfg.model)
@@ -147,7 +157,7 @@ def _check(package: str, config: str) -> NetworkReport:
         difference = rebuild_error(cfg.model, mutator)
     if not difference <= CLOSE:
         raise StageError('rebuild', f'outputs differ by {difference:.1e}', report)
-    return report
+    return report, mutator
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from .zoo import ZooResult
+from .zoo_options import OPTIONS, PASSED
 
 ENOUGH = 0.5
 """Share of the MACs that units must govern for a config to count."""
@@ -18,28 +19,40 @@ def counts(result: ZooResult) -> bool:
 
 
 def zoo_table(results: Sequence[ZooResult]) -> str:
-    """Markdown table by package and family, with a line of totals for each package."""
+    """Markdown table by package and family, with a line of totals for each package.
+
+    A column of an optional check says how many passed it of those it was made on.
+    """
     families: dict[tuple[str, str], list[ZooResult]] = defaultdict(list)
     for result in results:
         families[result.package, result.family].append(result)
-    lines = ['| package | family | configs | count | passed | MACs governed, median '
-             '| tracing, median s | first failure |', '|---' * 8 + '|']
+    options = [o for o in OPTIONS if any(getattr(r, o) for r in results)]
+    heads = ['package', 'family', 'configs', 'count', 'passed', 'MACs governed, median',
+             'tracing, median s', *(o.replace('_', ' ') for o in options),
+             'first failure']
+    lines = ['| ' + ' | '.join(heads) + ' |', '|---' * len(heads) + '|']
     for package in sorted({p for p, _ in families}):
         rows = [r for r in results if r.package == package]
         for (owner, family), members in sorted(families.items()):
             if owner == package:
-                lines.append(_line(package, family, members))
-        lines.append(_line(package, '**all**', rows))
+                lines.append(_line(package, family, members, options))
+        lines.append(_line(package, '**all**', rows, options))
     return '\n'.join(lines)
 
 
-def _line(package: str, family: str, members: Sequence[ZooResult]) -> str:
+def _line(
+    package: str, family: str, members: Sequence[ZooResult], options: Sequence[str]
+) -> str:
     traced = [r for r in members if r.units]
     failed = next((r for r in members if r.stage != 'passed'), None)
     governed = f'{median(r.governed for r in traced):.0%}' if traced else ''
     seconds = f'{median(r.trace_seconds for r in traced):.1f}' if traced else ''
     reason = f'{failed.stage}: {failed.reason[:80]}'.replace('|', '/') if failed else ''
     passed = sum(r.stage == 'passed' for r in members)
+    further = ''
+    for option in options:
+        found = [value for r in members if (value := getattr(r, option))]
+        further += f'{found.count(PASSED)} of {len(found)} | '
     return (f'| {package} | {family} | {len(members)} | '
             f'{sum(map(counts, members))} | {passed} | {governed} | {seconds} | '
-            f'{reason} |')
+            f'{further}{reason} |')

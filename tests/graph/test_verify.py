@@ -191,6 +191,13 @@ def test_what_eval_mode_derives_is_float32_again(net):
     assert model.a.double_weight.dtype == torch.float32
 
 
+def test_float32_that_is_asked_for_by_name_is_float64_too(net):
+    model = net(lambda m, x: m.a(x + torch.arange(3, dtype=torch.float32)),
+                a=nn.Linear(3, 3))
+    with in_float64(model):
+        assert model(torch.rand(1, 3)).dtype == torch.float64
+
+
 def test_compare_tells_right_from_wrong(model, graph):
     channels = {'point': np.array([0, 3, 7])}
     with torch.no_grad():

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mmcompress.testing import zoo
+from mmcompress.testing import zoo, zoo_options
 from mmcompress.testing.zoo import ZooResult, check_config, family_of
 from mmcompress.testing.zoo_table import counts, zoo_table
 
@@ -26,6 +26,25 @@ def test_a_small_classifier_passes():
     result = check_config('mmpretrain', SMALL, 'resnet')
     assert (result.stage, result.reason) == ('passed', '')
     assert result.units > 0 and result.left_out == 0 and result.governed > 0.95
+
+
+def test_optional_checks_are_made_when_asked_for(monkeypatch):
+    options = ('fake_quant', 'export')
+    result = check_config('mmpretrain', SMALL, options=options)
+    assert (result.stage, result.export, result.fake_quant) == ('passed',) * 3
+    plain = zoo_table([GOOD]).splitlines()
+    table = zoo_table([result, replace(result, export='ExportError: no')])
+    head, _, row, _ = table.splitlines()
+    assert '| export | fake quant |' in head and 'export' not in plain[0]
+    assert '| 1 of 2 | 2 of 2 |' in row
+
+    def wrong(mutator):
+        raise RuntimeError('some model')
+
+    monkeypatch.setitem(zoo_options.OPTIONS, 'export', wrong)
+    result = check_config('mmpretrain', SMALL, options=('export',))
+    assert result.stage == 'passed' and result.fake_quant == ''
+    assert result.export == 'RuntimeError: some model'
 
 
 def test_the_failed_stage_is_named(monkeypatch):
