@@ -14,7 +14,7 @@ from .budget import fit_to_budget
 from .ladder import Ladder
 from .novelty import first_new
 from .random import DRAWS, random_rows
-from .uniform import largest_uniform, uniform_rows
+from .uniform import largest_uniform, uniform_bits, uniform_rows
 
 
 @SEARCHERS.register_module()
@@ -24,7 +24,9 @@ class Evolution(Searcher):
     The targets take turns. A child for one target descends from the best policies
     of that budget and, fewer of them, of the neighbouring budgets, and is fitted
     to its budget. It starts from the uniform policy of every target, that of the
-    global ranking of all channels by their scores, and some random ones.
+    global ranking of all channels by their scores, where widths and bits are searched
+    that of uniform bits at full widths (the other two take as much from widths, which
+    costs most without training), and some random ones.
 
     Args:
         scores (ChannelScores | None): What the channels are sorted by; None where no
@@ -59,8 +61,11 @@ class Evolution(Searcher):
     ) -> None:
         super().__init__(space, costs, targets, evaluations, seed)
         self.ladder = Ladder(space, scores) if scores and space.units else None
-        starts = len(self.targets) * (2 if self.ladder else 1)
-        self.initial = starts + round(initial * evaluations)
+        self.starts = (
+            'uniform', *(['ranking'] if self.ladder else []),
+            *(['bits'] if self._is_joint() else []))
+        self.initial = len(self.targets) * len(self.starts) + round(
+            initial * evaluations)
         self.elite = elite
         self.tournament = tournament
         self.crossover = crossover
@@ -81,7 +86,7 @@ class Evolution(Searcher):
             return None
         which = number % len(self.targets)
         target, rng = self.targets[which], self.rng(number)
-        start = self._start(number, target)
+        start = self._start(number, target, rng)
         if start is not None and (
                 policy := self._first_new(target, start, history, pending)):
             return policy
@@ -97,15 +102,27 @@ class Evolution(Searcher):
                 return policy
         return None
 
-    def _start(self, number: int, target: Target) -> np.ndarray | None:
-        """Row to begin with: uniform, then by the ranking at uniform bits."""
-        turn, ladder = number // len(self.targets), self.ladder
-        if turn > (0 if ladder is None else 1):
+    def _is_joint(self) -> bool:
+        free, units = self.space.free, len(self.space.units)
+        return bool((free < units).any() and (free >= units).any())
+
+    def _start(
+        self, number: int, target: Target, rng: np.random.Generator
+    ) -> np.ndarray | None:
+        """Row to begin with, none once every target had all of them."""
+        turn = number // len(self.targets)
+        if turn >= len(self.starts):
             return None
+        if self.starts[turn] == 'bits':
+            row = uniform_bits(self.space, self.costs, target)
+            return None if row is None else fit_to_budget(
+                self.space, self.costs, target, row, rng)
         _, rows = uniform_rows(self.space)
         uniform = rows[largest_uniform(self.space, self.costs, target)]
-        return uniform if turn == 0 else ladder.row(
-            ladder.base_descent, self.costs, [target], uniform)
+        if self.starts[turn] == 'uniform':
+            return uniform
+        ladder = self.ladder
+        return ladder.row(ladder.base_descent, self.costs, [target], uniform)
 
     def _first_new(
         self,

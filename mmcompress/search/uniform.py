@@ -43,6 +43,18 @@ def largest_uniform(space: SearchSpace, costs: Costs, target: Target) -> int:
     return max(int(within.sum()) - 1, 0)
 
 
+def uniform_bits(space: SearchSpace, costs: Costs, target: Target) -> np.ndarray | None:
+    """Row ``(len(space),)`` of full widths and the largest uniform ratio of bits.
+
+    None if full widths miss the budget at any bits.
+    """
+    rows = uniform_rows(space)[1].copy()
+    units = len(space.units)
+    rows[:, :units] = space.highest[:units]
+    within = costs.of_rows(target.cost, rows).numpy() <= target.limit * (1 + SLACK)
+    return rows[int(within.sum()) - 1] if within.any() else None
+
+
 @SEARCHERS.register_module()
 class Uniform(Searcher):
     """Every unit and layer at the same share of its uncompressed value.

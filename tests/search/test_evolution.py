@@ -52,6 +52,22 @@ class TestEvolutionWithScores(SearcherContract):
             ranking.policy_of(ranking.identity, [t]) for t in searcher.targets]
 
 
+def test_a_joint_search_also_starts_from_bits_at_full_widths():
+    graph = chain_graph(3)
+    space = SearchSpace.from_graph(
+        graph, weight_bits=(2, 4, 8), activation_bits=(2, 4, 8))
+    costs = Costs(CostTable.from_graph(graph), space)
+    # W4A4 has 16 / 1024 of the BOPs, W2A2 4 / 1024, more than the last budget.
+    targets = parse_targets({'bops': [0.016, 0.002]}, costs)
+    history = run_search(Evolution(space, costs, targets, 6), toy_score(space))
+    wide, other = space.encode(e.policy for e in history[2:4])
+    units = len(space.units)
+    assert np.array_equal(wide[:units], space.highest[:units])
+    assert (wide[units:] == 4).all()
+    assert targets[1].met_by(history[3].costs)
+    assert not np.array_equal(other[:units], space.highest[:units])
+
+
 def test_better_than_random_and_uniform_on_every_budget():
     graph = chain_graph(30)
     space = SearchSpace.from_graph(graph)
