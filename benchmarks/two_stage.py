@@ -8,8 +8,6 @@ again: it continues.
     python benchmarks/two_stage.py additivity resnet20
     python benchmarks/two_stage.py samples resnet20
     python benchmarks/two_stage.py solvers resnet20
-    python benchmarks/two_stage.py retinanet
-    python benchmarks/two_stage.py resnet50
     python benchmarks/two_stage.py search resnet20 --mode prune  # quant, joint
 
 The defaults fit one CPU core.
@@ -18,7 +16,6 @@ The defaults fit one CPU core.
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,14 +25,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from common import NETWORKS, OUT, ROOT, Results, machine
+from common import OUT, ROOT, Results
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmpretrain.structures import DataSample
 from scipy.stats import kendalltau, pearsonr
 from torch import nn
 
-from mmcompress.costs import Costs, CostTable, parse_targets
+from mmcompress.costs import Target, parse_targets
 from mmcompress.engine.cli import load_weights, search_runner
 from mmcompress.engine.search_loop import PolicySearchLoop
 from mmcompress.evaluation import (
@@ -47,21 +43,20 @@ from mmcompress.evaluation import (
     finetune,
 )
 from mmcompress.evaluation.finetune import training_batches
-from mmcompress.evaluation.images import Batch, loss_of
+from mmcompress.evaluation.images import loss_of
 from mmcompress.evaluation.prices import Layout, Subject, mean_square
-from mmcompress.graph import trace
-from mmcompress.mutators import JointMutator
-from mmcompress.policy import FLOAT, Policy, SearchSpace
+from mmcompress.policy import FLOAT, Policy
 from mmcompress.search import (
     Evaluated,
     Evolution,
     Random,
+    Searcher,
     TwoStage,
     Uniform,
     best_per_target,
 )
 from mmcompress.search.prices import PriceTable
-from mmcompress.search.solvers import exact, greedy, sweep
+from mmcompress.search.solvers import exact, sweep
 
 FOLDER = OUT / 'two_stage'
 # 'recalibrate plain': on images without the augmentation of training, where the
@@ -82,6 +77,8 @@ class Case:
         policies (int): Policies of equal budget to rank.
         shares (dict[str, tuple[float, ...]]): Budgets of additivity by mode, in MACs
             (prune) or BOPs; the last one is that of the policies and the searches.
+        bits (tuple[tuple[int, int], ...]): Uniform bits of weights and activations
+            to compare the modes of Dynamic BN with.
         steps, batch (int): Fine-tuning of each.
         rate (float): Its learning rate.
     """
@@ -95,6 +92,7 @@ class Case:
     test: int
     policies: int
     shares: dict[str, tuple[float, ...]]
+    bits: tuple[tuple[int, int], ...]
     steps: int
     batch: int
     rate: float = 0.01
@@ -105,12 +103,14 @@ CASES = {
         'resnet20_cifar10', 'accuracy/top1',
         500, 500, 1024, 128, 1017, 20,
         dict(prune=(0.95, 0.9, 0.8, 0.7, 0.6), quant=(0.05, 0.04, 0.03, 0.02, 0.016),
-             joint=(0.05, 0.04, 0.03, 0.02, 0.012)), 20, 64),
+             joint=(0.05, 0.04, 0.03, 0.02, 0.012)),
+        ((4, 8), (4, 4), (3, 4), (3, 3)), 20, 64),
     'yolox_nano': Case(
         'yolox-nano_coco128', 'coco/bbox_mAP',
         40, 24, 24, 0, 64, 20,
         dict(prune=(0.98, 0.95, 0.9), quant=(0.055, 0.047, 0.031, 0.039),
-             joint=(0.055, 0.047, 0.031, 0.039)), 16, 8, 0.001),
+             joint=(0.055, 0.047, 0.031, 0.039)),
+        ((8, 8), (6, 8), (6, 6), (5, 8)), 16, 8, 0.001),
 }
 
 
@@ -257,7 +257,7 @@ def modes(bench: Bench) -> None:
     print(f'\n{bench.case.metric} on the test images, bits of weights and '
           f'activations.\n\n| bits | {" | ".join(bench.modes)} |\n'
           f'|---|{"---|" * len(bench.modes)}')
-    for bits in (None, (4, 8), (4, 4), (3, 4), (3, 3)):
+    for bits in (None, *bench.case.bits):
         policy = Policy()
         if bits is not None:
             wanted = np.repeat([FLOAT, *bits], [units, layers, layers])
@@ -271,11 +271,14 @@ def predictors(bench: Bench) -> None:
     case = bench.case
     policies = bench.random(case.policies, bench.share)
     found: dict[str, list[float]] = {}
-    tables = {f'price, {name}': bench.prices(*options) for name, options in {
-        'gradient, training images': ('gradient', False),
-        'gradient, augmented training images': ('gradient', False, True),
-        'gradient, test images': ('gradient', True),
-        'measured, training images': ('measured', False)}.items()}
+    kinds = {'gradient, training images': ('gradient', False),
+             'gradient, test images': ('gradient', True)}
+    if bench.loop.evaluator.augment:
+        kinds['gradient, augmented training images'] = ('gradient', False, True)
+    if case.measured:
+        kinds['measured, training images'] = ('measured', False)
+    tables = {f'price, {name}': bench.prices(*options)
+              for name, options in kinds.items()}
     for i, policy in enumerate(policies):
         row = bench.space.encode(policy)
         for mode in bench.modes:
@@ -371,117 +374,54 @@ def solvers(bench: Bench) -> None:
           f'{(gaps < 1e-9).sum()} of {len(gaps)} whose price is not 0.')
 
 
-def retinanet() -> None:
-    """Time the solvers on RetinaNet-R50's joint space with synthetic prices."""
-    network = NETWORKS['RetinaNet-R50']
-    graph = trace(network.build(), network.shape)
-    space = SearchSpace.from_graph(
-        graph, divisor=16, weight_bits=(2, 4, 6, 8), activation_bits=(4, 6, 8))
-    costs = Costs(CostTable.from_graph(graph), space)
-    table = synthetic(space)
-    print(f'\nRetinaNet-R50: {len(space.units)} units, {len(space.layers)} layers, '
-          f'{len(table.groups)} groups, {len(table.price)} choices\n')
-    print('Seconds of processor time.\n\n| budget | sweep + greedy s | exact s | '
-          'linearisations | greedy / exact - 1 | exact uses of the budget |'
-          '\n|---|---|---|---|---|---|')
-    dense = costs.dense()
-    for shares in ({'bops': 0.03}, {'bops': 0.01}, {'bops': 0.005},
-                   {'size_bytes': 0.15}, {'size_bytes': 0.1}, {'macs': 0.5},
-                   {'bops': 0.01, 'size_bytes': 0.12, 'macs': 0.6}):
-        limits = {name: share * dense[name] for name, share in shares.items()}
-        (cost, limit), *others = limits.items()
-        start = time.process_time()
-        picks = greedy(table, costs, cost, limit, sweep(table, costs, cost))
-        middle = time.process_time()
-        best = exact(table, costs, limits, None if others else picks)
-        end = time.process_time()
-        gap = '' if others else \
-            f'{100 * (table.price[picks].sum() / best.price - 1):.2f} %'
-        used = ', '.join(f'{100 * best.costs[n] / limits[n]:.2f} %' for n in limits)
-        name = ', '.join(f'{n} {s:g}' for n, s in shares.items())
-        print(f'| {name} | {middle - start:.3f} | {end - middle:.2f} | {best.rounds} | '
-              f'{gap} | {used} |', flush=True)
-    print(machine())
-
-
-def resnet50(images: int, size: int, batch: int) -> None:
-    """Time and memory of prices for ResNet-50's joint space.
-
-    Neither depends on the weights or on what the images show: both are random.
-    """
-    model = NETWORKS['ResNet-50'].build()
-    graph = trace(model, (3, size, size))
-    generator = torch.Generator().manual_seed(0)
-
-    def load(part: slice) -> list[Batch]:
-        numbers = range(images)[part]
-        found = torch.randn((len(numbers), 3, size, size), generator=generator)
-        samples = [DataSample().set_gt_label(i % 1000) for i in numbers]
-        return [Batch(found[i:i + batch], samples[i:i + batch])
-                for i in range(0, len(numbers), batch)]
-
-    mutator = JointMutator.from_config(dict(
-        channel=dict(divisor=16, min_ratio=0.5), quant=dict(bits=[2, 4, 6, 8])))
-    mutator.prepare(model, graph, SimpleNamespace(
-        calibration=load(slice(0, batch)), losses=tuple))
-    space = SearchSpace.from_graph(graph, **mutator.space_options)
-    subject = Subject(model, graph, space, mutator, None, None,
-                      lambda line: print(line, flush=True))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    store = SimpleNamespace(get=lambda _: None, put=lambda *_: None)
-    start, used = time.perf_counter(), time.process_time()
-    terms = GradientPrices(images, batch).sample_terms(subject, load, store)
-    used, start = time.process_time() - used, time.perf_counter() - start
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    table = Layout(graph, space).table(mean_square(terms))
-    print(f'\nResNet-50, {len(space.units)} units, {len(space.layers)} layers, '
-          f'{len(table.price)} choices: {images} images of {size} px in batches of '
-          f'{batch}: {used:.0f} s of processor time ({start:.0f} s on the clock), '
-          f'{1000 * used / images:.0f} ms an image; peak memory '
-          f'{after / 1024:.0f} MiB, {before / 1024:.0f} MiB before.\n{machine()}')
-
-
-def search(bench: Bench, seconds: float) -> None:
+def search(bench: Bench, seconds: float, seeds: int) -> None:
     """Compare searchers at equal processor time, the prices included."""
-    share = dict(prune=0.5, quant=0.02, joint=0.012)[bench.mode]
-    (target,) = bench.targets([share])
-    print(f'\n{bench.mode}: {target.cost} <= {share:g} of dense, {seconds:g} s each; '
-          f'dense {bench.tested(Policy()):.2f}\n\n| searcher | evaluations | '
-          f'search | test, recalibrated | test, fine-tuned |\n|---|---|---|---|---|')
+    (target,) = bench.targets([bench.share])
+    print(f'\n{bench.mode}: {target.cost} <= {bench.share:g} of dense, {seconds:g} s '
+          f'each, {seeds} seeds; dense {bench.tested(Policy()):.2f}\n\n| searcher | '
+          'evaluations | search | test, recalibrated | test, fine-tuned |'
+          '\n|---|---|---|---|---|')
+    # Searchers plan with the number of evaluations that fit.
+    fit = 1000
     for kind in (Uniform, Random, Evolution, TwoStage):
-        options, spent = {}, 0.0
-        if kind is TwoStage:
-            augment = bench.loop.evaluator.augment
-            options['prices'] = bench.prices('gradient', False, augment)
-            spent = bench.results.values[f'price seconds gradient False {augment}']
-        searcher = kind(bench.space, bench.costs, [target], 1000, **options)
-        history: list[Evaluated] = []
-        while spent < seconds and not (kind is Uniform and history):
-            start = time.process_time()
-            policy = searcher.propose(history, len(history))
-            spent += time.process_time() - start
-            found = bench.timed_score(policy)
-            spent += found['seconds']
-            history.append(Evaluated(
-                len(history), policy, found['score'], bench.costs.of(policy)))
-        (best,) = best_per_target(history, [target])
-        tuned = bench.tuned(best.policy)['metric']
-        print(f'| {kind.__name__} | {len(history)} | {best.score:.2f} | '
-              f'{bench.tested(best.policy):.2f} | {tuned:.2f} |', flush=True)
+        found = []
+        for seed in range(1 if kind is Uniform else seeds):
+            history = searched(bench, kind, target, seconds, seed, fit)
+            (best,) = best_per_target(history, [target])
+            found.append([
+                len(history), best.score, bench.tested(best.policy),
+                bench.tuned(best.policy)['metric']])
+        if kind is Random:
+            fit = round(np.mean(found, 0)[0])
+        count, *values = np.mean(found, 0)
+        cells = [f'{v:.2f} ± {d:.2f}' if kind is not Uniform else f'{v:.2f}'
+                 for v, d in zip(values, np.std(found, 0)[1:])]
+        print(f'| {kind.__name__} | {count:.0f} | {" | ".join(cells)} |', flush=True)
 
 
-def synthetic(space: SearchSpace) -> PriceTable:
-    """Random prices that fall with width and, fourfold, with every bit."""
-    rng = np.random.default_rng(0)
-    prices = {}
-    for column, choice in enumerate(space.choices):
-        values, scale = np.array(choice, float), np.exp(rng.normal())
-        if column < len(space.units):
-            noise = np.exp(0.1 * rng.normal(size=len(values)))
-            prices[column] = scale * (1 - values / values[-1]) ** 2 * noise
-        else:
-            prices[column] = 4 * scale * 4.0 ** -values
-    return PriceTable.from_columns(space, prices)
+def searched(
+    bench: Bench, kind: type[Searcher], target: Target, seconds: float, seed: int,
+    evaluations: int,
+) -> list[Evaluated]:
+    """What a searcher evaluates within some seconds; its prices count."""
+    options, spent = {}, 0.0
+    if kind is TwoStage:
+        augment = bench.loop.evaluator.augment
+        options['prices'] = bench.prices('gradient', False, augment)
+        spent = bench.results.values[f'price seconds gradient False {augment}']
+    searcher = kind(bench.space, bench.costs, [target], evaluations, seed, **options)
+    history: list[Evaluated] = []
+    while spent < seconds and not (kind is Uniform and history):
+        start = time.process_time()
+        policy = searcher.propose(history, len(history))
+        spent += time.process_time() - start
+        if policy is None:
+            break
+        found = bench.timed_score(policy)
+        spent += found['seconds']
+        history.append(Evaluated(
+            len(history), policy, found['score'], bench.costs.of(policy)))
+    return history
 
 
 COMMANDS: dict[str, Callable[[Bench], None]] = dict(
@@ -491,22 +431,15 @@ COMMANDS: dict[str, Callable[[Bench], None]] = dict(
 def main() -> None:
     """Run one command."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument(
-        'command', choices=[*COMMANDS, 'samples', 'search', 'retinanet', 'resnet50'])
+    parser.add_argument('command', choices=[*COMMANDS, 'samples', 'search'])
     parser.add_argument('case', nargs='?', choices=list(CASES), default='resnet20')
     parser.add_argument('--mode', choices=['prune', 'quant', 'joint'], default='prune')
     parser.add_argument('--most', type=int, default=4096, help='samples')
     parser.add_argument('--seconds', type=float, default=60, help='of each searcher')
-    parser.add_argument('--images', type=int, default=128, help='of resnet50')
-    parser.add_argument('--size', type=int, default=112, help='of resnet50, pixels')
-    parser.add_argument('--batch', type=int, default=16, help='of resnet50')
+    parser.add_argument('--seeds', type=int, default=3, help='of each searcher')
     args = parser.parse_args()
-    if args.command == 'retinanet':
-        retinanet()
-    elif args.command == 'resnet50':
-        resnet50(args.images, args.size, args.batch)
-    elif args.command == 'search':
-        search(Bench(args.case, args.mode), args.seconds)
+    if args.command == 'search':
+        search(Bench(args.case, args.mode), args.seconds, args.seeds)
     elif args.command == 'samples':
         samples(Bench(args.case, args.mode), args.most)
     else:
