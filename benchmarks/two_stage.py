@@ -117,8 +117,8 @@ CASES = {
 class Bench:
     """A model, its space and what was measured on it so far."""
 
-    def __init__(self, name: str, mode: str = 'prune') -> None:
-        self.case = case = CASES[name]
+    def __init__(self, name: str, mode: str, sizes: dict[str, int]) -> None:
+        self.case = case = replace(CASES[name], **sizes)
         prefix = '' if mode == 'joint' else f'{mode}_'
         cfg = Config.fromfile(
             ROOT / f'configs/two_stage/two_stage_{prefix}{case.config}.py')
@@ -140,8 +140,9 @@ class Bench:
         self.space, self.costs = self.loop.space, self.loop.costs
         self.share = case.shares[mode][-1]
         self.modes = MODES if evaluator.get('augment') else MODES[:3]
+        name = '_'.join(['measured', *(f'{k}{v}' for k, v in sizes.items())])
         self.results = Results(
-            Path(cfg.work_dir) / 'measured.json', dict(case=vars(case), mode=mode))
+            Path(cfg.work_dir) / f'{name}.json', dict(case=vars(case), mode=mode))
         self.test = PolicyEvaluator(
             case.metric, case.test, 0, 'off', cfg.test_dataloader.dataset,
             batch_size=evaluator.batch_size)
@@ -426,6 +427,7 @@ def searched(
 
 COMMANDS: dict[str, Callable[[Bench], None]] = dict(
     predictors=predictors, additivity=additivity, solvers=solvers, modes=modes)
+SIZES = ('images', 'calibration', 'prices', 'measured', 'test', 'policies')
 
 
 def main() -> None:
@@ -437,13 +439,17 @@ def main() -> None:
     parser.add_argument('--most', type=int, default=4096, help='samples')
     parser.add_argument('--seconds', type=float, default=60, help='of each searcher')
     parser.add_argument('--seeds', type=int, default=3, help='of each searcher')
+    for name in SIZES:
+        parser.add_argument(f'--{name}', type=int, help="instead of the case's")
     args = parser.parse_args()
+    sizes = {k: v for k in SIZES if (v := getattr(args, k)) is not None}
+    bench = Bench(args.case, args.mode, sizes)
     if args.command == 'search':
-        search(Bench(args.case, args.mode), args.seconds, args.seeds)
+        search(bench, args.seconds, args.seeds)
     elif args.command == 'samples':
-        samples(Bench(args.case, args.mode), args.most)
+        samples(bench, args.most)
     else:
-        COMMANDS[args.command](Bench(args.case, args.mode))
+        COMMANDS[args.command](bench)
 
 
 if __name__ == '__main__':
