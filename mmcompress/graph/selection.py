@@ -93,6 +93,33 @@ class Selection:
                 module = self._modules[layer]
                 yield module, sliced(module, sides.get('out'), sides.get('in'))
 
+    def reordered(
+        self, order: Mapping[str, np.ndarray]
+    ) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
+        """Yield every affected module with the attributes of another order.
+
+        Args:
+            order (Mapping[str, np.ndarray]): By unit, the channel that comes to each
+                place; a unit that is absent keeps its order.
+        """
+        axes: dict[str, dict[str, np.ndarray]] = {}
+        for (layer, side), parts in self._axes.items():
+            for unit, places in parts:
+                if unit in order:
+                    sides = axes.setdefault(layer, {})
+                    if side not in sides:
+                        sides[side] = np.arange(self._sizes[layer, side])
+                    sides[side][places.ravel()] = places[order[unit]].ravel()
+        for layer, sides in axes.items():
+            if '@' in layer:
+                module, name, axis = bare_parameter(self._modules, layer)
+                yield module, {name: take(getattr(module, name), axis, sides['out'])}
+            else:
+                module = self._modules[layer]
+                values = sliced(module, sides.get('out'), sides.get('in'))
+                values.pop('forward', None)  # with all its heads, it is its own
+                yield module, values
+
 
 def bare_parameter(
     modules: Mapping[str, nn.Module], member: str

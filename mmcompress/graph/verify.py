@@ -2,14 +2,16 @@
 
 The zeroed reference is the dense network in which every layer that consumes a
 removed channel sees zeros there. A missed or misplaced member makes the sliced
-network crash or differ.
+network crash or differ. Where two channels are confused of which both stay, it does
+not: that shows when the channels are reordered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial, singledispatch
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,14 +39,14 @@ def verify(
 ) -> ModelGraph:
     """Check every unit by a real forward; leave out those that fail.
 
-    Every unit keeps a random half of its channels, all units together first. If
-    they fail, they are halved until every unit that fails alone is found. Such a
-    unit is logged at WARNING with its reason.
+    Every unit keeps a random half of its channels, then it has all of them in a random
+    order; all units together first. If they fail, they are halved until every unit
+    that fails alone is found. Such a unit is logged at WARNING with its reason.
 
     Args:
         model (nn.Module): The dense model; left as it was.
         graph (ModelGraph): What tracing found.
-        seed (int): Seed of the channels kept.
+        seed (int): Seed of the channels kept, and of the order.
         tolerance (float): See :data:`TOLERANCE`.
 
     Returns:
@@ -56,10 +58,12 @@ def verify(
     rng = np.random.default_rng(seed)
     picks = {u.name: np.sort(rng.choice(u.width, -(-u.width // 2), replace=False))
              for u in graph.units}
+    orders = {u.name: rng.permutation(u.width) for u in graph.units}
     selection = Selection(model, graph)
 
     def check(names: Sequence[str]) -> str:
-        return failure(model, selection, {n: picks[n] for n in names}, tolerance)
+        return failure(model, selection, {n: picks[n] for n in names},
+                       {n: orders[n] for n in names}, tolerance)
 
     together = check(list(picks))
     failed = _culprits(list(picks), together, check) if together else {}
@@ -95,9 +99,9 @@ def _culprits(
 
 def failure(
     model: nn.Module, selection: Selection, channels: Mapping[str, np.ndarray],
-    tolerance: float,
+    order: Mapping[str, np.ndarray], tolerance: float,
 ) -> str:
-    """Slice some units; if they seem to fail, once more in float64.
+    """Slice and reorder some units; if they seem to fail, once more in float64.
 
     In float32 a deep network may round to more than the tolerance, and differently
     with every number of threads.
@@ -106,17 +110,19 @@ def failure(
         model (nn.Module): The dense model.
         selection (Selection): Of that model.
         channels (Mapping[str, np.ndarray]): Kept channels of the units.
+        order (Mapping[str, np.ndarray]): Their channels in another order.
         tolerance (float): See :data:`TOLERANCE`.
 
     Returns:
         str: What went wrong; empty if nothing did.
     """
+    def measure() -> str:
+        return (compare(model, selection, channels, tolerance)
+                or compare_reordered(model, selection, order, tolerance))
+
     with torch.no_grad():
-        reason = compare(model, selection, channels, tolerance)
-        if not reason:
-            return ''
-        precise = precisely(
-            model, lambda: compare(model, selection, channels, tolerance))
+        reason = measure()
+        precise = precisely(model, measure) if reason else ''
     return reason if precise is None else precise
 
 
@@ -131,15 +137,40 @@ def compare(
     """
     shape = selection.graph.trace_shape
     with lively(model, shape, selection.removed(channels)) as reference:
-        shadows = [Shadow(m, v) for m, v in selection.values(channels)]
         try:
-            outputs = tensors_in(run(model, shape))
+            outputs = _outputs_with(model, shape, selection.values(channels))
         except Exception as error:
             return f'the sliced network does not run: {type(error).__name__}: {error}'
-        finally:
-            for shadow in reversed(shadows):
-                shadow.lift()
     return difference(outputs, reference, tolerance)
+
+
+def compare_reordered(
+    model: nn.Module, selection: Selection, order: Mapping[str, np.ndarray],
+    tolerance: float = TOLERANCE,
+) -> str:
+    """Compare the network with itself, its channels in another order.
+
+    Returns:
+        str: Empty if they agree, otherwise what went wrong.
+    """
+    shape = selection.graph.trace_shape
+    with lively(model, shape) as reference:
+        outputs = _outputs_with(model, shape, selection.reordered(order))
+    wrong = difference(outputs, reference, tolerance)
+    return wrong and f'with its channels reordered, {wrong}'
+
+
+def _outputs_with(
+    model: nn.Module, shape: tuple[int, ...],
+    values: Iterable[tuple[nn.Module, dict[str, Any]]],
+) -> list[Tensor]:
+    """Outputs while modules have other attributes."""
+    shadows = [Shadow(module, new) for module, new in values]
+    try:
+        return tensors_in(run(model, shape))
+    finally:
+        for shadow in reversed(shadows):
+            shadow.lift()
 
 
 def difference(

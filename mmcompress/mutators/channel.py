@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..deploy.materialise import check_policy, materialise
-from ..graph.selection import Selection, axis_size, bare_parameter
-from ..ops.slicing import Shadow, overwrite, sliced, take
+from ..graph.selection import Selection
+from ..ops.slicing import Shadow, overwrite
 from ..policy import ModelGraph, Policy
 from ..registry import MUTATORS
 from .base import Mutator
@@ -134,29 +134,12 @@ def permute(
         order (dict[str, np.ndarray]): By unit, the channel that comes to each
             place.
     """
-    modules = dict(model.named_modules())
-    axes: dict[str, dict[str, np.ndarray]] = {}
-    for unit in graph.units:
-        for member in unit.members:
-            sides = axes.setdefault(member.layer, {})
-            if member.side not in sides:
-                size = axis_size(modules, member.layer, member.side)
-                sides[member.side] = np.arange(size)
-            places = member.positions
-            sides[member.side][places.ravel()] = places[order[unit.name]].ravel()
-    for layer, sides in axes.items():
-        if '@' in layer:
-            module, name, axis = bare_parameter(modules, layer)
-            param = getattr(module, name)
-            param.data.copy_(take(param.data, axis, sides['out']).clone())
-        else:
-            module = modules[layer]
-            values = sliced(module, sides.get('out'), sides.get('in'))
-            for name, value in values.items():
-                if isinstance(value, Tensor):
-                    getattr(module, name).data.copy_(value.detach().clone())
-                elif name not in ('groups', 'num_groups', 'forward'):
-                    overwrite(module, {name: value})
+    for module, values in Selection(model, graph).reordered(order):
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                getattr(module, name).data.copy_(value.detach().clone())
+            elif name not in ('groups', 'num_groups'):
+                overwrite(module, {name: value})
 
 
 def _owned(module: nn.Module, values: dict) -> dict:
