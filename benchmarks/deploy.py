@@ -1,6 +1,7 @@
 """Exported files: their accuracy beside the model's, and their speed.
 
     python benchmarks/deploy.py export      # writes the files, measures accuracy
+    python benchmarks/deploy.py draws       # the same with ranges from other images
     python benchmarks/deploy.py speed       # times them in turns (2 threads)
 
 ``export`` quantises without training: ranges from training images, scores on images
@@ -10,11 +11,13 @@ that nothing has seen. Kill it and run the same command again: it continues.
 from __future__ import annotations
 
 import argparse
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from common import NETWORKS, OUT, Results, machine
 from mmengine.config import Config
@@ -131,6 +134,25 @@ def accuracy(case: Case, out: Path) -> dict:
     return found | dict(file=score(model, cfg))
 
 
+def draws(case: Case, out: Path, results: Results, seeds: range) -> None:
+    """Score files whose points between layers come from several sets of images."""
+    network = NETWORKS[case.network]
+    cfg = network.read()
+    keys = {seed: f'{case.name}, draw {seed}' for seed in seeds}
+    if all(key in results.values for key in keys.values()):
+        return
+    model = quantised(case, network.shape, cfg)
+    for seed, key in keys.items():
+        def measure(seed: int = seed) -> dict:
+            images = calibration_images(cfg, model, network.shape, seed=seed)
+            [file] = export_onnx(
+                model, out / f'{case.name} draw {seed}.onnx', network.shape,
+                images=images)
+            running = attach(copy.deepcopy(model), file.path, 'onnxruntime', THREADS)
+            return dict(difference=file.error, file=score(running, cfg))
+        print(key, results.get(key, measure), flush=True)
+
+
 def shapes(name: str, out: Path) -> bool:
     """Export dense and slim, float and 8-bit files of a network for timing."""
     shape = SHAPES[name]
@@ -172,6 +194,20 @@ def print_accuracy(results: Results) -> None:
         'file', 'torch', 'file', 'difference', 'outputs'), tuple(rows)).text())
 
 
+def print_draws(results: Results) -> None:
+    """Mean and spread of the draws."""
+    rows = []
+    for case in CASES:
+        files = [v['file'] for k, v in results.values.items()
+                 if k.startswith(f'{case.name}, draw')]
+        if len(files) > 1:
+            rows.append((case.name, str(len(files)), f'{np.mean(files):.2f}',
+                         f'{np.std(files, ddof=1):.2f}',
+                         f'{min(files):.2f} - {max(files):.2f}'))
+    print(TextTable('Ranges between layers from other images', (
+        'file', 'draws', 'mean', 'standard deviation', 'range'), tuple(rows)).text())
+
+
 def print_speed(paths: Sequence[Path]) -> None:
     """Times of files; the first is the baseline."""
     timings = time_files(paths, threads=THREADS, repeats=60)
@@ -185,8 +221,9 @@ def print_speed(paths: Sequence[Path]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('what', choices=['export', 'shapes', 'speed'])
+    parser.add_argument('what', choices=['export', 'draws', 'shapes', 'speed'])
     parser.add_argument('names', nargs='*', help='networks; all if unset')
+    parser.add_argument('--draws', type=int, default=4)
     args = parser.parse_args()
     out = OUT / 'deploy'
     results = Results(out / 'results.json', dict(images=IMAGES))
@@ -196,6 +233,9 @@ def main() -> None:
             if not args.names or case.network in args.names:
                 results.get(case.name, lambda case=case: accuracy(case, out))
         print_accuracy(results)
+    elif args.what == 'draws':
+        draws(CASES[1], out, results, range(args.draws))
+        print_draws(results)
     elif args.what == 'shapes':
         for name in args.names or SHAPES:
             results.get(name, lambda name=name: shapes(name, out))

@@ -26,7 +26,7 @@ def parse_args() -> argparse.Namespace:
         '--dynamic-batch', action='store_true', help='take any number of images')
     parser.add_argument(
         '--boxes', action='store_true',
-        help='decode boxes and suppress non-maxima inside the file (YOLOX)')
+        help='decode boxes and suppress non-maxima inside the file (one stage)')
     parser.add_argument(
         '--calibration-images', type=int, default=32,
         help='training images that set the ranges between quantised layers')

@@ -89,6 +89,10 @@ class BoxPredictor:
         for image, sample in zip(images.split(1), samples):
             found = self.network(image)
             boxes = found[:, :4]
+            if self.network.facts['boxes']['clipped']:  # to the file's shape so far
+                height, width = sample.img_shape[:2]
+                boxes = torch.minimum(
+                    boxes, boxes.new_tensor([width, height, width, height]))
             if rescale:
                 boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(1, 2)
             results.append(InstanceData(

@@ -79,13 +79,7 @@ def place(graph: OnnxGraph, plan: Mapping[str, LayerPlan]) -> Placement:
         graph (OnnxGraph): The network in float, batch norms folded.
         plan (Mapping[str, LayerPlan]): By layer name; all are in the graph.
     """
-    weights = {}
-    for node in graph.nodes:
-        layer = plan.get(layer_of(node) or '')
-        if layer and layer.weight is not None and node.input[1] not in weights:
-            weights[node.input[1]] = layer.weight.folded(graph.array(node.input[1]))
-    placement = Placement({}, {}, weights)
-    _own_points(graph, plan, placement)
+    placement = own_points(graph, plan)
     for node in reversed(graph.nodes):
         _want(graph, node, placement.points)
     while _drop_useless(graph, plan, placement.points):
@@ -96,10 +90,20 @@ def place(graph: OnnxGraph, plan: Mapping[str, LayerPlan]) -> Placement:
     return placement
 
 
-def _own_points(
-    graph: OnnxGraph, plan: Mapping[str, LayerPlan], placement: Placement
-) -> None:
-    """The points of the layers' own quantisers; where they differ, the finest."""
+def own_points(graph: OnnxGraph, plan: Mapping[str, LayerPlan]) -> Placement:
+    """The points of the layers' own quantisers, as the model has them.
+
+    Where layers that read one tensor differ, it takes the finest point.
+
+    Args:
+        graph, plan: See :func:`place`.
+    """
+    weights = {}
+    for node in graph.nodes:
+        layer = plan.get(layer_of(node) or '')
+        if layer and layer.weight is not None and node.input[1] not in weights:
+            weights[node.input[1]] = layer.weight.folded(graph.array(node.input[1]))
+    placement = Placement({}, {}, weights)
     wanted: dict[str, list[tuple[NodeProto, Point]]] = {}
     for node in graph.nodes:
         layer = plan.get(layer_of(node) or '')
@@ -110,6 +114,7 @@ def _own_points(
         placement.points[name] = finest
         placement.extra |= {
             (node.name, name): point for node, point in asked if point != finest}
+    return placement
 
 
 def _want(graph: OnnxGraph, node: NodeProto, points: dict) -> None:

@@ -8,10 +8,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from .correction import correct_biases
 from .onnx_graph import OnnxGraph
-from .placement import Placement, place
+from .placement import Placement, own_points, place
 from .plan import LayerPlan, Point, WeightPlan
-from .ranges import best_point, sample_tensors, silu
+from .ranges import best_point, observe_tensors, silu
+
+CORRECTED = 16
+"""Calibration images that biases are corrected on."""
 
 
 def quantise_graph(
@@ -19,9 +23,11 @@ def quantise_graph(
 ) -> Placement:
     """Turn a float network into one of integers, in place.
 
-    Weights become INT8 constants (INT4 up to 4 bits) with a ``DequantizeLinear``,
-    per output channel; biases stay in float. Tensors get a ``QuantizeLinear`` and a
-    ``DequantizeLinear`` in unsigned 8 bits; narrower ones are clipped in integers.
+    Where the file has points that the model has not, biases are corrected for what
+    these shift; see :mod:`.correction`. Weights become INT8 constants (INT4 up to 4
+    bits) with a ``DequantizeLinear``, per output channel; biases stay in float.
+    Tensors get a ``QuantizeLinear`` and a ``DequantizeLinear`` in unsigned 8 bits;
+    narrower ones are clipped in integers.
 
     Args:
         proto (onnx.ModelProto): The network, batch norms folded.
@@ -34,8 +40,15 @@ def quantise_graph(
     """
     graph = OnnxGraph(proto)
     placement = place(graph, plan)
-    _measure(graph, placement, images)
+    between = placement.unknown()
+    if between:
+        model = onnx.ModelProto()  # as it is in torch
+        model.CopyFrom(proto)
+        write_placement(OnnxGraph(model), own_points(graph, plan))
+        _measure(graph, placement, images)
     write_placement(graph, placement)
+    if between:
+        correct_biases(proto, model, images[:CORRECTED])
     onnx.checker.check_model(proto)
     return placement
 
@@ -53,11 +66,11 @@ def _measure(
     graph: OnnxGraph, placement: Placement, images: Sequence[np.ndarray]
 ) -> None:
     """Give every point that has none the best range on the images."""
-    samples = sample_tensors(graph.proto, placement.unknown(), images)
-    for name, values in samples.items():
+    samples = observe_tensors(graph.proto, placement.unknown(), images)
+    for name, sample in samples.items():
         kinds = {node.op_type for node in graph.consumers[name]}
         placement.points[name] = best_point(
-            values, silu if kinds == {'Sigmoid', 'Mul'} else None)
+            sample, silu if kinds == {'Sigmoid', 'Mul'} else None)
 
 
 def _write_weight(graph: OnnxGraph, name: str, plan: WeightPlan) -> None:

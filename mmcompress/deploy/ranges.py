@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import onnx
-from onnx import helper
 
+from ..ops.ranges import Sample
 from .plan import Point
-from .runtimes import OnnxRuntime
+from .runtimes import probe
 
-SAMPLES = 32768
-"""Values kept of a tensor, beside the extremes of every image."""
+BINS = 2048
+"""Bins of a tensor's values of either sign. Their edges are squares: fine near 0, where
+most values are."""
 
 SHRINK = np.geomspace(1.0, 0.02, 40)
 """Shares of each end of the observed range that are tried. Convolutions reach far below
@@ -26,39 +27,45 @@ def silu(x: np.ndarray) -> np.ndarray:
     return x / (1 + np.exp(-x))
 
 
-def sample_tensors(
-    proto: onnx.ModelProto, names: Iterable[str], images: Sequence[np.ndarray],
-    seed: int = 0,
-) -> dict[str, np.ndarray]:
-    """Values that tensors of a network take on images.
+def observe_tensors(
+    proto: onnx.ModelProto, names: Iterable[str], images: Sequence[np.ndarray]
+) -> dict[str, Sample]:
+    """All values that tensors of a network take on images, binned.
 
     Args:
         proto (onnx.ModelProto): The network in float.
         names (Iterable[str]): Tensors to look at.
         images (Sequence[np.ndarray]): Inputs, each a batch that the network takes.
-        seed (int): Seed of the choice of values.
 
     Returns:
-        dict[str, np.ndarray]: Per tensor a random sample of its values and the
-        smallest and largest of every image.
+        dict[str, Sample]: Per tensor the mean of every bin that is not empty, with
+        the number of its values, and the extremes with none.
     """
     names = list(names)
     if not names:
         return {}
-    probe = onnx.ModelProto()
-    probe.CopyFrom(proto)
-    del probe.graph.output[:]
-    probe.graph.output.extend(helper.make_empty_tensor_value_info(n) for n in names)
-    runtime = OnnxRuntime(probe.SerializeToString())
-    rng = np.random.default_rng(seed)
-    count = -(-SAMPLES // len(images))
-    found: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    run = probe(proto, names)
+    low, high = np.zeros(len(names)), np.zeros(len(names))
     for image in images:
-        for name, value in zip(names, runtime(image)):
-            value = value.ravel()
-            chosen = value[rng.integers(0, value.size, count)]
-            found[name].append(np.append(chosen, [value.min(), value.max()]))
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+        for i, x in enumerate(run(image)):
+            low[i], high[i] = min(low[i], x.min()), max(high[i], x.max())
+    largest = np.maximum(np.maximum(-low, high), 1e-30).astype(np.float32)
+    counts, sums = np.zeros((2, len(names), 2 * BINS + 1))
+    for image in images:
+        for i, x in enumerate(run(image)):
+            x = x.ravel()
+            share = np.copysign(np.sqrt(np.abs(x) / largest[i]), x)
+            bins = np.rint(share * BINS).astype(np.int64) + BINS
+            counts[i] += np.bincount(bins, minlength=2 * BINS + 1)
+            sums[i] += np.bincount(bins, x, 2 * BINS + 1)
+    found = {}
+    for i, name in enumerate(names):
+        seen = counts[i] > 0
+        means = sums[i, seen] / counts[i, seen]
+        found[name] = Sample(
+            np.concatenate([low[i:i + 1], means, high[i:i + 1]]),
+            np.concatenate([[0.0], counts[i, seen], [0.0]]))
+    return found
 
 
 def point_of_range(low: float, high: float, bits: int = 8) -> Point:
@@ -76,11 +83,11 @@ def rounded(values: np.ndarray, point: Point) -> np.ndarray:
     return (integers.clip(0, 2 ** point.bits - 1) - point.zero_point) * point.scale
 
 
-def best_point(values: np.ndarray, function: Function | None = None) -> Point:
+def best_point(sample: Sample, function: Function | None = None) -> Point:
     """The 8-bit point with the smallest squared error.
 
     Args:
-        values (np.ndarray): A sample with its extremes.
+        sample (Sample): Values of the tensor.
         function (Callable | None): Applied to the tensor by the network: the error
             counts behind it. A SiLU hardly depends on how negative its input is, so
             that its range may be cut there. Defaults to the identity.
@@ -88,15 +95,15 @@ def best_point(values: np.ndarray, function: Function | None = None) -> Point:
     Returns:
         Point: Found by shrinking the two ends of the range in turns.
     """
-    values = values.astype(np.float64)
+    values, weights = sample.values, sample.weights
     wanted = values if function is None else function(values)
 
     def error(ends: tuple[float, float]) -> float:
         got = rounded(values, point_of_range(*ends))
-        return float(np.mean(((got if function is None else function(got)) - wanted)
-                             ** 2))
+        lost = (got if function is None else function(got)) - wanted
+        return float(weights @ lost ** 2)
 
-    low, high = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+    low, high = min(float(values[0]), 0.0), max(float(values[-1]), 0.0)
     ends = low, high
     for _ in range(2):
         ends = min(((low * k, ends[1]) for k in SHRINK), key=error)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import onnx
 
 from ..errors import ExportError
 
@@ -72,6 +73,16 @@ class OnnxRuntime:
     def end_profile(self) -> Path:
         """Stop profiling and return the file of timings (JSON)."""
         return Path(self.session.end_profiling())
+
+
+def probe(proto: onnx.ModelProto, names: Sequence[str]) -> OnnxRuntime:
+    """A runtime that returns some tensors of a network instead of its outputs."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    del changed.graph.output[:]
+    changed.graph.output.extend(
+        onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    return OnnxRuntime(changed.SerializeToString())
 
 
 class OpenVinoRuntime:

@@ -70,6 +70,52 @@ def detector_file(detector_config: dict, tmp_path_factory):
     return file
 
 
+HEADS = dict(
+    retina=dict(
+        type='mmdet.RetinaHead',
+        anchor_generator=dict(
+            type='AnchorGenerator', scales=[4], ratios=[0.5, 1.0], strides=[4, 8])),
+    fcos=dict(type='mmdet.FCOSHead', strides=[4, 8], norm_cfg=NORM),
+    gfl=dict(
+        type='mmdet.GFLHead', norm_cfg=NORM, reg_max=4, anchor_generator=dict(
+            type='AnchorGenerator', scales=[4], ratios=[1.0], strides=[4, 8])))
+
+
+@pytest.fixture
+def dense_detector():
+    """Builds detectors of 3 classes, strides 4 and 8, with a head of ``HEADS``."""
+    pytest.importorskip('mmdet.models')
+
+    def made(kind: str) -> nn.Module:
+        model = build(dict(
+            type='mmdet.RetinaNet',
+            data_preprocessor=dict(type='mmdet.DetDataPreprocessor'),
+            backbone=dict(
+                type='mmdet.ResNet', depth=18, base_channels=8, stem_channels=8,
+                num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1),
+                norm_cfg=NORM),
+            neck=dict(
+                type='mmdet.FPN', in_channels=[8, 16], out_channels=8, num_outs=2),
+            bbox_head=dict(
+                num_classes=3, in_channels=8, feat_channels=8, stacked_convs=1,
+                **HEADS[kind]),
+            test_cfg=dict(
+                nms_pre=100, min_bbox_size=0, score_thr=0.05, max_per_img=40,
+                nms=dict(type='nms', iou_threshold=0.5))), 'mmdet')
+        # As they are initialised, all scores are alike.
+        generator = torch.Generator().manual_seed(0)
+        image = torch.randn((1, 3, 64, 64), generator=generator)
+        with torch.no_grad():
+            scores = model.bbox_head(model.extract_feat(image))[0]
+            spread = torch.cat([x.flatten() for x in scores]).std()
+            for name, weight in model.bbox_head.named_parameters():
+                if '_cls.' in name:
+                    weight.mul_(2 / spread if weight.dim() > 1 else 0)
+        return model
+
+    return made
+
+
 @pytest.fixture
 def classifier() -> nn.Module:
     """A ResNet-8 for images of 32 x 32, 10 classes."""

@@ -1,12 +1,13 @@
 """Files that compute what the model computes, and say what they are."""
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from torch import nn
 
 from mmcompress.deploy.backend import FileNetwork, attach
-from mmcompress.deploy.export import export_onnx, relative_error
+from mmcompress.deploy.export import export_onnx, relative_error, without_edge
 from mmcompress.deploy.metadata import read_metadata
 from mmcompress.deploy.parts import flatten, nest, number
 from mmcompress.errors import ExportError
@@ -95,7 +96,10 @@ def test_both_stages_of_a_detector(two_stage, tmp_path, bits):
                     images=[images[:1].numpy()])
 
 
-def test_boxes_inside_the_file(detector, tmp_path):
+@pytest.mark.parametrize('kind', ['yolox', 'retina', 'fcos', 'gfl'])
+def test_boxes_inside_the_file(detector, dense_detector, kind, tmp_path):
+    if kind != 'yolox':
+        detector = dense_detector(kind)
     [file] = export_onnx(detector, tmp_path / 'net.onnx', (3, 64, 64), boxes=True)
     images = torch.randn(2, 3, 64, 64)
     wanted = [s.pred_instances for s in detector(
@@ -104,12 +108,26 @@ def test_boxes_inside_the_file(detector, tmp_path):
     got = detector(images, [sample((64, 64)) for _ in range(2)], mode='predict')
     for a, b in zip((s.pred_instances for s in got), wanted):
         assert len(a) == len(b) > 0
-        order = a.scores.argsort(descending=True), b.scores.argsort(descending=True)
-        torch.testing.assert_close(
-            a.scores[order[0]], b.scores[order[1]], rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(
-            a.bboxes[order[0]], b.bboxes[order[1]], rtol=1e-3, atol=1e-2)
-        assert torch.equal(a.labels[order[0]], b.labels[order[1]])
+        order = b.scores.argsort(descending=True)
+        torch.testing.assert_close(a.scores, b.scores[order], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(a.bboxes, b.bboxes[order], rtol=1e-3, atol=1e-2)
+        assert torch.equal(a.labels, b.labels[order])
+
+
+def test_boxes_of_a_smaller_image_end_at_its_border(dense_detector, tmp_path):
+    detector = dense_detector('retina')
+    [file] = export_onnx(detector, tmp_path / 'net.onnx', (3, 64, 64), boxes=True)
+    attach(detector, file.path, 'onnxruntime')
+    [found] = detector(torch.randn(1, 3, 32, 48), [sample((32, 48))], mode='predict')
+    corner = found.pred_instances.bboxes.amax(0)
+    assert corner[2] <= 48 and corner[3] <= 32
+
+
+def test_suppression_that_a_file_cannot_have(detector, tmp_path):
+    for nms in (dict(type='soft_nms'), dict(type='nms', class_agnostic=True)):
+        detector.bbox_head.test_cfg.nms = nms
+        with pytest.raises(ExportError, match='plain nms by class can'):
+            export_onnx(detector, tmp_path / 'net.onnx', (3, 64, 64), boxes=True)
 
 
 def test_classifier_file_with_any_batch(classifier, tmp_path):
@@ -165,6 +183,15 @@ def test_training_modes_are_kept(classifier, tmp_path):
     classifier.backbone.eval()
     export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32))
     assert classifier.training and not classifier.backbone.training
+
+
+def test_scores_at_the_edge_of_a_selection():
+    wanted = np.ones(2000)
+    got = wanted.copy()
+    got[0] = 0  # one of 2,000 was dropped, which is allowed
+    assert without_edge([got], [wanted])[0].all()
+    got[:3] = 0
+    assert not without_edge([got], [wanted])[0][:3].any()
 
 
 def test_relative_error():

@@ -5,15 +5,23 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from mmcompress.deploy.correction import correct_biases
 from mmcompress.deploy.export import export_onnx, relative_error
 from mmcompress.deploy.focus import interleave
 from mmcompress.deploy.plan import Point, WeightPlan, in_float, plan_of
-from mmcompress.deploy.ranges import best_point, point_of_range, rounded, silu
+from mmcompress.deploy.ranges import (
+    best_point,
+    observe_tensors,
+    point_of_range,
+    rounded,
+    silu,
+)
 from mmcompress.errors import ExportError
 from mmcompress.ops.quant_layers import make_quantisable, quantised_layers
+from mmcompress.ops.ranges import Sample
 from mmcompress.policy import Bits
 
 
@@ -145,12 +153,54 @@ def test_focus_is_a_convolution_of_twice_the_size():
 
 def test_best_point():
     # 0..255 is on the grid of step 1.
-    assert best_point(np.arange(256.0)) == Point(1.0, 0)
+    assert best_point(Sample(np.arange(256.0), np.ones(256))) == Point(1.0, 0)
+    # An outlier that stands for no value does not count: about 0..255. The shares of
+    # the range that are tried differ by a factor of 50^(1/39) = 1.106.
+    outlier = Sample(np.append(np.arange(256.0), 1000), np.append(np.ones(256), 0))
+    assert best_point(outlier).scale == pytest.approx(1.0, rel=0.106)
     # -100..10 has a step of 0.43; a SiLU does not care below about -6.
     values = np.linspace(-100, 10, 4000)
-    point = best_point(values, silu)
+    point = best_point(Sample(values, np.ones(4000)), silu)
     low = -point.zero_point * point.scale
     assert -40 < low < -2
     error = np.abs(silu(rounded(values, point)) - silu(values)).max()
     plain = rounded(values, point_of_range(-100, 10))
     assert error < np.abs(silu(plain) - silu(values)).max() / 2
+
+
+def network(*nodes: onnx.NodeProto, output: str = 'y', **constants) -> onnx.ModelProto:
+    """A graph from ``x``, ``(1, 2, 1, 3)``, to ``y``."""
+    return helper.make_model(helper.make_graph(
+        nodes, 'net',
+        [helper.make_tensor_value_info('x', TensorProto.FLOAT, (1, 2, 1, 3))],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(v.astype(np.float32), k)
+         for k, v in constants.items()]),
+        opset_imports=[helper.make_opsetid('', 21)], ir_version=10)
+
+
+def test_all_values_are_seen():
+    proto = network(helper.make_node('Neg', ['x'], ['y']))
+    images = [np.array([0, 1, -4, 4, 4, 0], 'f').reshape(1, 2, 1, 3),
+              np.array([16, 1, 0, 0, 0, 0], 'f').reshape(1, 2, 1, 3)]
+    sample = observe_tensors(proto, ['y'], images)['y']
+    # The extremes stand for no value; the largest that is not negative is 0.
+    assert sample.values.tolist() == [-16, -16, -4, -1, 0, 4, 4]
+    assert sample.weights.tolist() == [0, 1, 2, 2, 6, 1, 0]
+
+
+def test_biases_undo_a_shift_of_the_mean():
+    # Both layers double. In the file 3 is added in front of the first, whose outputs
+    # are 6 too high: 6 less in its bias, and nothing is left for the second to mend.
+    double = 2 * np.eye(2).reshape(2, 2, 1, 1)
+    layers = [helper.make_node('Conv', ['z', 'w', 'b'], ['u'], 'first'),
+              helper.make_node('Conv', ['u', 'w', 'b2'], ['y'], 'second')]
+    constants = dict(w=double, b=np.ones(2), b2=np.zeros(2))
+    plain = network(helper.make_node('Identity', ['x'], ['z']), *layers, **constants)
+    moved = network(helper.make_node('Add', ['x', 'c'], ['z']), *layers,
+                    c=np.array(3.0), **constants)
+    images = [np.random.default_rng(0).random((1, 2, 1, 3), np.float32)]
+    correct_biases(moved, plain, images)
+    biases = {x.name: numpy_helper.to_array(x) for x in moved.graph.initializer}
+    np.testing.assert_allclose(biases['b'], [-5, -5], rtol=1e-5)
+    np.testing.assert_allclose(biases['b2'], [0, 0], atol=1e-5)
