@@ -109,16 +109,20 @@ class Results:
     def __init__(self, path: Path, settings: dict) -> None:
         self.path = path
         self.settings = json.loads(json.dumps(settings))
-        found = json.loads(path.read_text()) if path.is_file() else {}
-        same = found.get('settings') == self.settings
-        self.values: dict[str, Any] = found['values'] if same else {}
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is stored; another process may have added to it."""
+        found = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        return found['values'] if found.get('settings') == self.settings else {}
 
     def get(self, key: str, measure: Callable[[], Any]) -> Any:
         """The value of ``key``, measured and stored if it is not there yet."""
         if key not in self.values:
-            self.values[key] = measure()
+            value = measure()
             write_text(self.path, json.dumps(
-                dict(settings=self.settings, values=self.values), indent=1))
+                dict(settings=self.settings, values={**self.values, key: value}),
+                indent=1))
         return self.values[key]
 
 

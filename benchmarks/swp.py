@@ -1,14 +1,14 @@
-"""SWP measured: how well supernets rank networks, what an iteration costs, a detector.
+"""SWP measured: how well supernets rank networks, and what an iteration costs.
 
 Results are kept in work_dirs/benchmarks/swp/; kill it and run the same command again:
 it continues with the part it was at.
 
     python benchmarks/swp.py rank      # four supernets, twelve networks, ResNet-20
     python benchmarks/swp.py cost      # time and memory of an iteration
-    python benchmarks/swp.py detector  # YOLOX-nano on BCCD
 
-The defaults fit one CPU core. On a GPU: rank --images 47000 --epochs 160 --batch 128
---proxy 2000 --calibration 1000 --test 10000, detector --epochs 100.
+Two processes share the work of one table: rank --only alone trains the networks by
+themselves. The defaults fit one CPU core. On a GPU: rank --images 47000 --epochs 160
+--batch 128 --rate 0.1 --proxy 2000 --calibration 1000 --test 10000.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -30,16 +31,21 @@ from common import OUT, ROOT, Results, machine
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
-from mmengine.registry import DATASETS, MODELS, init_default_scope
-from mmengine.runner import Runner
+from mmengine.optim import OptimWrapper
+from mmengine.registry import (
+    DATASETS,
+    MODELS,
+    OPTIM_WRAPPERS,
+    init_default_scope,
+)
+from mmengine.runner import Runner, autocast
 from mmpretrain.models import ClsDataPreprocessor
 from scipy.stats import kendalltau
 from torch import channels_last, nn
 
 from mmcompress.costs import Costs, CostTable, parse_targets
-from mmcompress.engine.cli import build_model, load_weights, search_runner
+from mmcompress.engine.cli import build_model
 from mmcompress.engine.policy_config import compress_config
-from mmcompress.engine.search_loop import PolicySearchLoop
 from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.graph import trace, verify
 from mmcompress.mutators import ChannelMutator
@@ -120,6 +126,17 @@ class ChannelsLast(ClsDataPreprocessor):
         return data
 
 
+@OPTIM_WRAPPERS.register_module()
+class BFloat16OptimWrapper(OptimWrapper):
+    """Bfloat16 autocast on any device: mmengine's own wrapper refuses CPUs."""
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """See :class:`OptimWrapper`."""
+        with super().optim_context(model), autocast(dtype=torch.bfloat16):
+            yield
+
+
 # -- ranking networks ----------------------------------------------------------
 class Ranking:
     """Supernets and networks of ResNet-20 on the same images."""
@@ -127,9 +144,11 @@ class Ranking:
     def __init__(self, args: argparse.Namespace) -> None:
         pack()
         self.args = args
-        self.folder = FOLDER / f'rank_{args.images}x{args.epochs}_seed{args.seed}'
+        amp = '_amp' if args.amp else ''
+        self.folder = FOLDER / f'rank_{args.images}x{args.epochs}{amp}_seed{args.seed}'
         self.results = Results(self.folder / 'measured.json', {
-            k: v for k, v in vars(args).items() if k not in ('command', 'run')})
+            k: v for k, v in vars(args).items()
+            if k not in ('command', 'run', 'only')})
         self.graph = self._graph(self.config('graph'))
         self.mutator = ChannelMutator('index', divisor=1, min_ratio=0.1, step=0.1)
         self.space = SearchSpace.from_graph(self.graph, **self.mutator.space_options)
@@ -162,6 +181,8 @@ class Ranking:
             type='ChannelMutator', importance='index', divisor=1, min_ratio=0.1,
             step=0.1))
         cfg.optim_wrapper.optimizer.update(lr=args.rate, weight_decay=5e-4)
+        if args.amp:
+            cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
         cfg.train_cfg = dict(by_epoch=True, max_epochs=args.epochs, val_begin=10**6)
         cfg.default_hooks.checkpoint = dict(
             type='CheckpointHook', interval=args.epochs, save_optimizer=False)
@@ -255,32 +276,48 @@ class Ranking:
 
 
 def rank(args: argparse.Namespace) -> None:
-    """Kendall's tau of every proxy with the accuracy of training alone."""
+    """Train what is asked for; print the table of what has been so far."""
     bench = Ranking(args)
     policies = bench.policies()
-    dense = bench.train(bench.config('dense'), 'dense')
-    for name in SUPERNETS:
-        bench.supernet(name)
-        bench.scores(name, policies)
-    alone = [bench.alone(n, policy) for n, policy in enumerate(policies)]
-    macs = [bench.costs.of(policy)['macs'] for policy in policies]
+    bench.train(bench.config('dense'), 'dense')
+    for part in args.only:
+        if part == 'alone':
+            for number, policy in enumerate(policies):
+                bench.alone(number, policy)
+        else:
+            bench.supernet(part)
+            bench.scores(part, policies)
+    report(bench, policies)
+
+
+def report(bench: Ranking, policies: Sequence[Policy]) -> None:
+    """Kendall's tau of every proxy with the accuracy of training alone."""
+    values = bench.results.values
+    done = [n for n in range(len(policies)) if f'trained alone {n}' in values]
+    alone = np.array([values[f'trained alone {n}'] for n in done])
+    macs = [bench.costs.of(policies[n])['macs'] for n in done]
     rows = []
-    for name in SUPERNETS:
-        scores = bench.scores(name, policies)
+    for name in (name for name in SUPERNETS if f'scores {name}' in values):
+        scores = {key: np.array(found)[done]
+                  for key, found in values[f'scores {name}'].items()}
         taus = (f'{kendalltau(scores[key], alone).statistic:.2f}'
                 for key in ('stored', 'recalibrated', 'stage loss'))
-        gap = np.array(scores['test']) - np.array(alone)
-        full = bench.results.values[f'trained {name}']
-        rows.append((name, *taus, f'{np.mean(scores["test"]):.1f}',
-                     f'{gap.mean():+.1f}', f'{full:.1f}'))
+        rows.append((
+            name, *taus, f'{scores["test"].mean():.1f}',
+            f'{(scores["test"] - alone).mean():+.1f}',
+            f'{values[f"trained {name}"]:.1f}'))
     table = TextTable('', (
         'supernet', 'tau, stored statistics', 'tau, recalibrated', 'tau, stage loss',
         'mean top-1 of its subnets', 'minus trained alone', 'top-1 of the full network',
     ), tuple(rows))
-    print(f'\n{machine()}\nDense network trained alone: {dense:.1f}; the '
-          f'{len(alone)} networks: {np.mean(alone):.1f} ({min(alone):.1f} to '
-          f'{max(alone):.1f}); tau of their MACs with it: '
-          f'{kendalltau(macs, alone).statistic:.2f}\n\n{table.markdown()}')
+    count = len(done)
+    # Of tau where there is no relation: Kendall, Rank Correlation Methods, ch. 4.
+    error = (2 * (2 * count + 5) / (9 * count * (count - 1))) ** 0.5
+    print(f'\n{machine()}\nDense network trained alone: {values["trained dense"]:.1f};'
+          f' the {count} networks: {alone.mean():.1f} ({alone.min():.1f} to '
+          f'{alone.max():.1f}); tau of their MACs with it: '
+          f'{kendalltau(macs, alone).statistic:.2f}; standard error of a tau: '
+          f'{error:.2f}\n\n{table.markdown()}')
 
 
 # -- the cost of an iteration ---------------------------------------------------
@@ -348,94 +385,6 @@ def cost(args: argparse.Namespace) -> None:
           f'\n\n{table.markdown()}')
 
 
-# -- a detector ----------------------------------------------------------------
-class Detector:
-    """YOLOX-nano on blood cells, from COCO's weights, at a small input."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
-        width, height = args.size
-        self.folder = FOLDER / f'bccd_{width}x{height}x{args.epochs}_seed{args.seed}'
-        self.results = Results(self.folder / 'measured.json', {
-            k: v for k, v in vars(args).items() if k not in ('command', 'run')})
-
-    def config(self, name: str, file: str = 'swp_yolox-nano_bccd') -> Config:
-        """One of the configs at the size and length of this benchmark."""
-        cfg = Config.fromfile(ROOT / f'configs/swp/{file}.py')
-        init_default_scope(cfg.default_scope)
-        for part in ('train', 'val', 'test'):
-            loader = cfg[f'{part}_dataloader']
-            loader.update(num_workers=0, persistent_workers=False)
-            for step in loader.dataset.pipeline:
-                if step.type == 'Resize':
-                    step.scale = tuple(self.args.size)
-        cfg.compression.input_shape = (3, *self.args.size[::-1])
-        cfg.train_cfg.update(max_epochs=self.args.epochs, val_begin=10**6)
-        cfg.default_hooks.checkpoint = dict(
-            type='CheckpointHook', interval=self.args.epochs, save_optimizer=False)
-        cfg.search_cfg.evaluator.update(
-            images=self.args.images, calibration_images=self.args.images)
-        cfg.randomness = dict(seed=self.args.seed)
-        cfg.log_level, cfg.launcher = 'WARNING', 'none'
-        cfg.work_dir = str(self.folder / name.replace(' ', '_'))
-        cfg.experiment_name = cfg.work_dir.replace('/', '_')
-        return cfg
-
-    def train(self, cfg: Config, name: str) -> float:
-        """mAP on the test images after training."""
-        def measure() -> float:
-            runner = Runner.from_cfg(cfg)
-            runner.train()
-            return runner.test()['coco/bbox_mAP'] * 100
-        return self.results.get(f'trained {name}', measure)
-
-    def search(self, name: str, source: str, searcher: dict, importance: str) -> Path:
-        """The policy file of half the MACs."""
-        cfg = self.config(name)
-        cfg.compression.channel.importance = importance
-        checkpoint = self.folder / source / f'epoch_{self.args.epochs}.pth'
-        cfg.load_from = str(checkpoint)
-        cfg.search_cfg.searcher = searcher
-        runner = search_runner(cfg)
-        load_weights(runner.model, cfg.load_from)
-        options = {k: v for k, v in cfg.search_cfg.items() if k != 'type'}
-        loop = PolicySearchLoop(runner, **options)
-        loop.run()
-        return loop.work_dir / 'policies' / f'{loop.targets[0].name}.json'
-
-
-def detector(args: argparse.Namespace) -> None:
-    """Dense and supernet training, search at half the MACs, training of the result."""
-    bench = Detector(args)
-    coco = str(ROOT / '../shared/data/yolox_nano/yolox_nano_coco_mmdet.pth')
-    for name, file in (('dense', 'swp_yolox-nano_bccd'),
-                       ('supernet', 'swp_yolox-nano_bccd_supernet')):
-        cfg = bench.config(name, file)
-        cfg.load_from = coco
-        bench.train(cfg, name)
-    one, many = dict(type='Uniform', evaluations=1), args.evaluations
-    islands = dict(type='Islands', evaluations=many, islands=2, top=4, every=2,
-                   population=4)
-    rows = [(name, '1', f'{bench.results.values[f"trained {name}"]:.1f}')
-            for name in ('dense', 'supernet')]
-    for name, source, searcher, order in (
-        ('SWP', 'supernet', islands, 'index'),
-        ('uniform, supernet', 'supernet', one, 'index'),
-        ('pruned dense, Evolution', 'dense', dict(type='Evolution', evaluations=many),
-         'taylor'),
-        ('uniform, dense', 'dense', one, 'taylor'),
-    ):
-        file = bench.search(f'search {name}', source, searcher, order)
-        cfg = bench.config(f'tuned {name}')
-        compress_config(cfg, str(file))
-        mean = bench.train(cfg, name)
-        facts = PolicyFile.load(file).facts['costs']
-        rows.append((name, f'{facts["macs"] / 1e6:.1f} M', f'{mean:.1f}'))
-        print(*rows[-1], flush=True)
-    table = TextTable('', ('network', 'MACs', 'mAP on the test images'), tuple(rows))
-    print(f'\n{machine()}\n\n{table.markdown()}')
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -450,20 +399,17 @@ def main() -> None:
     one.add_argument('--calibration', type=int, default=500)
     one.add_argument('--test', type=int, default=3000, help='test images')
     one.add_argument('--seed', type=int, default=0)
+    one.add_argument('--amp', action='store_true', help='all trainings in bfloat16')
+    parts = (*SUPERNETS, 'alone')
+    one.add_argument('--only', nargs='+', choices=parts, default=parts,
+                     help='train these alone, e.g. on another core')
     one.set_defaults(run=rank)
     two = commands.add_parser('cost')
     two.add_argument('--batch', type=int, default=128)
     two.add_argument('--iterations', type=int, default=4)
+    two.add_argument('--amp', action='store_true')
     two.add_argument('--one', help='measure this one only; used internally')
     two.set_defaults(run=cost, rate=0.1, test=500, seed=0)
-    three = commands.add_parser('detector')
-    three.add_argument('--size', type=int, nargs=2, default=[256, 192],
-                       help='width and height of the images')
-    three.add_argument('--epochs', type=int, default=2)
-    three.add_argument('--images', type=int, default=40, help='to score on')
-    three.add_argument('--evaluations', type=int, default=12)
-    three.add_argument('--seed', type=int, default=0)
-    three.set_defaults(run=detector)
     args = parser.parse_args()
     args.run(args)
 

@@ -1,4 +1,4 @@
-"""The loop that trains a supernet: full network, tiny and random subnets."""
+"""The loops that train a supernet: full network, tiny and random subnets."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmengine.dist import all_reduce_params, broadcast_object_list, is_distribut
 from mmengine.hooks import EMAHook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
@@ -35,9 +35,8 @@ SORT_BATCHES = 8
 """Training batches whose gradients sort the channels, for ``sort='taylor'``."""
 
 
-@LOOPS.register_module()
-class SupernetTrainLoop(EpochBasedTrainLoop):
-    """Trains the subnets of a network along with it.
+class SupernetTraining:
+    """Trains the subnets of a network along with it; mixed into a loop of mmengine.
 
     SWP (Machine Intelligence Research 2023, arXiv 2011.04908): in every iteration the
     full network learns its task; then every stage of the tiny subnet and of random
@@ -46,12 +45,11 @@ class SupernetTrainLoop(EpochBasedTrainLoop):
 
     Gradients of each subnet are computed, and its memory freed, before the next.
     Everything else (hooks, averages of weights, clipping and accumulating gradients,
-    mixed precision, checkpoints) is as in any training by epochs.
+    mixed precision, checkpoints) is as in any training.
 
     Args:
         runner (Runner): The runner.
         dataloader (DataLoader | dict): The training images.
-        max_epochs (int): Epochs.
         stages (str | Sequence | None): ``'auto'``, a list (see :func:`read_stages`), or
             None: subnets of the whole network, compared by what its heads return.
         full (bool): Whether the full network is trained. Without it, subnets of the
@@ -65,14 +63,13 @@ class SupernetTrainLoop(EpochBasedTrainLoop):
             are sorted, once, before the first iteration. Defaults to None.
         teacher (str | None): Checkpoint of a frozen full network to learn from.
             Defaults to None: the network itself as it is in the iteration.
-        kwargs: See :class:`mmengine.runner.EpochBasedTrainLoop`.
+        kwargs: Of the loop, e.g. ``max_epochs``.
     """
 
     def __init__(
         self,
         runner: Runner,
         dataloader: DataLoader | dict,
-        max_epochs: int,
         stages: str | Sequence | None = 'auto',
         full: bool = True,
         tiny: bool = True,
@@ -83,7 +80,7 @@ class SupernetTrainLoop(EpochBasedTrainLoop):
         teacher: str | None = None,
         **kwargs,
     ) -> None:
-        super().__init__(runner, dataloader, max_epochs, **kwargs)
+        super().__init__(runner, dataloader, **kwargs)
         self.stages_cfg, self.full, self.tiny, self.random = stages, full, tiny, random
         self.weight, self.temperature = weight, temperature
         self.sort, self.teacher_checkpoint = sort, teacher
@@ -159,8 +156,8 @@ class SupernetTrainLoop(EpochBasedTrainLoop):
                 permute(model, self.graph, order[0])
 
     # -- one iteration -------------------------------------------------------
-    def run_iter(self, idx: int, data_batch: dict) -> None:
-        """Train on one batch."""
+    def train_on(self, idx: int, data_batch: dict) -> None:
+        """Train on one batch, the ``idx``-th of the epoch."""
         self.runner.call_hook(
             'before_train_iter', batch_idx=idx, data_batch=data_batch)
         with self._unsynchronised():
@@ -272,6 +269,24 @@ class SupernetTrainLoop(EpochBasedTrainLoop):
                     parameter.grad = torch.zeros_like(parameter)
                 gradients.append(parameter.grad)
         all_reduce_params(gradients, op='mean')
+
+
+@LOOPS.register_module()
+class SupernetTrainLoop(SupernetTraining, EpochBasedTrainLoop):
+    """:class:`SupernetTraining` by epochs; see :class:`EpochBasedTrainLoop`."""
+
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        """Train on one batch."""
+        self.train_on(idx, data_batch)
+
+
+@LOOPS.register_module()
+class SupernetIterTrainLoop(SupernetTraining, IterBasedTrainLoop):
+    """:class:`SupernetTraining` by iterations; see :class:`IterBasedTrainLoop`."""
+
+    def run_iter(self, data_batch: dict) -> None:
+        """Train on one batch."""
+        self.train_on(self._iter, data_batch)
 
 
 def _is_trained(model: nn.Module, stage: Stage) -> bool:

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from supernet_training import make_config, trained
 
+from mmcompress.engine import latency
 from mmcompress.engine.cli import load_weights, search_runner
 from mmcompress.engine.search_loop import PolicySearchLoop
 from mmcompress.errors import CompressionError
 from mmcompress.policy import Policy
+from mmcompress.policy.files import PolicyFile
 
 CROSSING = ['backbone.conv1']
 """All blocks of widths 8, 8, 8 add to one residual stream."""
@@ -45,6 +47,23 @@ def test_islands_search_a_supernet_in_its_own_order(checkpoint, tmp_path):
                for order in loop.mutator.channel.order.values())
     assert len(loop.study.history()) == 16
     assert (tmp_path / 'policies' / 'macs_0.5.pth').is_file()
+
+
+def test_a_latency_target_searches_by_the_table(checkpoint, tmp_path, monkeypatch):
+    # 1 us per 1000 weights, however busy this machine is.
+    monkeypatch.setattr(latency.LayerTimer, 'layer',
+                        lambda timer, shape, out, into, *_: 1e-6 * out * into)
+    monkeypatch.setattr(latency, 'fit_networks', lambda *args: None)
+    loop = loop_of(
+        tmp_path, checkpoint, targets=dict(latency_ms=[0.5]),
+        searcher=dict(type='Islands', evaluations=6, population=2, islands=2),
+        evaluator=evaluator(metric='accuracy/top1'))
+    loop.run()
+    budget = 0.5 * loop.costs.dense()['latency_ms']
+    found = [e.costs['latency_ms'] for e in loop.study.history()]
+    assert len(found) == 6 and 0 < min(found) <= max(found) <= budget
+    facts = PolicyFile.load(tmp_path / 'policies' / 'latency_ms_0.5.json').facts
+    assert facts['costs']['latency_ms'] in found
 
 
 def test_stage_losses_need_no_labels_and_rank_the_dense_network_first(

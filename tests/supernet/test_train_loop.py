@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.runner import Runner, save_checkpoint
 from supernet_training import losses, make_config, trained
 
@@ -52,6 +53,54 @@ def test_subnets_learn_and_are_logged(tmp_path):
             assert len(found) == 32 and np.isfinite(found).all()
     first, last = np.split(np.array(losses(runner, f'loss_tiny_{stages[0]}')), 2)
     assert last.mean() < first.mean()
+
+
+def by_iterations(work_dir, iterations, changes=None):
+    """The runner of a training by iterations, four per epoch."""
+    cfg = make_config(work_dir, random=1)
+    cfg.train_cfg = dict(
+        type='mmcompress.SupernetIterTrainLoop', max_iters=iterations,
+        val_interval=100)
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+    # Augmentations draw from a generator that no checkpoint holds.
+    cfg.train_dataloader.dataset.pipeline = [dict(type='PackInputs')]
+    cfg.default_hooks.checkpoint = dict(
+        type='CheckpointHook', by_epoch=False, interval=3)
+    cfg.merge_from_dict(changes or {})
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def test_a_training_by_iterations_can_be_resumed_too(tmp_path):
+    whole = by_iterations(tmp_path / 'whole', 6)
+    by_iterations(tmp_path / 'cut', 3)
+    resumed = by_iterations(tmp_path / 'cut', 6, dict(resume=True))
+    assert_equal(whole.model, resumed.model)
+    assert len(losses(whole, 'loss_tiny_head')) == 6
+    with pytest.raises(CompressionError, match='trains nothing'):
+        by_iterations(tmp_path / 'no', 1, {
+            'train_cfg.full': False, 'train_cfg.tiny': False, 'train_cfg.random': 0})
+
+
+def test_mixed_precision_trains_as_float_does(tmp_path, monkeypatch):
+    # mmengine's wrapper wants a GPU, though its autocast knows bfloat16 on CPUs.
+    monkeypatch.setattr(amp_optimizer_wrapper, 'is_cuda_available', lambda: True)
+    changes = {'optim_wrapper.type': 'AmpOptimWrapper',
+               'optim_wrapper.dtype': 'bfloat16',
+               'optim_wrapper.loss_scale': dict(device='cpu', init_scale=1024.0)}
+    exact = trained(tmp_path / 'float', random=1)
+    mixed = trained(tmp_path / 'mixed', random=1, changes=changes)
+    scaler = mixed.optim_wrapper.loss_scaler
+    assert scaler.is_enabled() and scaler.get_scale() == 1024
+    stages = [s.name for s in mixed.train_loop.supernet.stages]
+    tags = ['loss', *(f'loss_{n}_{s}' for n in ('tiny', 'random') for s in stages)]
+    for tag in tags:
+        one, other = losses(exact, tag), losses(mixed, tag)
+        assert one != other and len(one) == len(other) == 8
+        # Eight bits of precision, and seven steps for the difference to grow.
+        assert other == pytest.approx(one, rel=0.05)
+    assert all(p.dtype == torch.float for p in mixed.model.parameters())
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
