@@ -50,19 +50,18 @@ def test_islands_search_a_supernet_in_its_own_order(checkpoint, tmp_path):
 
 
 def test_a_latency_target_searches_by_the_table(checkpoint, tmp_path, monkeypatch):
-    # 1 us per 1000 weights, however busy this machine is.
+    # 1 us per weight of a kernel's place, however busy this machine is: .424 ms.
     monkeypatch.setattr(latency.LayerTimer, 'layer',
-                        lambda timer, shape, out, into, *_: 1e-6 * out * into)
+                        lambda timer, shape, out, into, *_: 1e-3 * out * into)
     monkeypatch.setattr(latency, 'fit_networks', lambda *args: None)
     loop = loop_of(
-        tmp_path, checkpoint, targets=dict(latency_ms=[0.5]),
+        tmp_path, checkpoint, targets=dict(latency_ms=[0.2]),
         searcher=dict(type='Islands', evaluations=6, population=2, islands=2),
         evaluator=evaluator(metric='accuracy/top1'))
     loop.run()
-    budget = 0.5 * loop.costs.dense()['latency_ms']
     found = [e.costs['latency_ms'] for e in loop.study.history()]
-    assert len(found) == 6 and 0 < min(found) <= max(found) <= budget
-    facts = PolicyFile.load(tmp_path / 'policies' / 'latency_ms_0.5.json').facts
+    assert len(found) == 6 and 0 < min(found) <= max(found) <= 0.2
+    facts = PolicyFile.load(tmp_path / 'policies' / 'latency_ms_0.2.json').facts
     assert facts['costs']['latency_ms'] in found
 
 
