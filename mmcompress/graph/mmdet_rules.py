@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
-from torch import Tensor
+from functools import partial
 
-from ..ops.slicing import Kept, sliced
+import numpy as np
+import torch
+from mmdet.models.layers.normed_predictor import NormedConv2d, NormedLinear
+from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
+from torch import Tensor, nn
+
+from ..ops.slicing import Kept, Shadow, sliced
 from ..policy import OUT
 from .labels import LabelTracer
 from .rules import _emit, follow
+from .verify import masked
 
 
 @follow.register(SingleRoIExtractor)
@@ -30,3 +36,20 @@ def _(
 @sliced.register(SingleRoIExtractor)
 def _(module: SingleRoIExtractor, out: Kept, into: Kept) -> dict:
     return dict(out_channels=module.out_channels if out is None else len(out))
+
+
+@masked.register(NormedLinear)
+@masked.register(NormedConv2d)
+def _(module: nn.Module, gone: np.ndarray):
+    """Each row of the weight is divided by the norm of what remains of it."""
+    return partial(_masked_rows, module, torch.as_tensor(gone))
+
+
+def _masked_rows(module: nn.Module, gone: Tensor, x: Tensor) -> Tensor:
+    dim = -1 if isinstance(module, nn.Linear) else 1
+    weight = module.weight.detach().index_fill(1, gone, 0.0)
+    shadow = Shadow(module, dict(weight=weight))
+    try:
+        return type(module).forward(module, x.index_fill(dim, gone, 0.0))
+    finally:
+        shadow.lift()

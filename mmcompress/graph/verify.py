@@ -206,7 +206,10 @@ def zeroed(
     for layer, sides in removed.items():
         module = modules.get(layer)
         if masked.dispatch(type(module)) is not masked.dispatch(object):
-            shadows.append(Shadow(module, dict(forward=masked(module, sides[OUT]))))
+            # A layer normalises what it reads, a norm what it passes on.
+            gone = sides.get(IN if is_layer(module) else OUT)
+            if gone is not None:
+                shadows.append(Shadow(module, dict(forward=masked(module, gone))))
         elif IN in sides and module is not None and is_layer(module) and \
                 getattr(module, 'groups', 1) == 1:
             handles.append(module.register_forward_pre_hook(
@@ -229,10 +232,10 @@ def _zero_input(module: nn.Module, args: tuple, gone: np.ndarray) -> tuple:
 
 @singledispatch
 def masked(module: nn.Module, gone: np.ndarray) -> Callable[..., Tensor]:
-    """A forward of a norm over channels that leaves the removed ones out.
+    """A forward of what normalises over channels that leaves the removed ones out.
 
     Args:
-        module (nn.Module): The dense norm.
+        module (nn.Module): The dense norm, or a layer that normalises its inputs.
         gone (np.ndarray): Removed channels; they become zero.
 
     Raises:
