@@ -118,12 +118,12 @@ class LatencyTable:
         if (layer.name, integer) in self._grids:
             return self._grids[layer.name, integer]
         dense_in = layer.in_channels // layer.groups
-        outs = _axis(layer.out_channels, layer.groups,
-                     bool(table.out_per_unit[i].any()))
+        stay = not table.groups_per_out[i]
+        step = layer.groups if stay else layer.out_channels // layer.groups
+        outs = _axis(layer.out_channels, step, bool(table.out_per_unit[i].any()))
         intos = _axis(dense_in, 1, bool(table.in_per_unit[i].any()))
-        per_group = layer.out_channels // layer.groups
         values = [[sum(self.measure(
-            shape, o, n, 1 if layer.groups == 1 else o // per_group, integer)
+            shape, o, n, layer.groups if stay else o // step, integer)
             for shape in self.shapes[layer.name]) for n in intos] for o in outs]
         grid = tuple(torch.tensor(x, dtype=torch.float64)
                      for x in (outs, intos, values))
@@ -131,11 +131,10 @@ class LatencyTable:
         return grid
 
 
-def _axis(dense: int, groups: int, free: bool) -> list[int]:
+def _axis(dense: int, step: int, free: bool) -> list[int]:
     """Channel counts to measure at, ascending, the dense one last."""
     if not free:
         return [dense]
-    step = dense // groups if groups > 1 else 1
     return sorted({max(step, round(dense * share / step) * step) for share in GRID})
 
 

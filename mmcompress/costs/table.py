@@ -22,9 +22,10 @@ class CostTable:
     """Coefficients from which every analytic cost follows.
 
     With widths ``w`` of shape ``(N, U)``, layer l has ``out_fixed[l] + w @
-    out_per_unit[l]`` output channels. A layer with groups has all channels of one
-    group in one unit, so its input channels per group never change: they are in
-    ``in_fixed`` and ``in_per_unit`` is 0.
+    out_per_unit[l]`` output channels. A layer with groups mostly has all channels of
+    one group in one unit, so its input channels per group never change: they are in
+    ``in_fixed`` and ``in_per_unit`` is 0. Where its groups stay and all lose the same
+    instead, ``in_per_unit`` is what one of them loses.
 
     Args:
         graph (ModelGraph): The model the table describes.
@@ -34,7 +35,8 @@ class CostTable:
         kernel, positions, bias, reads, writes (Tensor): ``(L,)``; see
             :class:`Layer`.
         groups_per_out (Tensor): ``(L,)``, groups per output channel; 0 for a layer
-            without groups.
+            whose groups stay, or without groups.
+        groups (Tensor): ``(L,)``, of the dense layer; 1 without groups.
         other_per_unit (Tensor): ``(U,)``, parameters outside layers (norms) per
             unit channel.
         other_fixed (Tensor): Scalar, parameters outside layers that never go.
@@ -51,6 +53,7 @@ class CostTable:
     reads: Tensor
     writes: Tensor
     groups_per_out: Tensor
+    groups: Tensor
     other_per_unit: Tensor
     other_fixed: Tensor
 
@@ -71,6 +74,11 @@ class CostTable:
                 elif graph.layers[i].groups == 1:
                     assert member.side == IN
                     in_per[i, j] += member.count
+                elif graph.layers[i].within_groups(member):
+                    in_per[i, j] += member.count / graph.layers[i].groups
+        groups_stay = {m.layer for unit in graph.units for m in unit.members
+                       if m.layer in layers
+                       and graph.layers[layers[m.layer]].within_groups(m)}
         width = np.array([unit.width for unit in graph.units], float)
         dense_out = np.array([x.out_channels for x in graph.layers], float)
         dense_in = np.array([x.in_channels // x.groups for x in graph.layers], float)
@@ -91,8 +99,10 @@ class CostTable:
             reads=column(x.reads for x in graph.layers),
             writes=column(x.writes for x in graph.layers),
             groups_per_out=column(
-                x.groups / x.out_channels if x.groups > 1 else 0
+                x.groups / x.out_channels
+                if x.groups > 1 and x.name not in groups_stay else 0
                 for x in graph.layers),
+            groups=column(x.groups for x in graph.layers),
             other_per_unit=torch.from_numpy(other),
             other_fixed=torch.tensor(graph.params - in_layers - other @ width),
         )
@@ -115,7 +125,7 @@ class CostTable:
         out, into = self.channels(widths)
         # Of a layer with groups, whole groups go, each with the inputs it has.
         groups = torch.where(
-            self.groups_per_out > 0, out * self.groups_per_out, torch.ones_like(out))
+            self.groups_per_out > 0, out * self.groups_per_out, self.groups)
         return into * groups * self.reads + out * self.writes
 
     def weights(self, widths: Tensor) -> Tensor:

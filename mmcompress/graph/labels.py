@@ -53,12 +53,18 @@ class LabelTracer(TorchDispatchMode):
     Args:
         params (dict[int, tuple[str, nn.Parameter]]): Parameters by ``id`` with
             their names, so that bare ones used in arithmetic can be labelled.
+        even (frozenset[str]): Convs whose groups all lose the same channels, by name.
+            Of others, groups leave as a whole.
     """
 
-    def __init__(self, params: dict[int, tuple[str, nn.Parameter]]) -> None:
+    def __init__(
+        self, params: dict[int, tuple[str, nn.Parameter]],
+        even: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__()
         self.params = params
         self.blocks: dict[tuple[str, str], Block] = {}
+        self.even = even
         self.unknown: Counter[str] = Counter()
         self.functional: set[str] = set()
         self.paused = 0

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from mmdet.models.backbones.resnest import RSoftmax, SplitAttentionConv2d
 from mmdet.models.layers.normed_predictor import NormedConv2d, NormedLinear
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
@@ -13,8 +14,11 @@ from torch import Tensor, nn
 from ..ops.slicing import Kept, Shadow, sliced
 from ..policy import OUT
 from .labels import LabelTracer
-from .rules import _emit, follow
+from .rules import EVEN, _emit, follow, follow_radix
 from .verify import masked
+
+EVEN[SplitAttentionConv2d] = ('conv', 'fc1', 'fc2')
+follow.register(RSoftmax, follow_radix)
 
 
 @follow.register(SingleRoIExtractor)

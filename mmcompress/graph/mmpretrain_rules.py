@@ -6,13 +6,17 @@ from functools import partial
 
 import numpy as np
 import torch
+from mmpretrain.models.backbones.resnest import RSoftmax, SplitAttentionConv2d
 from mmpretrain.models.utils import GRN
 from torch import Tensor
 
 from ..ops.slicing import Kept, sliced, take
 from .labels import LabelTracer
-from .rules import _norm, follow
+from .rules import EVEN, _norm, follow, follow_radix
 from .verify import masked
+
+EVEN[SplitAttentionConv2d] = ('conv', 'fc1', 'fc2')
+follow.register(RSoftmax, follow_radix)
 
 
 @follow.register(GRN)

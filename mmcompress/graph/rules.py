@@ -18,6 +18,29 @@ from ..ops import ChannelPad
 from ..policy import IN, OUT
 from .labels import LabelTracer
 
+EVEN: dict[type, tuple[str, ...]] = {}
+"""By class, its convs whose groups are added up and must stay alike."""
+
+
+def even_convs(model: nn.Module) -> frozenset[str]:
+    """Names of the convs whose groups all lose the same channels."""
+    return frozenset(f'{name}.{conv}' for name, module in model.named_modules()
+                     for conv in EVEN.get(type(module), ()))
+
+
+def follow_radix(
+    module: nn.Module, tracer: LabelTracer, name: str, x: Tensor, out: Tensor
+) -> None:
+    """Follow ResNeSt's softmax over the splits of a channel, which stay alike.
+
+    From ``(cardinality, radix, channels)`` to ``(radix, cardinality, channels)``.
+    """
+    labels = tracer.vector(x, 1)
+    if labels is not None:
+        splits = labels.reshape(module.groups, module.radix, -1)
+        tracer.tie(splits, splits[:, :1])
+        _emit(tracer, out, 1, splits[:, 0].flatten().repeat(module.radix))
+
 
 @singledispatch
 def follow(
@@ -66,12 +89,20 @@ def _(module: _ConvNd, tracer: LabelTracer, name: str, x: Tensor, out: Tensor):
     dim = -(len(module.kernel_size) + 1)
     into = _consume(tracer, name, x, dim, IN)
     made = tracer.block(name, OUT, module.out_channels)
+    atoms = made.atoms
     if module.groups > 1:
-        # All channels of one group, inputs and outputs, go together.
         pairs = [b.atoms.reshape(module.groups, -1) for b in (into, made)]
-        tracer.tie(pairs[0], pairs[0][:, :1])
-        tracer.tie(pairs[1], pairs[0][:, :1])
-    _emit(tracer, out, dim, made.atoms)
+        if name in tracer.even:
+            # The same channels of all groups go together. They carry one label, so that
+            # sums over groups keep it.
+            for pair in pairs:
+                tracer.tie(pair, pair[:1])
+            atoms = pairs[1][0].repeat(module.groups)
+        else:
+            # All channels of one group, inputs and outputs, go together.
+            tracer.tie(pairs[0], pairs[0][:, :1])
+            tracer.tie(pairs[1], pairs[0][:, :1])
+    _emit(tracer, out, dim, atoms)
 
 
 @follow.register(nn.Linear)

@@ -32,7 +32,7 @@ from .attention import (
 from .inputs import run
 from .labels import LabelTracer, tensors_in
 from .mmcv_rules import CLOSED
-from .rules import follow, has_rule
+from .rules import even_convs, follow, has_rule
 
 SMALL = (64, 128)
 """Sides of the image to trace labels on; channels do not depend on it."""
@@ -140,12 +140,12 @@ def trace_labels(
         TraceError: The model does not run on such an image.
     """
     _register_rules()
-    sites, by_head = head_sites(model), own_tensors(model)
+    sites, by_head, even = head_sites(model), own_tensors(model), even_convs(model)
     small = [(input_shape[0], *(min(s, side) for s in input_shape[1:]))
              for side in SMALL]
     for shape in dict.fromkeys([*small, tuple(input_shape)]):
         tracer = LabelTracer({id(p): (n, p) for n, p in model.named_parameters()
-                              if id(p) not in by_head})
+                              if id(p) not in by_head}, even)
 
         def call(module, name, forward, args, kwargs, tracer=tracer):
             inner = not isinstance(module, CLOSED) and any(

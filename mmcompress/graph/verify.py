@@ -210,8 +210,7 @@ def zeroed(
             gone = sides.get(IN if is_layer(module) else OUT)
             if gone is not None:
                 shadows.append(Shadow(module, dict(forward=masked(module, gone))))
-        elif IN in sides and module is not None and is_layer(module) and \
-                getattr(module, 'groups', 1) == 1:
+        elif IN in sides and module is not None and is_layer(module):
             handles.append(module.register_forward_pre_hook(
                 partial(_zero_input, gone=sides[IN])))
     try:

@@ -21,7 +21,7 @@ from ..ops.ranges import (
     check_observer,
     weight_scales,
 )
-from ..ops.slicing import Shadow
+from ..ops.slicing import Shadow, take, window
 from ..policy import FLOAT, Bits, ModelGraph, Policy
 from ..registry import MUTATORS
 from .base import Mutator
@@ -229,16 +229,20 @@ class QuantMutator(Mutator):
             kept = (inputs or {}).get(name)
             layer.set_bits(bits)
             if bits.weight < FLOAT:
-                weight, grouped = layer.weight, getattr(layer, 'groups', 1) > 1
-                if kept is not None and not grouped:
-                    index = torch.as_tensor(kept, device=weight.device)
-                    weight = weight.index_select(1 - layer.axis, index)
+                weight = layer.weight
+                if getattr(layer, 'groups', 1) > 1:
+                    within = window(layer, kept)
+                    # Of groups that leave as a whole, the others keep all inputs.
+                    kept = None if within is None else kept
+                else:
+                    within = kept
+                weight = take(weight, 1 - layer.axis, within)
                 scale, quantised = quantised_weight(
                     layer, weight, bits.weight, self.observer)
                 layer.weight_quantizer.assign(scale)
                 if layer.bias is not None and self.bias_correction:
                     layer.bias.add_(self._correction(
-                        name, layer, weight - quantised, None if grouped else kept))
+                        name, layer, weight - quantised, kept))
             if bits.activation < FLOAT:
                 layer.input_quantizer.assign(*self.range(name, bits.activation))
 

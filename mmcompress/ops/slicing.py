@@ -64,18 +64,34 @@ def _size(kept: Kept, dense: int) -> int:
     return dense if kept is None else len(kept)
 
 
+def window(module: _ConvNd, into: Kept) -> Kept:
+    """Kept inputs of one group of a conv, None for all.
+
+    Groups leave as a whole, or all of them lose the same of their inputs.
+    """
+    if into is None:
+        return None
+    size = module.in_channels // module.groups
+    within = into[:len(into) // _groups(into, size)] % size
+    return None if np.array_equal(within, np.arange(size)) else within
+
+
+def _groups(kept: np.ndarray, size: int) -> int:
+    """How many groups of ``size`` the kept positions are in."""
+    return len(np.unique(kept // size))
+
+
 @sliced.register(_ConvNd)
 def _(module: _ConvNd, out: Kept, into: Kept) -> dict[str, Any]:
-    into_size = _size(into, module.in_channels)
-    if module.groups == 1:
-        weight, groups = take(take(module.weight, 0, out), 1, into), 1
-    else:
-        # Groups leave as a whole, so the window over the inputs stays.
-        weight = take(module.weight, 0, out)
-        groups = into_size * module.groups // module.in_channels
+    groups = module.groups
+    for kept, dense in ((out, module.out_channels), (into, module.in_channels)):
+        if kept is not None:
+            groups = _groups(kept, dense // module.groups)
     return dict(
-        weight=weight, bias=take(module.bias, 0, out), groups=groups,
-        in_channels=into_size, out_channels=_size(out, module.out_channels))
+        weight=take(take(module.weight, 0, out), 1, window(module, into)),
+        bias=take(module.bias, 0, out), groups=groups,
+        in_channels=_size(into, module.in_channels),
+        out_channels=_size(out, module.out_channels))
 
 
 @sliced.register(_ConvTransposeNd)

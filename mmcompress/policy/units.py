@@ -105,6 +105,17 @@ class Layer:
         """Multiply-accumulates of the dense layer on one image."""
         return self.positions * self.weights
 
+    def within_groups(self, member: Member) -> bool:
+        """Whether all groups lose the same with a channel, instead of one as a whole.
+
+        Args:
+            member (Member): On this layer.
+        """
+        dense = self.out_channels if member.side == OUT else self.in_channels
+        size = dense // self.groups
+        whole = size * len(np.unique(member.positions[0] // size))
+        return self.groups > 1 and member.count < whole
+
     @property
     def weights(self) -> int:
         """Elements of the dense weight."""

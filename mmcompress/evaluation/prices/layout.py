@@ -66,12 +66,17 @@ class Layout:
         Raises:
             CompressionError: No layer reads a unit.
         """
-        mixes = {layer.name for layer in self.graph.layers if layer.groups == 1}
+        layers = {layer.name: layer for layer in self.graph.layers}
+
+        def read(member: Member) -> bool:
+            layer = layers.get(member.layer) if member.side == IN else None
+            return layer is not None and (
+                layer.groups == 1 or layer.within_groups(member))
+
         found = {}
         for i, unit in enumerate(self.graph.units):
             if len(self.space.choices[i]) > 1:
-                found[i] = tuple(m for m in unit.members
-                                 if m.side == IN and m.layer in mixes)
+                found[i] = tuple(m for m in unit.members if read(m))
                 if not found[i]:
                     raise CompressionError(
                         f'No layer reads the unit {unit.name!r}, so it has no '
