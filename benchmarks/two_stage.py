@@ -122,7 +122,8 @@ class Bench:
         prefix = '' if mode == 'joint' else f'{mode}_'
         cfg = Config.fromfile(
             ROOT / f'configs/two_stage/two_stage_{prefix}{case.config}.py')
-        cfg.work_dir = str(FOLDER / f'{name}_{mode}')
+        tag = [name, mode, *(f'{k}{v}' for k, v in sizes.items())]
+        cfg.work_dir = str(FOLDER / '_'.join(tag))
         evaluator = cfg.search_cfg.evaluator
         evaluator.images, evaluator.calibration_images = case.images, case.calibration
         # Not the searcher of the config: prices are computed where they are timed.
@@ -140,9 +141,8 @@ class Bench:
         self.space, self.costs = self.loop.space, self.loop.costs
         self.share = case.shares[mode][-1]
         self.modes = MODES if evaluator.get('augment') else MODES[:3]
-        name = '_'.join(['measured', *(f'{k}{v}' for k, v in sizes.items())])
         self.results = Results(
-            Path(cfg.work_dir) / f'{name}.json', dict(case=vars(case), mode=mode))
+            Path(cfg.work_dir) / 'measured.json', dict(case=vars(case), mode=mode))
         self.test = PolicyEvaluator(
             case.metric, case.test, 0, 'off', cfg.test_dataloader.dataset,
             batch_size=evaluator.batch_size)
