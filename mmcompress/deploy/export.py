@@ -23,6 +23,7 @@ from ..modes import evaluating
 from .boxes import append_nms
 from .decoding import check_boxes, decoded_outputs, suppression_of
 from .focus import fold_focus
+from .linear import name_linear_weights
 from .metadata import FORMAT, preprocessing_of, write_metadata
 from .onnx_graph import OnnxGraph
 from .parts import Part, part_path, parts_of
@@ -168,6 +169,7 @@ def to_proto(part: Part) -> onnx.ModelProto:
             input_names=list(part.input_names), dynamic_shapes=dynamic,
             output_names=[f'output_{i}' for i in range(count)])
     proto = program.model_proto
+    name_linear_weights(OnnxGraph(proto), part.network)
     write_metadata(proto, dict(structure=structure))
     return proto
 

@@ -102,7 +102,10 @@ def own_points(graph: OnnxGraph, plan: Mapping[str, LayerPlan]) -> Placement:
     for node in graph.nodes:
         layer = plan.get(layer_of(node) or '')
         if layer and layer.weight is not None and node.input[1] not in weights:
-            weights[node.input[1]] = layer.weight.folded(graph.array(node.input[1]))
+            weight = layer.weight
+            if node.op_type == 'MatMul':
+                weight = weight.transposed()
+            weights[node.input[1]] = weight.folded(graph.array(node.input[1]))
     placement = Placement({}, {}, weights)
     wanted: dict[str, list[tuple[NodeProto, Point]]] = {}
     for node in graph.nodes:

@@ -47,6 +47,11 @@ class WeightPlan:
     axis: int
     weight: np.ndarray
 
+    def transposed(self) -> WeightPlan:
+        """The plan of a linear layer's weight as a product reads it."""
+        return replace(self, integers=self.integers.T, weight=self.weight.T,
+                       axis=1 - self.axis)
+
     def folded(self, weight: np.ndarray) -> WeightPlan:
         """The plan of the weight that a batch norm was folded into.
 
