@@ -54,6 +54,10 @@ class FileNetwork:
         whole = [torch.cat(tensors) for tensors in zip(*chunks)]
         return nest(self.facts['structure'], [x.to(inputs.device) for x in whole])
 
+    def __deepcopy__(self, memo: dict) -> FileNetwork:
+        """The same: runtimes cannot be copied, hooks such as EMA copy models."""
+        return self
+
     def _run(self, chunk: Tensor, size: int) -> list[Tensor]:
         count = len(chunk)
         array = chunk.cpu().numpy().astype(np.float32)

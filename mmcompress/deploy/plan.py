@@ -97,12 +97,12 @@ def layer_plan(layer: QuantLayer) -> LayerPlan:
     quantizer = layer.weight_quantizer
     if not quantizer.is_float:
         weight = WeightPlan(
-            integer_weight(layer).numpy(), quantizer.scale.numpy().copy(),
+            integer_weight(layer).numpy(), quantizer.step.numpy().copy(),
             quantizer.bits, layer.axis, layer.weight.numpy().copy())
     quantizer = layer.input_quantizer
     if not quantizer.is_float:
         point = Point(
-            float(quantizer.scale), int(quantizer.rounded_zero_point()),
+            float(quantizer.step), int(quantizer.rounded_zero_point()),
             quantizer.bits)
     return LayerPlan(weight, point)
 

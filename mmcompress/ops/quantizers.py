@@ -20,7 +20,7 @@ from ..errors import CompressionError
 from ..policy import FLOAT
 
 EPSILON = 1e-8
-"""Smallest scale; a learned one may not reach zero."""
+"""Smallest step; a learned one may not reach zero."""
 
 Bound = float | Tensor
 
@@ -102,6 +102,11 @@ class Quantizer(nn.Module, ABC):
         return self.bits >= FLOAT
 
     @property
+    def step(self) -> Tensor:
+        """The positive step size: an optimiser may carry ``scale`` across zero."""
+        return self.scale.abs().clamp_min(EPSILON)
+
+    @property
     @abstractmethod
     def quant_min(self) -> int:
         """Smallest integer."""
@@ -181,7 +186,7 @@ class Quantizer(nn.Module, ABC):
         # LSQ, section 2.2: the step moves as much as a weight does, relatively.
         factor = 1.0 / float(count * max(self.quant_max, 1)) ** 0.5
         return FakeQuantise.apply(
-            x, scale.clamp_min(EPSILON), self.zero_point, low, high, factor)
+            x, scale, self.zero_point, low, high, factor)
 
     def _integers(self, x: Tensor, scale: Tensor, zero: Bound) -> Tensor:
         low, high = self.bounds()
@@ -233,10 +238,10 @@ class WeightQuantizer(Quantizer):
         return self._integers(weight, self.per_channel(weight), 0)
 
     def per_channel(self, weight: Tensor) -> Tensor:
-        """The scale in a shape that broadcasts to ``weight``."""
+        """The step in a shape that broadcasts to ``weight``."""
         shape = [1] * weight.dim()
         shape[self.axis] = -1
-        return self.scale.reshape(shape)
+        return self.step.reshape(shape)
 
     def narrowed(self, kept: np.ndarray) -> WeightQuantizer:
         """A quantiser with the scales of some output channels."""
@@ -296,8 +301,8 @@ class ActivationQuantizer(Quantizer):
         """Fake-quantise a tensor of any shape, the batch first."""
         if self.is_float:
             return x
-        return self._run(x, self.scale, max(1, x.numel() // max(1, len(x))))
+        return self._run(x, self.step, max(1, x.numel() // max(1, len(x))))
 
     def integers(self, x: Tensor) -> Tensor:
         """The integers of a tensor, uint8."""
-        return self._integers(x, self.scale, self.rounded_zero_point())
+        return self._integers(x, self.step, self.rounded_zero_point())

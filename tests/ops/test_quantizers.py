@@ -227,3 +227,20 @@ def test_training_finds_a_good_step():
         loss.backward()
         optimiser.step()
     assert loss.item() < 0.02
+
+
+def test_a_scale_that_training_carried_across_zero():
+    quantizer = WeightQuantizer()
+    quantizer.switch(8, 2)
+    quantizer.assign(torch.tensor([0.5, -0.5]))
+    weight = torch.tensor([[1.2, -3.0], [1.2, -3.0]])
+    with torch.no_grad():
+        tested = quantizer(weight)
+    # Steps of 0.5 both, and the same with gradients.
+    assert tested.tolist() == [[1.0, -3.0]] * 2
+    trained = quantizer(weight)
+    assert torch.equal(trained.detach(), tested)
+    assert quantizer.integers(weight).tolist() == [[2, -6]] * 2
+    trained.sum().backward()
+    # Both steps grow or shrink alike: the gradients of the scales have opposite signs.
+    assert quantizer.scale.grad[0] == -quantizer.scale.grad[1] != 0
