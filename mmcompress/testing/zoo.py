@@ -207,8 +207,9 @@ def _prepare(node: object) -> None:
         if (node.get('init_cfg') or {}) and isinstance(node['init_cfg'], dict) and \
                 node['init_cfg'].get('type') == 'Pretrained':
             node['init_cfg'] = None
-        if node.get('pretrained'):
-            node['pretrained'] = None
+        for key in ('pretrained', 'teacher_ckpt'):
+            if node.get(key):
+                node[key] = None
         for value in node.values():
             _prepare(value)
     elif isinstance(node, (list, tuple)):

@@ -60,9 +60,11 @@ def test_the_failed_stage_is_named(monkeypatch):
 def test_neither_weights_nor_other_processes_are_looked_for():
     model = dict(init_cfg=dict(type='Pretrained', checkpoint='https://nowhere'),
                  heads=[dict(pretrained='torchvision://resnet50')],
+                 teacher_ckpt='https://nowhere',
                  norm_cfg=dict(type='MMSyncBN', requires_grad=True))
     zoo._prepare(model)
     assert model == dict(init_cfg=None, heads=[dict(pretrained=None)],
+                         teacher_ckpt=None,
                          norm_cfg=dict(type='BN', requires_grad=True))
 
 
