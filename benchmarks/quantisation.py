@@ -245,7 +245,8 @@ def search_tag(kind: str, args: argparse.Namespace) -> str:
     """Name of a search that contains everything that decides what it finds."""
     return (f'{kind} {args.searcher} {args.evaluations} evaluations of {args.score} on '
             f'{args.images}+{args.calibration_images} images, {args.prices} prices on '
-            f'{args.price_images}, seed {args.seed}')
+            f'{args.price_images}, seed {args.seed}' + (
+                f', A{args.activations}' if args.activations else ''))
 
 
 def search(
@@ -282,6 +283,9 @@ def mixed(bench: Bench, args: argparse.Namespace) -> None:
     The policies found are calibrated on the images that uniform settings are.
     """
     tag = search_tag('mixed', args)
+    quant = dict(bench.quant)
+    if args.activations:
+        quant['activation_bits'] = [args.activations]
     targets = {
         bits: round(bench.results.get(
             f'bops {label(bits)}', lambda b=bits: bench.bops(bench.uniform(b)))
@@ -290,7 +294,7 @@ def mixed(bench: Bench, args: argparse.Namespace) -> None:
     @lru_cache
     def found() -> dict[float, Path]:
         return search(
-            bench, tag, list(targets.values()), args, dict(quant=bench.quant))
+            bench, tag, list(targets.values()), args, dict(quant=quant))
 
     for bits, target in targets.items():
         name = label(bits)
@@ -398,6 +402,8 @@ def main() -> None:
         help='what searches score policies by')
     parser.add_argument('--epochs', type=int, default=2)
     parser.add_argument('--seed', type=int, default=0, help='of search and training')
+    parser.add_argument(
+        '--activations', type=int, help='mixed: the only bits of activations')
     parser.add_argument(
         '--at', default='W4A8', help='uniform bits whose BOPs joint searches at')
     parser.add_argument('--observers', nargs='+', choices=OBSERVERS, default=['mse'])
