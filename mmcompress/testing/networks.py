@@ -83,7 +83,8 @@ def check_network(
     policy = random_policy(space, seed)
     with mutator.acting(policy):
         plain = outputs(model, graph.trace_shape)
-    slim = materialise(model, graph, policy).eval()
+    slim = materialise(model, graph, policy)
+    slim.eval()
     costs = Costs(CostTable.from_graph(graph), space).of(policy)
     return NetworkReport(
         units=len(graph.units), left_out=len(graph.excluded) - len(traced.excluded),

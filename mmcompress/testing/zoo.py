@@ -191,7 +191,9 @@ def build(model: dict) -> nn.Module:
     torch.manual_seed(0)
     _prepare(model)
     # Some models write into their config, which is built once more.
-    return MMENGINE_MODELS.build(copy.deepcopy(model)).eval()
+    built = MMENGINE_MODELS.build(copy.deepcopy(model))
+    built.eval()  # LAD's returns nothing
+    return built
 
 
 def _prepare(node: object) -> None:
@@ -238,7 +240,8 @@ def rebuild_error(architecture: dict, mutator: ChannelMutator) -> float:
     graph = mutator.graph
     space = SearchSpace.from_graph(graph, **mutator.space_options)
     policy = random_policy(space, seed=1)
-    slim = mutator.materialise(policy).eval()
+    slim = mutator.materialise(policy)
+    slim.eval()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'policy.json'
         PolicyFile(policy, graph.fingerprint, graph.input_shape,
@@ -251,5 +254,6 @@ def rebuild_error(architecture: dict, mutator: ChannelMutator) -> float:
     if lost or keys.unexpected_keys:
         raise StageError('rebuild', f'weights that do not fit: {sorted(lost)}, '
                          f'{keys.unexpected_keys}')
-    return error(outputs(again.eval(), graph.trace_shape),
+    again.eval()
+    return error(outputs(again, graph.trace_shape),
                  outputs(slim, graph.trace_shape))
