@@ -67,6 +67,24 @@ def test_depthwise_passes_channels_through(net):
         k: span(0, 4) for k in ('a.out', 'd.in', 'd.out', 'b.in')}}
 
 
+def test_halves_follow_the_width_and_fixed_sizes_stay(net):
+    """``chunk`` asks the tensor for its size, sizes in numbers do not."""
+    def halves(m, x):
+        left, right = m.a(x).chunk(2, 1)
+        return m.b(left * right)
+
+    def parts(m, x):
+        left, right = m.a(x).split([1, 3], 1)
+        return m.b(m.c(left) * right)
+
+    layers = dict(a=conv(3, 4), b=conv(2, 2))
+    assert units_of(net(halves, **layers)) == {'a': {
+        'a.out': [[0, 2], [1, 3]], 'b.in': span(0, 2)}}
+    model = net(parts, a=conv(3, 4), b=conv(3, 4), c=conv(1, 3))
+    with pytest.raises(TraceError, match='no prunable unit'):
+        trace(model, SHAPE)
+
+
 def test_depthwise_with_a_multiplier(net):
     model = net(lambda m, x: m.b(m.d(m.a(x))), a=conv(3, 4),
                 d=conv(4, 8, 3, groups=4), b=conv(8, 2))
@@ -180,9 +198,8 @@ def test_concatenation_with_itself(net):
 
 @pytest.mark.parametrize('split', [
     lambda x: x.chunk(2, 1),
-    lambda x: x.split([2, 2], 1),
     lambda x: (x[:, :2], x[:, 2:]),
-], ids=['chunk', 'split', 'slice'])
+], ids=['chunk', 'slice'])
 def test_halves_are_units_of_their_own(net, split):
     def forward(m, x):
         first, second = split(m.a(x))
