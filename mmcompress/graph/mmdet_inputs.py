@@ -17,6 +17,9 @@ from ..ops.slicing import Shadow
 PROPOSALS = 1000
 """Boxes per image that RoI heads are counted with unless the model says so."""
 
+SUBDIVISION = 784
+"""Points of a mask that PointRend refines at a time unless the model says so."""
+
 
 def _class(module: str, name: str) -> Any:
     """A class of mmdet, or of a module that nobody imported: no class at all."""
@@ -175,6 +178,11 @@ def fixed_regions(
                     'roi_heads.sparse_roi_head', 'SparseRoIHead')):
                 shadow = Shadow(roi_head, dict(forward=partial(_stages, roi_head)))
                 stack.callback(shadow.lift)
+            if isinstance(roi_head, _class(
+                    'roi_heads.point_rend_roi_head', 'PointRendRoIHead')):
+                shadow = Shadow(roi_head, dict(forward=partial(
+                    _points, roi_head, roi_head.forward)))
+                stack.callback(shadow.lift)
         stack.enter_context(_unmasked_convs())
         yield seen
 
@@ -225,6 +233,28 @@ def _stages(
             masks = roi_head._mask_forward(stage, feats, rois, found['attn_feats'])
             outputs.append(masks['mask_preds'])
     return outputs
+
+
+def _points(
+    roi_head: nn.Module, forward: Callable, feats: tuple[Tensor, ...], results: list,
+    samples: list | None = None,
+) -> tuple:
+    """What a ``PointRendRoIHead`` computes, with its point head, which refines masks.
+
+    Its own ``forward`` stops at the coarse masks. Points are random ones, as many for
+    each mask as a single step of subdivision takes.
+    """
+    from mmcv.ops import point_sample
+    from mmdet.structures.bbox import bbox2roi
+
+    outputs = forward(feats, results, samples)
+    masks = outputs[-1]
+    rois = bbox2roi([r.bboxes for r in results])[:len(masks)]
+    number = (roi_head.test_cfg or {}).get('subdivision_num_points', SUBDIVISION)
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand((len(rois), number, 2), generator=generator).to(rois)
+    fine = roi_head._get_fine_grained_point_feats(feats, rois, points)
+    return *outputs, roi_head.point_head(fine, point_sample(masks, points))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from mmcv.ops import MaskedConv2d
 from mmengine.structures import InstanceData
 from torch import nn
 
+from mmcompress.graph import trace
 from mmcompress.graph.inputs import run
 from mmcompress.graph.labels import tensors_in
 from mmcompress.graph.mmdet_inputs import fixed_regions
@@ -120,3 +121,13 @@ def test_two_stage_detectors_without_an_rpn_run(config, count):
         one, other = (tensors_in(run(model, (3, 64, 96))) for _ in range(2))
     assert len(one) == count and all(torch.equal(a, b) for a, b in zip(one, other))
     assert all(len(x.reshape(-1, x.shape[-1])) == 8 for x in one)
+
+
+def test_the_point_head_of_point_rend_runs():
+    """It reads features of the neck, which would otherwise be pruned without it."""
+    cfg = zoo.load('mmdet', 'point_rend/point-rend_r50-caffe_fpn_ms-1x_coco.py')
+    model = zoo.build(cfg.model)
+    graph = trace(model, (3, 64, 96))
+    assert graph.unvisited == ()
+    finest, = (u for u in graph.units if u.name == 'neck.fpn_convs.0.conv')
+    assert 'roi_head.point_head.fcs.0.conv' in {m.layer for m in finest.members}
