@@ -78,7 +78,8 @@ def describe(graph: ModelGraph) -> str:
     if graph.unsupported:
         lines.append(f'MACs not counted: {graph.unsupported}.')
     if graph.unvisited:
-        lines.append(f'Layers the forward pass never calls: {graph.unvisited}.')
+        lines.append('Layers the forward pass never calls, so that nothing says whether '
+                     f'they fit fewer channels: {graph.unvisited}.')
     return ' '.join(lines)
 
 
