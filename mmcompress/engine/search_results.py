@@ -78,8 +78,8 @@ def describe(graph: ModelGraph) -> str:
     if graph.unsupported:
         lines.append(f'MACs not counted: {graph.unsupported}.')
     if graph.unvisited:
-        lines.append('Layers the forward pass never calls, so that nothing says whether '
-                     f'they fit fewer channels: {graph.unvisited}.')
+        lines.append('Layers the forward pass never calls, which may not fit fewer '
+                     f'channels: {graph.unvisited}.')
     return ' '.join(lines)
 
 
