@@ -108,8 +108,9 @@ CASES = {
     'yolox_nano': Case(
         'yolox-nano_coco128', 'coco/bbox_mAP',
         40, 24, 24, 0, 64, 20,
-        dict(prune=(0.98, 0.95, 0.9), quant=(0.055, 0.047, 0.031, 0.039),
-             joint=(0.055, 0.047, 0.031, 0.039)),
+        # The layers that the configs keep in float make 0.16 of the BOPs.
+        dict(prune=(0.98, 0.95, 0.9), quant=(0.21, 0.204, 0.192, 0.198),
+             joint=(0.21, 0.204, 0.192, 0.198)),
         ((8, 8), (6, 8), (6, 6), (5, 8)), 16, 8, 0.001),
 }
 
@@ -307,7 +308,8 @@ def additivity(bench: Bench) -> None:
     policies = [p for share in bench.case.shares[bench.mode]
                 for p in bench.random(3, share)]
     print('\n| prices | images | loss with | tau | correlation of logs | '
-          'median predicted / measured |\n|---|---|---|---|---|---|')
+          'median predicted / measured | policies whose loss rises |'
+          '\n|---|---|---|---|---|---|---|')
     for kind, held in (('gradient', False), ('gradient', True), ('measured', False)):
         if kind == 'measured' and not bench.case.measured:
             continue
@@ -318,10 +320,14 @@ def additivity(bench: Bench) -> None:
             rises = [bench.loss(p, mode, held) for p in [Policy(), *policies]]
             rises = np.array(rises[1:]) - rises[0]
             good = (rises > 0) & (predicted > 0)
-            logs = pearsonr(np.log(rises[good]), np.log(predicted[good])).statistic
+            logs = ratio = np.nan  # the loss of some detectors falls with the mAP
+            if good.sum() > 2:
+                logs = pearsonr(
+                    np.log(rises[good]), np.log(predicted[good])).statistic
+                ratio = np.median(predicted[good] / rises[good])
             print(f'| {kind} | {images} | BN {mode} | '
                   f'{kendalltau(predicted, rises).statistic:.2f} | {logs:.2f} | '
-                  f'{np.median(predicted[good] / rises[good]):.2f} |', flush=True)
+                  f'{ratio:.2f} | {good.sum()} of {len(good)} |', flush=True)
 
 
 def samples(bench: Bench, most: int) -> None:
