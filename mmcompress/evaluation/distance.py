@@ -23,9 +23,9 @@ class Reference:
     def __init__(self, model: nn.Module, batches: Sequence[Batch]) -> None:
         self.batches = batches
         self.outputs = [raw_outputs(model, batch) for batch in batches]
-        values = [torch.cat([x.double().flatten() for x in output])
-                  for output in zip(*self.outputs)]
-        self.variances = [float(x.var(unbiased=False)) for x in values]
+        self.variances = [
+            float(torch.cat([x.double().flatten() for x in output]).var(unbiased=False))
+            for output in zip(*self.outputs)]
 
     def distance(self, model: nn.Module) -> float:
         """Mean square difference over the variance, mean of the output tensors.

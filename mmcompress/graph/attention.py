@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from ..ops.slicing import Kept, Shadow, overwrite, sliced, take
+from ..ops.slicing import Kept, overwrite, shadowed, sliced, take
 from ..policy import IN, OUT
 from .labels import LabelTracer
 
@@ -145,13 +145,8 @@ def params_per_head(module: nn.Module) -> int:
 @contextmanager
 def any_number_of_heads(model: nn.Module) -> Iterator[None]:
     """Let every attention run a forward that calls its layers, for a while."""
-    shadows = [Shadow(module, stand_in(module))
-               for module in attentions(model).values()]
-    try:
+    with shadowed((module, stand_in(module)) for module in attentions(model).values()):
         yield
-    finally:
-        for shadow in reversed(shadows):
-            shadow.lift()
 
 
 def call_layers(model: nn.Module) -> None:

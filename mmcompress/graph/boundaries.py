@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..errors import TraceError
-from ..ops.slicing import Kept, Shadow
+from ..ops.slicing import Kept, shadowed
 from ..policy import IN, OUT, ModelGraph
 from .labels import LabelTracer
 from .trace import inference, trace_labels
@@ -89,24 +89,23 @@ def calls_watched(
         seen (Callable): Called after every call.
     """
     count: Counter[str] = Counter()
-    shadows = []
-    for path in paths:
-        module = model.get_submodule(path)
 
-        def forward(*args, _path=path, _forward=module.forward, **kwargs):
+    def watched(path: str) -> tuple[nn.Module, dict]:
+        module = model.get_submodule(path)
+        own = module.forward
+
+        def forward(*args, **kwargs):
             given = _versions((args, kwargs))
-            result = _forward(*args, **kwargs)
-            count[_path] += 1
-            seen(Passed(_path, count[_path] - 1, args, kwargs, result, given,
+            result = own(*args, **kwargs)
+            count[path] += 1
+            seen(Passed(path, count[path] - 1, args, kwargs, result, given,
                         _versions(result)))
             return result
 
-        shadows.append(Shadow(module, dict(forward=forward)))
-    try:
+        return module, dict(forward=forward)
+
+    with shadowed(map(watched, paths)):
         yield
-    finally:
-        for shadow in reversed(shadows):
-            shadow.lift()
 
 
 def tensors_of(tree: Any) -> list[Tensor]:

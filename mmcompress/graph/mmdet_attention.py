@@ -1,4 +1,4 @@
-"""Where mmdet's attentions keep their heads; imported where its Swin is loaded."""
+"""Where mmdet's attentions keep their heads; imported where it is loaded."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..ops.slicing import Shadow
+from ..ops.slicing import shadowed
 
 PROPOSALS = 1000
 """Boxes per image that RoI heads are counted with unless the model says so."""
@@ -170,19 +170,10 @@ def fixed_regions(
             rpn = getattr(detector, 'rpn_head', None)
             if hasattr(rpn, 'predict'):
                 number = number or number_of_proposals(detector)
-                shadow = Shadow(rpn, dict(predict=partial(
-                    _propose, rpn, rpn.predict, shape, number, seen)))
-                stack.callback(shadow.lift)
-            roi_head = getattr(detector, 'roi_head', None)
-            if isinstance(roi_head, _class(
-                    'roi_heads.sparse_roi_head', 'SparseRoIHead')):
-                shadow = Shadow(roi_head, dict(forward=partial(_stages, roi_head)))
-                stack.callback(shadow.lift)
-            if isinstance(roi_head, _class(
-                    'roi_heads.point_rend_roi_head', 'PointRendRoIHead')):
-                shadow = Shadow(roi_head, dict(forward=partial(
-                    _points, roi_head, roi_head.forward)))
-                stack.callback(shadow.lift)
+                stack.enter_context(shadowed([(rpn, dict(predict=partial(
+                    _propose, rpn, rpn.predict, shape, number, seen)))]))
+            stack.enter_context(shadowed(
+                _whole_forward(getattr(detector, 'roi_head', None))))
         stack.enter_context(_unmasked_convs())
         yield seen
 
@@ -197,11 +188,10 @@ def _propose(
     elif stages := getattr(rpn, 'stages', None):  # Cascade RPN
         handles = [stage.register_forward_hook(lambda _, __, out: seen.append(out))
                    for stage in stages]
-        shadow = Shadow(stages[-1], dict(predict_by_feat=lambda *_, **__: []))
         try:
-            predict(feats, samples)
+            with shadowed([(stages[-1], dict(predict_by_feat=lambda *_, **__: []))]):
+                predict(feats, samples)
         finally:
-            shadow.lift()
             for handle in handles:
                 handle.remove()
     else:  # Learnt proposals depend on nothing, but on their boxes' initial values.
@@ -210,6 +200,16 @@ def _propose(
             result.bboxes = proposals(shape, len(result), feats[0].device).bboxes
         return results
     return [proposals(shape, number, feats[0].device) for _ in samples]
+
+
+def _whole_forward(roi_head: nn.Module | None) -> list[tuple[nn.Module, dict]]:
+    """A RoI head whose own forward is not all that it computes, with one that is."""
+    if isinstance(roi_head, _class('roi_heads.sparse_roi_head', 'SparseRoIHead')):
+        return [(roi_head, dict(forward=partial(_stages, roi_head)))]
+    if isinstance(
+            roi_head, _class('roi_heads.point_rend_roi_head', 'PointRendRoIHead')):
+        return [(roi_head, dict(forward=partial(_points, roi_head, roi_head.forward)))]
+    return []
 
 
 def _stages(

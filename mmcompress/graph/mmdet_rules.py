@@ -11,7 +11,7 @@ from mmdet.models.layers.normed_predictor import NormedConv2d, NormedLinear
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
 from torch import Tensor, nn
 
-from ..ops.slicing import Kept, Shadow, sliced
+from ..ops.slicing import Kept, shadowed, sliced
 from ..policy import OUT
 from .labels import LabelTracer
 from .rules import EVEN, _emit, follow, follow_radix
@@ -52,8 +52,5 @@ def _(module: nn.Module, gone: np.ndarray):
 def _masked_rows(module: nn.Module, gone: Tensor, x: Tensor) -> Tensor:
     dim = -1 if isinstance(module, nn.Linear) else 1
     weight = module.weight.detach().index_fill(1, gone, 0.0)
-    shadow = Shadow(module, dict(weight=weight))
-    try:
+    with shadowed([(module, dict(weight=weight))]):
         return type(module).forward(module, x.index_fill(dim, gone, 0.0))
-    finally:
-        shadow.lift()

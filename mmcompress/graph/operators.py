@@ -25,7 +25,7 @@ RESHAPE = frozenset('''
 """The output is the input, read in another shape."""
 
 MOVE = frozenset('''
-    permute transpose t numpy_T expand slice select split
+    permute transpose t numpy_T expand slice select split split_with_sizes
     unsafe_split unbind chunk cat stack roll flip repeat index_select narrow unfold
     pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle diagonal
     movedim tile index'''.split())
@@ -76,11 +76,10 @@ def propagate(tracer: LabelTracer, func: Any, args: tuple, kwargs: dict, out: An
     elif name in RESHAPE:
         _reshape(tracer, inputs[0], labels[0], out)
     elif name in MOVE:
-        _move(tracer, func, args, kwargs, inputs, out)
-    elif name == FIXED_SPLIT:
-        dim = args[2] if len(args) > 2 else kwargs.get('dim', 0)
-        if labels[0].shape[dim] > 1:
-            tracer.pin(labels[0])
+        if name == FIXED_SPLIT:
+            dim = args[2] if len(args) > 2 else kwargs.get('dim', 0)
+            if labels[0].shape[dim] > 1:
+                tracer.pin(labels[0])
         _move(tracer, func, args, kwargs, inputs, out)
     elif name in SPATIAL and labels[0] is not None:
         for other in labels[1:]:  # coordinates computed from activations

@@ -86,12 +86,7 @@ class Selection:
         for path in sorted(around - affected.keys()):  # with all their heads
             yield self._modules[path], stand_in(self._modules[path])
         for layer, sides in affected.items():
-            if '@' in layer:
-                module, name, axis = bare_parameter(self._modules, layer)
-                yield module, {name: take(getattr(module, name), axis, sides['out'])}
-            else:
-                module = self._modules[layer]
-                yield module, sliced(module, sides.get('out'), sides.get('in'))
+            yield self._attributes(layer, sides)
 
     def reordered(
         self, order: Mapping[str, np.ndarray]
@@ -111,14 +106,19 @@ class Selection:
                         sides[side] = np.arange(self._sizes[layer, side])
                     sides[side][places.ravel()] = places[order[unit]].ravel()
         for layer, sides in axes.items():
-            if '@' in layer:
-                module, name, axis = bare_parameter(self._modules, layer)
-                yield module, {name: take(getattr(module, name), axis, sides['out'])}
-            else:
-                module = self._modules[layer]
-                values = sliced(module, sides.get('out'), sides.get('in'))
-                values.pop('forward', None)  # with all its heads, it is its own
-                yield module, values
+            module, values = self._attributes(layer, sides)
+            values.pop('forward', None)  # with all its heads, it is its own
+            yield module, values
+
+    def _attributes(
+        self, layer: str, sides: Mapping[str, np.ndarray]
+    ) -> tuple[nn.Module, dict[str, Any]]:
+        """A module and its attributes with some positions of its axes."""
+        if '@' in layer:
+            module, name, axis = bare_parameter(self._modules, layer)
+            return module, {name: take(getattr(module, name), axis, sides['out'])}
+        module = self._modules[layer]
+        return module, sliced(module, sides.get('out'), sides.get('in'))
 
 
 def bare_parameter(

@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import TraceError
 from ..modes import evaluating
-from ..ops.slicing import Shadow
+from ..ops.slicing import Shadow, shadowed
 from ..policy import IN, OUT, ModelGraph
 from .inputs import run
 from .labels import tensors_in
@@ -165,12 +165,8 @@ def _outputs_with(
     values: Iterable[tuple[nn.Module, dict[str, Any]]],
 ) -> list[Tensor]:
     """Outputs while modules have other attributes."""
-    shadows = [Shadow(module, new) for module, new in values]
-    try:
+    with shadowed(values):
         return tensors_in(run(model, shape))
-    finally:
-        for shadow in reversed(shadows):
-            shadow.lift()
 
 
 def difference(
@@ -202,24 +198,23 @@ def zeroed(
 ) -> Iterator[None]:
     """Let every consuming layer see zeros at the removed positions."""
     modules = dict(model.named_modules())
-    handles, shadows = [], []
+    handles, forwards = [], []
     for layer, sides in removed.items():
         module = modules.get(layer)
         if masked.dispatch(type(module)) is not masked.dispatch(object):
             # A layer normalises what it reads, a norm what it passes on.
             gone = sides.get(IN if is_layer(module) else OUT)
             if gone is not None:
-                shadows.append(Shadow(module, dict(forward=masked(module, gone))))
+                forwards.append((module, dict(forward=masked(module, gone))))
         elif IN in sides and module is not None and is_layer(module):
             handles.append(module.register_forward_pre_hook(
                 partial(_zero_input, gone=sides[IN])))
     try:
-        yield
+        with shadowed(forwards):
+            yield
     finally:
         for handle in handles:
             handle.remove()
-        for shadow in shadows:
-            shadow.lift()
 
 
 def _zero_input(module: nn.Module, args: tuple, gone: np.ndarray) -> tuple:

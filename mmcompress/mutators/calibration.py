@@ -15,7 +15,7 @@ from ..graph.inputs import run
 from ..modes import evaluating
 from ..ops.quant_layers import QuantLayer, quantised_layers
 from ..ops.ranges import Sample, activation_range, weight_scales
-from ..ops.slicing import Shadow
+from ..ops.slicing import shadowed
 from ..policy import FLOAT
 
 VALUES = 2 ** 13
@@ -102,13 +102,9 @@ def observe(
 @contextmanager
 def in_float(model: nn.Module) -> Iterator[None]:
     """Let the quantised layers of ``model`` compute in float."""
-    shadows = [Shadow(q, dict(bits=FLOAT)) for m in quantised_layers(model).values()
-               for q in dict.fromkeys((m.weight_quantizer, m.input_quantizer))]
-    try:
+    with shadowed((q, dict(bits=FLOAT)) for m in quantised_layers(model).values()
+                  for q in dict.fromkeys((m.weight_quantizer, m.input_quantizer))):
         yield
-    finally:
-        for shadow in reversed(shadows):
-            shadow.lift()
 
 
 @torch.no_grad()

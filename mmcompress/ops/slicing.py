@@ -10,7 +10,8 @@ registered here and one in ``graph/rules.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import singledispatch
 from typing import Any
 
@@ -210,6 +211,24 @@ class Shadow:
         own.update(self._saved)
         for name in self._added:
             own.pop(name, None)
+
+
+@contextmanager
+def shadowed(pairs: Iterable[tuple[nn.Module, Mapping[str, Any]]]) -> Iterator[None]:
+    """Put values in front of those of some modules for a while.
+
+    Args:
+        pairs (Iterable): Modules, each with its values, see :class:`Shadow`; each pair
+            is asked for when the ones before it are in force.
+    """
+    shadows = []
+    try:
+        for module, values in pairs:
+            shadows.append(Shadow(module, values))
+        yield
+    finally:
+        for shadow in reversed(shadows):
+            shadow.lift()
 
 
 def overwrite(module: nn.Module, values: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..graph.boundaries import Passed, calls_watched, trace_boundaries
 from ..mutators import ChannelMutator
-from ..ops.slicing import Shadow
+from ..ops.slicing import shadowed
 from ..policy import ModelGraph, Policy
 from .distillation import distance_of
 from .recording import Recording
@@ -93,10 +93,6 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     Also those that the model keeps frozen: subnets get statistics of their own when
     they are evaluated.
     """
-    shadows = [Shadow(m, dict(training=True, track_running_stats=False))
-               for m in model.modules() if isinstance(m, _BatchNorm)]
-    try:
+    with shadowed((m, dict(training=True, track_running_stats=False))
+                  for m in model.modules() if isinstance(m, _BatchNorm)):
         yield
-    finally:
-        for shadow in reversed(shadows):
-            shadow.lift()

@@ -7,6 +7,13 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 NORM = dict(type='BN')
+# Of the detectors with an FPN: two levels of 8 channels, strides 4 and 8.
+BODY = dict(
+    data_preprocessor=dict(type='mmdet.DetDataPreprocessor'),
+    backbone=dict(
+        type='mmdet.ResNet', depth=18, base_channels=8, stem_channels=8, num_stages=2,
+        strides=(1, 2), dilations=(1, 1), out_indices=(0, 1), norm_cfg=NORM),
+    neck=dict(type='mmdet.FPN', in_channels=[8, 16], out_channels=8, num_outs=2))
 
 
 def settle(model: nn.Module) -> nn.Module:
@@ -89,13 +96,7 @@ def dense_detector():
     def made(kind: str) -> nn.Module:
         model = build(dict(
             type='mmdet.RetinaNet',
-            data_preprocessor=dict(type='mmdet.DetDataPreprocessor'),
-            backbone=dict(
-                type='mmdet.ResNet', depth=18, base_channels=8, stem_channels=8,
-                num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1),
-                norm_cfg=NORM),
-            neck=dict(
-                type='mmdet.FPN', in_channels=[8, 16], out_channels=8, num_outs=2),
+            **BODY,
             bbox_head=dict(
                 num_classes=3, in_channels=8, feat_channels=8, stacked_convs=1,
                 **HEADS[kind]),
@@ -141,13 +142,7 @@ def two_stage() -> nn.Module:
     nms = dict(type='nms', iou_threshold=0.7)
     return build(dict(
         type='mmdet.FasterRCNN',
-        data_preprocessor=dict(type='mmdet.DetDataPreprocessor'),
-        backbone=dict(
-            type='mmdet.ResNet', depth=18, base_channels=8, stem_channels=8,
-            num_stages=2, strides=(1, 2), dilations=(1, 1), out_indices=(0, 1),
-            norm_cfg=NORM),
-        neck=dict(
-            type='mmdet.FPN', in_channels=[8, 16], out_channels=8, num_outs=2),
+        **BODY,
         rpn_head=dict(
             type='mmdet.RPNHead', in_channels=8, feat_channels=8, bbox_coder=coder,
             anchor_generator=dict(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from ...ops.slicing import Shadow
+from ...ops.slicing import shadowed
 
 
 @dataclass(frozen=True)
@@ -138,15 +138,11 @@ def pull(module: nn.Module, weight: Tensor, x: Tensor, gy: Tensor) -> Tensor:
             gy, x, weight, None, module.stride, module.padding, module.dilation,
             False, [0] * len(module.stride), module.groups, [True, False, False])[0]
     assert isinstance(module, _ConvNd)
-    shadow = Shadow(module, dict(weight=weight))
-    try:
-        with torch.enable_grad():
-            x = x.detach().requires_grad_(True)
-            # The class's forward, since calling the module would run hooks again.
-            y = type(module).forward(module, x)
-            return torch.autograd.grad(y, x, gy)[0]
-    finally:
-        shadow.lift()
+    with shadowed([(module, dict(weight=weight))]), torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        # The class's forward, since calling the module would run hooks again.
+        y = type(module).forward(module, x)
+        return torch.autograd.grad(y, x, gy)[0]
 
 
 @contextmanager
