@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -18,9 +19,15 @@ from mmengine.runner import Runner
 from torch import nn
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
+from mmcompress.deploy.parts import random_images
 from mmcompress.engine.cli import load_weights
+from mmcompress.evaluation.images import Batch
 from mmcompress.files import write_text
-from mmcompress.models.compressed import with_preprocessor
+from mmcompress.graph.mmdet_inputs import is_detector
+from mmcompress.models.compressed import quantise, with_preprocessor
+from mmcompress.mutators.calibration import calibrate
+from mmcompress.ops.quant_layers import quantised_layers
+from mmcompress.policy import Bits, ModelGraph, Policy
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path('work_dirs/benchmarks')
@@ -75,6 +82,30 @@ NETWORKS = {network.name: network for network in (
     Network('Faster R-CNN R50', 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
             (3, 800, 1344)),
 )}
+
+
+def put_in_integers(model: nn.Module, graph: ModelGraph) -> list[np.ndarray]:
+    """Put all layers at W8A8, with ranges of one random image; only time matters.
+
+    Args:
+        model (nn.Module): Changed in place; may be slim.
+        graph (ModelGraph): Of the dense model.
+
+    Returns:
+        list[np.ndarray]: The image, for the export.
+    """
+    shape = graph.input_shape
+    image, sample = random_images(model, shape, 1), None
+    if is_detector(model):
+        from mmdet.structures import DetDataSample
+
+        sample = DetDataSample(metainfo=dict(
+            img_shape=shape[1:], ori_shape=shape[1:], batch_input_shape=shape[1:],
+            scale_factor=(1.0, 1.0), img_id=0))
+    layers = {x.name: Bits(8, 8) for x in graph.layers}
+    quantise(model, Policy(bits=layers), graph.trace_shape)
+    calibrate(model, quantised_layers(model), [Batch(image, [sample])])
+    return [image.numpy()]
 
 
 def quiet_config(path: str, work_dir: Path) -> Config:

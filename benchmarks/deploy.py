@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from common import NETWORKS, OUT, Results, machine
+from common import NETWORKS, OUT, Results, machine, put_in_integers
 from mmengine.config import Config
 from torch import nn
 
@@ -27,19 +26,16 @@ from mmcompress.costs import Costs, CostTable, parse_targets
 from mmcompress.deploy.backend import attach
 from mmcompress.deploy.export import export_onnx
 from mmcompress.deploy.materialise import materialise
-from mmcompress.deploy.parts import random_images
 from mmcompress.deploy.timing import time_files
 from mmcompress.engine.export_images import calibration_images
 from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.evaluation.images import (
-    Batch,
     build_dataset,
     load_batches,
     pick,
     search_dataset,
 )
 from mmcompress.graph import trace
-from mmcompress.graph.mmdet_inputs import is_detector
 from mmcompress.models.compressed import quantise
 from mmcompress.mutators.calibration import calibrate
 from mmcompress.ops.quant_layers import quantised_layers
@@ -162,27 +158,12 @@ def shapes(name: str, out: Path) -> bool:
     costs = Costs(CostTable.from_graph(graph), space)
     [target] = parse_targets(dict(macs=[0.5]), costs)
     slim_row = uniform_rows(space)[1][largest_uniform(space, costs, target)]
-    images = [random_images(model, shape, 1).numpy()]
     for kind, row in (('dense', space.highest), ('slim', slim_row)):
         small = materialise(model, graph, space.decode(row[None])[0])
         export_onnx(small, out / f'{name} {kind} float.onnx', shape)
-        layers = {x.name: Bits(8, 8) for x in graph.layers}
-        quantise(small, Policy(bits=layers), graph.trace_shape)
-        calibrate(small, quantised_layers(small), [Batch(torch.from_numpy(images[0]), [
-            sample_of(small, shape)])])
+        images = put_in_integers(small, graph)
         export_onnx(small, out / f'{name} {kind} W8A8.onnx', shape, images=images)
     return True
-
-
-def sample_of(model: nn.Module, shape: tuple[int, ...]) -> object:
-    """A data sample for a random image."""
-    if not is_detector(model):
-        return None
-    from mmdet.structures import DetDataSample
-
-    return DetDataSample(metainfo=dict(
-        img_shape=shape[1:], ori_shape=shape[1:], batch_input_shape=shape[1:],
-        scale_factor=(1.0, 1.0), img_id=0))
 
 
 def print_accuracy(results: Results) -> None:

@@ -1,10 +1,11 @@
 """Predicted against measured latency of random policies.
 
-    python benchmarks/latency_table.py export     # writes the policies' float files
+    python benchmarks/latency_table.py export     # writes the policies' files
     python benchmarks/latency_table.py time       # measures layers and files
+    python benchmarks/latency_table.py export ResNet-18 --integer    # W8A8; then time
 
-As in a search, the table is fitted to networks that keep the same share of every unit;
-the random ones are predicted.
+As in a search, the table is fitted to networks in float that keep the same share of
+every unit; the random ones are predicted, in float or in 8 bits.
 Kill it and run the same command again: it continues.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import NETWORKS, OUT, machine
+from common import NETWORKS, OUT, machine, put_in_integers
 from scipy.stats import spearmanr
 from torch import nn
 
@@ -43,16 +44,23 @@ def rows_of(graph: ModelGraph) -> tuple[SearchSpace, np.ndarray]:
     return space, np.concatenate([fitting_rows(space), space.encode(random)])
 
 
-def export(name: str, folder: Path) -> None:
+def files_of(folder: Path, count: int, integer: bool) -> list[Path]:
+    """Of every row; those that the table is fitted to are in float."""
+    fitted = count - POLICIES
+    return [folder / f'{i}{"_W8A8" if integer and i >= fitted else ""}.onnx'
+            for i in range(count)]
+
+
+def export(name: str, folder: Path, integer: bool) -> None:
     """Write the file of every policy."""
     model, shape = NETWORKS[name].build(), SHAPES[name]
     graph = trace(model, shape)
     space, rows = rows_of(graph)
-    for i, row in enumerate(rows):
-        path = folder / f'{i}.onnx'
+    for row, path in zip(rows, files_of(folder, len(rows), integer)):
         if not path.is_file():
             slim = materialise(model, graph, space.decode(row[None])[0])
-            export_onnx(slim, path, shape)
+            images = put_in_integers(slim, graph) if 'W8A8' in path.name else ()
+            export_onnx(slim, path, shape, images=images)
             print(path, flush=True)
 
 
@@ -67,19 +75,21 @@ def predict(
         values[:, units:units + layers], values[:, units + layers:]).sum(1).numpy()
 
 
-def compare(name: str, folder: Path, threads: int) -> tuple[str, ...]:
+def compare(name: str, folder: Path, threads: int, integer: bool) -> tuple[str, ...]:
     """One line of the table."""
     model: nn.Module = NETWORKS[name].build()
     graph = trace(model, SHAPES[name])
     _, rows = rows_of(graph)
+    fitted = len(rows) - POLICIES
+    if integer:
+        rows[fitted:, len(graph.units):] = 8
     timer = LayerTimer(folder / f'layers_{threads}.json', threads=threads)
     table = make_latency(model, graph, timer)
     sums = predict(table, graph, rows)
     timer.save()
-    files = [folder / f'{i}.onnx' for i in range(len(rows))]
+    files = files_of(folder, len(rows), integer)
     measured = np.array([x.median for x in time_files(
         files, threads=threads, repeats=REPEATS, warm_up=5)])
-    fitted = len(rows) - POLICIES
     table.fit(sums[:fitted], measured[:fitted])
     predicted = table.constant + table.scale * sums
     kinds = [f'fitted {share:g}' for share in FITTED] + [
@@ -100,18 +110,21 @@ def main() -> None:
     parser.add_argument('what', choices=['export', 'time'])
     parser.add_argument('names', nargs='*', help='networks; all if unset')
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--integer', action='store_true',
+                        help='all layers of the random policies in 8 bits')
     args = parser.parse_args()
     found = []
     for name in args.names or SHAPES:
         folder = OUT / 'latency' / name
         folder.mkdir(parents=True, exist_ok=True)
         if args.what == 'export':
-            export(name, folder)
+            export(name, folder, args.integer)
         else:
-            found.append(compare(name, folder, args.threads))
+            found.append(compare(name, folder, args.threads, args.integer))
     if found:
         print(machine())
-        print(TextTable(f'ONNX Runtime, {args.threads} threads, float', (
+        print(TextTable(f'ONNX Runtime, {args.threads} threads, '
+                        f'{"W8A8" if args.integer else "float"}', (
             'network', 'shape', 'policies', 'measured ms', 'rank correlation',
             'median error', 'largest', 'scale', 'constant ms', 'layers measured'),
             tuple(found)).text())

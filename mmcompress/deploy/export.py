@@ -29,6 +29,7 @@ from .onnx_graph import OnnxGraph
 from .parts import Part, part_path, parts_of
 from .placement import layers_in
 from .plan import LayerPlan, in_float, plan_of
+from .pooling import name_global_pooling
 from .qdq import quantise_graph
 from .runtimes import OnnxRuntime
 
@@ -170,6 +171,7 @@ def to_proto(part: Part) -> onnx.ModelProto:
             output_names=[f'output_{i}' for i in range(count)])
     proto = program.model_proto
     name_linear_weights(OnnxGraph(proto), part.network)
+    name_global_pooling(OnnxGraph(proto))
     write_metadata(proto, dict(structure=structure))
     return proto
 

@@ -19,9 +19,10 @@ from .onnx_graph import OnnxGraph
 from .plan import LayerPlan, Point, WeightPlan
 
 LAYERS = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul')
-MOVING = ('Concat', 'MaxPool', 'Slice', 'Split', 'Reshape', 'Flatten', 'Transpose',
-          'Resize', 'Squeeze', 'Unsqueeze')
-"""Operators whose outputs are values of their inputs (Resize: if it is nearest)."""
+MOVING = ('Concat', 'MaxPool', 'Slice', 'Split', 'Pad', 'Reshape', 'Flatten',
+          'Transpose', 'Resize', 'Squeeze', 'Unsqueeze')
+"""Operators whose outputs are values of their inputs or 0 (Resize: if it is nearest;
+Pad: with 0)."""
 COMPUTING = ('Sigmoid', 'Mul', 'Add', 'LeakyRelu', 'AveragePool', 'GlobalAveragePool')
 """Operators that ONNX Runtime has in 8 bits."""
 CLIPPING = ('Relu', 'Clip')
@@ -122,7 +123,7 @@ def own_points(graph: OnnxGraph, plan: Mapping[str, LayerPlan]) -> Placement:
 
 def _want(graph: OnnxGraph, node: NodeProto, points: dict) -> None:
     """Ask for the points that a node between layers needs at its inputs."""
-    if not any(name in points for name in node.output):
+    if not any(_written(graph, name) in points for name in node.output):
         return
     inputs = graph.data_inputs(node)
     if _moves(node) and len(node.output) == 1:
@@ -134,10 +135,21 @@ def _want(graph: OnnxGraph, node: NodeProto, points: dict) -> None:
             points.setdefault(name, None)
 
 
+def _written(graph: OnnxGraph, name: str) -> str:
+    """What a runtime writes where a tensor is only clipped: the clipped one."""
+    readers = graph.consumers.get(name, [])
+    if len(readers) == 1 and readers[0].op_type in CLIPPING \
+            and name not in graph.outputs:
+        return _written(graph, readers[0].output[0])
+    return name
+
+
 def _moves(node: NodeProto) -> bool:
     if node.op_type == 'Resize':
         modes = [a.s for a in node.attribute if a.name == 'mode']
         return modes in ([], [b'nearest'])
+    if node.op_type == 'Pad':  # a constant of another value is its third input
+        return len(node.input) < 3
     return node.op_type in MOVING
 
 
@@ -163,11 +175,12 @@ def _in_integers(
     output: str | None = None,
 ) -> bool:
     """Whether a runtime can compute a node in 8 bits, given the points."""
+    output = output or _written(graph, node.output[0])
     if node.op_type in CLIPPING:
         producer = graph.producers.get(node.input[0])
         return producer is not None and _in_integers(
-            graph, producer, plan, points, output or node.output[0])
-    if (output or node.output[0]) not in points:
+            graph, producer, plan, points, output)
+    if output not in points:
         return False
     if node.op_type in LAYERS:
         layer = plan.get(layer_of(node) or '')

@@ -86,6 +86,21 @@ def test_files_of_a_chain_differ_by_rounding(classifier, tmp_path, bits):
     assert (TensorProto.INT4 in kinds) == (bits.weight <= 4)
 
 
+def test_residual_classifier_stays_in_integers(classifier, tmp_path):
+    # An addition is only clipped before the next point, and the mean over the pixels
+    # has a kernel in 8 bits: only the scores are in float.
+    images = [np.random.default_rng(i).standard_normal((1, 3, 32, 32)).astype('f')
+              for i in range(4)]
+    names = quantise(
+        classifier, lambda: classifier(torch.from_numpy(images[0])), Bits(8, 8))
+    [file] = export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32), images=images)
+    kinds = runtime_operators(file.path)
+    assert kinds.count('QLinearAdd') == 3, kinds
+    assert kinds.count('QLinearConv') == len(names) - 1
+    assert kinds.count('QLinearGlobalAveragePool') == 1
+    assert not {'Conv', 'Add', 'Relu', 'ReduceMean'} & set(kinds)
+
+
 def test_detector_stays_in_integers_between_layers(detector, tmp_path):
     images = [np.random.default_rng(i).standard_normal((1, 3, 64, 64)).astype('f')
               for i in range(4)]
