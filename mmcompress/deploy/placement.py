@@ -126,7 +126,7 @@ def _want(graph: OnnxGraph, node: NodeProto, points: dict) -> None:
     if not any(_written(graph, name) in points for name in node.output):
         return
     inputs = graph.data_inputs(node)
-    if _moves(node) and len(node.output) == 1:
+    if _moves(graph, node) and len(node.output) == 1:
         for name in inputs:
             if points.get(name) is None:
                 points[name] = node.output[0]
@@ -144,13 +144,25 @@ def _written(graph: OnnxGraph, name: str) -> str:
     return name
 
 
-def _moves(node: NodeProto) -> bool:
+def _moves(graph: OnnxGraph, node: NodeProto) -> bool:
     if node.op_type == 'Resize':
         modes = [a.s for a in node.attribute if a.name == 'mode']
         return modes in ([], [b'nearest'])
     if node.op_type == 'Pad':  # a constant of another value is its third input
-        return len(node.input) < 3
+        return len(node.input) < 3 and _may_be_integers(graph, node.input[0])
     return node.op_type in MOVING
+
+
+def _may_be_integers(graph: OnnxGraph, name: str) -> bool:
+    """Whether what a tensor's values come from has a kernel in 8 bits.
+
+    If not, its other readers would lose precision for nothing.
+    """
+    producer = graph.producers.get(name)
+    while producer is not None and producer.op_type in MOVING:
+        producer = graph.producers.get(producer.input[0])
+    return producer is not None and producer.op_type in (
+        *LAYERS, *COMPUTING, *CLIPPING)
 
 
 def _drop_useless(
@@ -185,5 +197,5 @@ def _in_integers(
     if node.op_type in LAYERS:
         layer = plan.get(layer_of(node) or '')
         return layer is not None and None not in (layer.weight, layer.input)
-    return (_moves(node) or node.op_type in COMPUTING) and all(
+    return (_moves(graph, node) or node.op_type in COMPUTING) and all(
         name in points for name in graph.data_inputs(node))
