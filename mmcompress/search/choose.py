@@ -27,12 +27,17 @@ def choose(searcher: Searcher, study: Study, claim: Claim) -> Policy | None:
     """
     policy = claim.policy
     while policy is None:
-        proposed = searcher.propose(
-            study.history(), claim.number, study.pending(claim))
+        # In this order: what is finished in between is in both, not in neither.
+        pending = study.pending(claim)
+        history = study.history()
+        proposed = searcher.propose(history, claim.number, pending)
         if proposed is None:
             return None
         searcher.space.check(proposed)
         study.record_policy(claim, proposed)
-        if proposed not in study.pending(claim):
+        known = {entry.number for entry in history}
+        taken = study.pending(claim) + [
+            entry.policy for entry in study.history() if entry.number not in known]
+        if proposed not in taken:
             policy = proposed
     return policy
