@@ -23,7 +23,7 @@ from mmcompress.deploy.parts import random_images
 from mmcompress.engine.cli import load_weights
 from mmcompress.evaluation.images import Batch
 from mmcompress.files import write_text
-from mmcompress.graph.mmdet_inputs import is_detector
+from mmcompress.graph.mmdet_inputs import detector_samples, is_detector
 from mmcompress.models.compressed import quantise, with_preprocessor
 from mmcompress.mutators.calibration import calibrate
 from mmcompress.ops.quant_layers import quantised_layers
@@ -94,17 +94,11 @@ def put_in_integers(model: nn.Module, graph: ModelGraph) -> list[np.ndarray]:
     Returns:
         list[np.ndarray]: The image, for the export.
     """
-    shape = graph.input_shape
-    image, sample = random_images(model, shape, 1), None
-    if is_detector(model):
-        from mmdet.structures import DetDataSample
-
-        sample = DetDataSample(metainfo=dict(
-            img_shape=shape[1:], ori_shape=shape[1:], batch_input_shape=shape[1:],
-            scale_factor=(1.0, 1.0), img_id=0))
+    image = random_images(model, graph.input_shape, 1)
+    samples = detector_samples(model, image) if is_detector(model) else [None]
     layers = {x.name: Bits(8, 8) for x in graph.layers}
     quantise(model, Policy(bits=layers), graph.trace_shape)
-    calibrate(model, quantised_layers(model), [Batch(image, [sample])])
+    calibrate(model, quantised_layers(model), [Batch(image, samples)])
     return [image.numpy()]
 
 

@@ -56,10 +56,13 @@ def export(name: str, folder: Path, integer: bool) -> None:
     model, shape = NETWORKS[name].build(), SHAPES[name]
     graph = trace(model, shape)
     space, rows = rows_of(graph)
-    for row, path in zip(rows, files_of(folder, len(rows), integer)):
+    paths = files_of(folder, len(rows), integer)
+    for i, (row, path) in enumerate(zip(rows, paths)):
         if not path.is_file():
             slim = materialise(model, graph, space.decode(row[None])[0])
-            images = put_in_integers(slim, graph) if 'W8A8' in path.name else ()
+            images = ()
+            if integer and i >= len(rows) - POLICIES:
+                images = put_in_integers(slim, graph)
             export_onnx(slim, path, shape, images=images)
             print(path, flush=True)
 

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from mmcompress.deploy.correction import correct_biases
-from mmcompress.deploy.export import export_onnx, relative_error
+from mmcompress.deploy.export import Exported, export_onnx, relative_error
 from mmcompress.deploy.focus import interleave
 from mmcompress.deploy.plan import Point, WeightPlan, in_float, plan_of
 from mmcompress.deploy.ranges import (
@@ -50,6 +50,23 @@ def quantise(model: nn.Module, run, bits: Bits, skip: tuple[str, ...] = ()) -> l
     return names
 
 
+def random_images(size: int, count: int) -> list[np.ndarray]:
+    """Preprocessed images, seeded."""
+    return [np.random.default_rng(i).standard_normal((1, 3, size, size)).astype('f')
+            for i in range(count)]
+
+
+def export_w8a8(
+    model: nn.Module, images: list[np.ndarray], folder, skip: tuple[str, ...] = ()
+) -> tuple[list[str], Exported]:
+    """Quantise at W8A8 and export; the layers in 8 bits and the file."""
+    names = quantise(
+        model, lambda: model(torch.from_numpy(images[0])), Bits(8, 8), skip)
+    [file] = export_onnx(
+        model, folder / 'net.onnx', images[0].shape[1:], images=images)
+    return names, file
+
+
 def runtime_operators(path) -> list[str]:
     """Types of the operators that ONNX Runtime really runs."""
     options = onnxruntime.SessionOptions()
@@ -72,8 +89,7 @@ def test_files_of_a_chain_differ_by_rounding(classifier, tmp_path, bits):
             stage[i] = nn.Sequential(
                 stage[i].conv1, stage[i].bn1, nn.ReLU(), stage[i].conv2,
                 stage[i].bn2, nn.ReLU())
-    images = [np.random.default_rng(i).standard_normal((1, 3, 32, 32)).astype('f')
-              for i in range(3)]
+    images = random_images(32, 3)
     quantise(classifier, lambda: classifier(torch.from_numpy(images[0])), bits)
     [file] = export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32), images=images)
     session = onnxruntime.InferenceSession(
@@ -89,11 +105,7 @@ def test_files_of_a_chain_differ_by_rounding(classifier, tmp_path, bits):
 def test_residual_classifier_stays_in_integers(classifier, tmp_path):
     # An addition is only clipped before the next point, and the mean over the pixels
     # has a kernel in 8 bits: only the scores are in float.
-    images = [np.random.default_rng(i).standard_normal((1, 3, 32, 32)).astype('f')
-              for i in range(4)]
-    names = quantise(
-        classifier, lambda: classifier(torch.from_numpy(images[0])), Bits(8, 8))
-    [file] = export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32), images=images)
+    names, file = export_w8a8(classifier, random_images(32, 4), tmp_path)
     kinds = runtime_operators(file.path)
     assert kinds.count('QLinearAdd') == 3, kinds
     assert kinds.count('QLinearConv') == len(names) - 1
@@ -102,11 +114,7 @@ def test_residual_classifier_stays_in_integers(classifier, tmp_path):
 
 
 def test_detector_stays_in_integers_between_layers(detector, tmp_path):
-    images = [np.random.default_rng(i).standard_normal((1, 3, 64, 64)).astype('f')
-              for i in range(4)]
-    names = quantise(
-        detector, lambda: detector(torch.from_numpy(images[0])), Bits(8, 8))
-    [file] = export_onnx(detector, tmp_path / 'net.onnx', (3, 64, 64), images=images)
+    names, file = export_w8a8(detector, random_images(64, 4), tmp_path)
     assert file.error < 0.3
     kinds = runtime_operators(file.path)
     # 3 predictors on 2 levels have float outputs; the heads run on 2 levels each.
@@ -119,12 +127,8 @@ def test_detector_stays_in_integers_between_layers(detector, tmp_path):
 
 
 def test_layers_in_float_stay_in_float(detector, tmp_path):
-    images = [np.random.default_rng(i).standard_normal((1, 3, 64, 64)).astype('f')
-              for i in range(2)]
     stem = 'backbone.stem.conv.conv'
-    names = quantise(
-        detector, lambda: detector(torch.from_numpy(images[0])), Bits(8, 8), (stem,))
-    [file] = export_onnx(detector, tmp_path / 'net.onnx', (3, 64, 64), images=images)
+    names, file = export_w8a8(detector, random_images(64, 2), tmp_path, (stem,))
     kinds = runtime_operators(file.path)
     assert kinds.count('QLinearConv') == len(names) - 6
     proto = onnx.load(file.path)
