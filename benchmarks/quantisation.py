@@ -103,14 +103,22 @@ class Bench:
             case=str(self.case), quant=self.quant, recalibrate=self.fresh))
 
     @lru_cache(maxsize=4)  # noqa: B019  (one instance per process)
-    def prepared(self, observer: str):
-        """Model, graph and mutator with one observer's ranges."""
+    def prepared(self, observer: str, draw: int | None = None):
+        """Model, graph and mutator with one observer's ranges.
+
+        Args:
+            observer (str): How ranges are found.
+            draw (int | None): Seed that draws three quarters of the images for them
+                and for batch norms; all of them if None.
+        """
         cfg = quiet_config(self.case.config, self.out / f'dense_{observer}')
         runner = search_runner(cfg)
         load_weights(runner.model, cfg.load_from)
+        images = self.case.calibration
+        images = images if draw is None else images * 3 // 4
         evaluator = PolicyEvaluator(
-            self.case.metric, images=1, calibration_images=self.case.calibration - 1,
-            batch_size=16)
+            self.case.metric, images=1, calibration_images=images - 1, batch_size=16,
+            seed=draw or 0)
         graph = trace(runner.model.eval(), self.case.shape)
         evaluator.prepare(runner.model, cfg)
         # The image set aside for scoring is calibrated on as well: none is scored.
@@ -135,10 +143,11 @@ class Bench:
         return costs.of(policy)['bops'] / costs.dense()['bops']
 
     def write(
-        self, key: str, policy: Policy, observer: str, recalibrate: bool
+        self, key: str, policy: Policy, observer: str, recalibrate: bool,
+        draw: int | None = None,
     ) -> Path:
         """Policy file with the quantised checkpoint beside it."""
-        graph, mutator, evaluator = self.prepared(observer)
+        graph, mutator, evaluator = self.prepared(observer, draw)
         path = self.out / 'policies' / f'{key}.json'
         PolicyFile(policy, graph.fingerprint, graph.input_shape).save(path)
         model = mutator.materialise(policy).eval()
@@ -179,7 +188,8 @@ class Bench:
             return runner.test()[self.case.metric] * self.case.scale
 
     def score(self, key: str, policy: Callable[[], Policy], observer: str = 'mse',
-              recalibrate: bool | None = None, epochs: int = 0) -> float:
+              recalibrate: bool | None = None, epochs: int = 0,
+              draw: int | None = None) -> float:
         """Measured once: a policy without training, or after some epochs.
 
         Args:
@@ -189,7 +199,10 @@ class Bench:
             recalibrate (bool | None): Whether batch norms are; as the config says
                 if None.
             epochs (int): Of training.
+            draw (int | None): See :meth:`prepared`.
         """
+        if draw is not None:
+            key = f'{key}, draw {draw}'
         if epochs:
             key = f'{key}, {epochs} epochs'
         if recalibrate is None:
@@ -197,7 +210,7 @@ class Bench:
 
         def measure() -> float:
             name = re.sub(r'\W+', '_', key)
-            path = self.write(name, policy(), observer, recalibrate)
+            path = self.write(name, policy(), observer, recalibrate, draw)
             return self.train(path, name, epochs) if epochs else self.test(path, name)
         return self.results.get(key, measure)
 
@@ -302,6 +315,8 @@ def mixed(bench: Bench, args: argparse.Namespace) -> None:
                 (ptq_key(name, 'mse', bench.fresh), lambda b=bits: bench.uniform(b)),
                 (f'{tag} {name}', lambda t=target: PolicyFile.load(found()[t]).policy)):
             print(key, bench.score(key, policy), flush=True)
+            for draw in range(args.draws):
+                print(key, draw, bench.score(key, policy, draw=draw), flush=True)
             if args.epochs and bench.name != 'yolox_nano':
                 key = f'qat {name}' if key.startswith('ptq') else key
                 print(key, bench.score(key, policy, epochs=args.epochs), flush=True)
@@ -404,6 +419,9 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0, help='of search and training')
     parser.add_argument(
         '--activations', type=int, help='mixed: the only bits of activations')
+    parser.add_argument(
+        '--draws', type=int, default=0,
+        help='mixed: also score with this many draws of the calibration images')
     parser.add_argument(
         '--at', default='W4A8', help='uniform bits whose BOPs joint searches at')
     parser.add_argument('--observers', nargs='+', choices=OBSERVERS, default=['mse'])

@@ -191,7 +191,7 @@ class Bench:
         """Metric of a policy on the images of the search, without training."""
         def measure() -> float:
             with self.acting(policy, mode):
-                return self.loop.evaluator.measure(self.model)[self.case.metric]
+                return self.metric_of(self.loop.evaluator, self.model)
         return self.results.get(f'{mode} {self.key(policy)}', measure)
 
     def loss(self, policy: Policy, mode: str, held_out: bool) -> float:
@@ -216,8 +216,12 @@ class Bench:
         """Metric on the test images, without training."""
         def measure() -> float:
             with self.acting(policy, mode):
-                return self.test.measure(self.model)[self.case.metric]
+                return self.metric_of(self.test, self.model)
         return self.results.get(f'tested {mode} {self.key(policy)}', measure)
+
+    def metric_of(self, evaluator: PolicyEvaluator, model: nn.Module) -> float:
+        """The metric; 0 where CocoMetric returns none, as nothing was detected."""
+        return evaluator.measure(model).get(self.case.metric, 0.0)
 
     @contextmanager
     def acting(self, policy: Policy, mode: str) -> Iterator[None]:
@@ -240,7 +244,7 @@ class Bench:
             slim = self.mutator.materialise(policy)
             finetune(slim, self._training, options, 0)
             self.loop.evaluator.recalibrate(slim)
-            return dict(metric=self.test.measure(slim)[case.metric],
+            return dict(metric=self.metric_of(self.test, slim),
                         loss=mean_loss(slim, self.test))
         return self.results.get(f'tuned {self.key(policy)}', measure)
 

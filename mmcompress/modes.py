@@ -1,4 +1,4 @@
-"""Evaluation mode for a while."""
+"""Modes that a model is in for a while."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from torch import nn
+
+from .ops.quantizers import Quantizer
+from .ops.slicing import shadowed
+from .policy import FLOAT
 
 
 @contextmanager
@@ -18,3 +22,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextmanager
+def in_float(model: nn.Module) -> Iterator[None]:
+    """The model without quantisation; everything as it was afterwards."""
+    with shadowed((module, dict(bits=FLOAT)) for module in model.modules()
+                  if isinstance(module, Quantizer)):
+        yield

@@ -6,11 +6,13 @@ import os.path as osp
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.deploy.export import export_onnx
 from mmcompress.deploy.plan import plan_of
+from mmcompress.deploy.twin import twin_of
 from mmcompress.engine.class_names import class_names_of
 from mmcompress.engine.cli import base_parser, build_model, load_config, run_tool
 from mmcompress.engine.export_images import calibration_images
 from mmcompress.engine.input_shape import input_shape_of
 from mmcompress.engine.policy_config import compress_config
+from mmcompress.engine.policy_model import check_model_out, write_model
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,6 +20,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--policy', help='policy file that the checkpoint was searched or trained with')
     parser.add_argument('--out', help='file to write (<work dir>/<checkpoint>.onnx)')
+    parser.add_argument(
+        '--model-out', metavar='POLICY.json',
+        help='also write the model that computes what the quantised file does: its '
+             'policy file, with the checkpoint (.pth) beside it')
     parser.add_argument(
         '--shape', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
         help='size of the preprocessed image; that of the test pipeline if unset')
@@ -36,6 +42,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
+    if args.model_out:
+        check_model_out(args.model_out, args.policy)
     shape = (3, *args.shape) if args.shape else input_shape_of(cfg)
     classes = class_names_of(cfg)
     if args.policy:
@@ -50,6 +58,12 @@ def main() -> None:
         model, args.out or osp.join(cfg.work_dir, name), shape, batch=args.batch,
         dynamic_batch=args.dynamic_batch, classes=classes,
         images=images, boxes=args.boxes)
+    if args.model_out:
+        layouts = [file.layout for file in files]
+        write_model(twin_of(model, layouts), args.policy, args.model_out)
+        if lost := [name for layout in layouts for name in layout.lost]:
+            print(f'{args.model_out} differs from the file, which quantises '
+                  f'{len(lost)} tensors that no module returns, e.g. {lost[0]}.')
     for file in files:
         what = 'root mean square difference from the fake-quantised model, relative ' \
             'to the spread of an output' if len(images) else \

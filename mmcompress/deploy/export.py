@@ -8,48 +8,35 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .. import __version__
 from ..errors import ExportError
 from ..files import write_bytes
-from ..modes import evaluating
+from ..modes import evaluating, in_float
+from .agreement import TOLERANCE, compare, compare_quantised
 from .boxes import append_nms
 from .decoding import check_boxes, decoded_outputs, suppression_of
 from .focus import fold_focus
 from .linear import name_linear_weights
+from .locate import locate
 from .metadata import FORMAT, preprocessing_of, write_metadata
 from .onnx_graph import OnnxGraph
 from .parts import Part, part_path, parts_of
 from .placement import layers_in
-from .plan import LayerPlan, in_float, plan_of
+from .plan import LayerPlan, plan_of
 from .pooling import name_global_pooling
 from .qdq import quantise_graph
-from .runtimes import OnnxRuntime
+from .twin import FileLayout, count_own, known_points, layout_of
 
 OPSET = 21
 """The first opset with 4-bit integers."""
-
-TOLERANCE = 1e-3
-"""Largest difference from the model, relative to the largest output, in float."""
-
-QUANTISED_TOLERANCE = 0.5
-"""Largest root mean square difference from the fake-quantised model, relative to the
-spread of an output. It guards against wrong numbers; what the 8-bit points between
-layers cost is for the metric to say."""
-
-EDGE = 1e-3
-"""Share of scores that may be selected by a file or its network alone."""
-
-COMPARED = 4
-"""Calibration images that a quantised file is compared on."""
-
 
 @dataclass(frozen=True)
 class Exported:
@@ -61,11 +48,13 @@ class Exported:
             random input relative to their largest magnitude; quantised, see
             :func:`compare_quantised`.
         size (int): Bytes.
+        layout (FileLayout): What the model lacks to compute what the file does.
     """
 
     path: Path
     error: float
     size: int
+    layout: FileLayout = field(default_factory=FileLayout)
 
 
 def export_onnx(
@@ -120,24 +109,51 @@ def export_onnx(
                 proto = to_proto(part)
                 rearranged = fold_focus(OnnxGraph(proto))
                 describe(proto, part, model, classes)
-                error = compare(proto, part, tolerance, boxes)
+                error, layout = compare(proto, part, tolerance, boxes), FileLayout()
             mine = {name: left.pop(name) for name in layers_in(OnnxGraph(proto))
                     if name in left}
             if mine:
                 inputs = part.inputs_of(images)
-                quantise_graph(proto, rearrange(mine, rearranged), inputs)
-                write_metadata(proto, dict(quantised=len(mine)))
+                layout = quantise_part(
+                    proto, part, rearrange(mine, rearranged), inputs,
+                    sum(count_own(x[-1]) for x in exported))
                 error = compare_quantised(proto, part, inputs)
             if boxes:
                 suppression = suppression_of(model)
                 append_nms(proto, suppression)
                 write_metadata(proto, dict(boxes=asdict(suppression)))
-            exported.append((proto, part_path(path, part.name), error))
+            exported.append((proto, part_path(path, part.name), error, layout))
     if left:
         raise ExportError(
             f'{len(left)} quantised layers are not part of the exported network, '
             f'e.g. {min(left)!r}: their weights are unused or computed.')
     return [write(*file) for file in exported]
+
+
+def quantise_part(
+    proto: onnx.ModelProto, part: Part, plan: dict[str, LayerPlan],
+    images: Sequence[np.ndarray], first: int,
+) -> FileLayout:
+    """Write a part in integers.
+
+    Args:
+        proto (onnx.ModelProto): The part in float, changed in place.
+        part (Part): Its network.
+        plan (dict[str, LayerPlan]): Numbers of its layers.
+        images (Sequence[np.ndarray]): What it takes of the calibration images.
+        first (int): Number of points between layers that other parts have.
+
+    Returns:
+        FileLayout: What the file has and the model has not.
+    """
+    float_proto = onnx.ModelProto()
+    float_proto.CopyFrom(proto)
+    outputs = locate(proto, part.network, images[0])
+    known = known_points(part.network.model, outputs)
+    done = quantise_graph(proto, plan, images, known)
+    write_metadata(proto, dict(quantised=len(plan)))
+    return layout_of(
+        OnnxGraph(float_proto), plan, done.placement, outputs, done.shifts, first)
 
 
 def rearrange(
@@ -194,101 +210,13 @@ def describe(
     onnx.checker.check_model(proto, full_check=True)
 
 
-def compare(
-    proto: onnx.ModelProto, part: Part, tolerance: float, boxes: bool = False
-) -> float:
-    """Largest relative difference between a file and its network.
-
-    Args:
-        proto (onnx.ModelProto): The file.
-        part (Part): Its network.
-        tolerance (float): The largest that is allowed.
-        boxes (bool): Whether the network selects scores; see
-            :func:`without_edge`. Defaults to False.
-
-    Raises:
-        ExportError: It exceeds ``tolerance``.
-    """
-    with torch.no_grad():
-        wanted = [x.numpy() for x in part.network(*part.inputs)]
-    got = OnnxRuntime(proto.SerializeToString())(*map(Tensor.numpy, part.inputs))
-    if boxes:
-        got = without_edge(got, wanted)
-    error = max(relative_error(a, b) for a, b in zip(got, wanted))
-    if not error <= tolerance:
-        raise ExportError(
-            f'The exported {part.name or "network"} differs from the model by '
-            f'{error:.2g} of its largest output (tolerance {tolerance:.2g}); nothing '
-            'was written.')
-    return error
-
-
-def compare_quantised(
-    proto: onnx.ModelProto, part: Part, images: Sequence[np.ndarray]
-) -> float:
-    """Root mean square difference of a file from the fake-quantised network.
-
-    Args:
-        proto (onnx.ModelProto): The quantised file.
-        part (Part): Its network, quantisers on.
-        images (Sequence[np.ndarray]): The first few are used.
-
-    Returns:
-        float: Relative to the spread of the outputs, the worst of them.
-
-    Raises:
-        ExportError: It exceeds :data:`QUANTISED_TOLERANCE`.
-    """
-    runtime = OnnxRuntime(proto.SerializeToString())
-    pairs = []
-    for image in images[:COMPARED]:
-        with torch.no_grad():
-            wanted = part.network(torch.from_numpy(image))
-        pairs.append(list(zip(runtime(image), [x.numpy() for x in wanted])))
-    worst = 0.0
-    for output in zip(*pairs):
-        got, wanted = (np.stack(x).astype(np.float64) for x in zip(*output))
-        spread = max(float(wanted.std()), 1e-12)
-        worst = max(worst, float(np.sqrt(np.mean((got - wanted) ** 2))) / spread)
-    if not worst <= QUANTISED_TOLERANCE:
-        raise ExportError(
-            f'The quantised {part.name or "network"} differs from the fake-quantised '
-            f'model by {worst:.2g} of the spread of an output (tolerance '
-            f'{QUANTISED_TOLERANCE:g}); nothing was written. Calibrate on images like '
-            'those it will see.')
-    return worst
-
-
-def without_edge(
-    got: Sequence[np.ndarray], wanted: Sequence[np.ndarray]
-) -> list[np.ndarray]:
-    """``got`` with what is 0 in one of both and not in the other as in ``wanted``.
-
-    A score next to a threshold, or to the last of the best, is kept by one and dropped
-    by the other for a difference in the last bit. At most :data:`EDGE` of them may be.
-    """
-    found = []
-    for a, b in zip(got, wanted):
-        edge = (a != 0) != (b != 0) if a.shape == b.shape else np.ones(1, bool)
-        found.append(np.where(edge, b, a) if edge.mean() <= EDGE else a)
-    return found
-
-
-def relative_error(got: np.ndarray, wanted: np.ndarray) -> float:
-    """``max |got - wanted| / max |wanted|``; infinite for another shape."""
-    if got.shape != wanted.shape:
-        return float('inf')
-    if not wanted.size:
-        return 0.0
-    scale = max(float(np.abs(wanted).max()), 1e-12)
-    return float(np.abs(got - wanted).max()) / scale
-
-
-def write(proto: onnx.ModelProto, path: Path, error: float) -> Exported:
+def write(
+    proto: onnx.ModelProto, path: Path, error: float, layout: FileLayout
+) -> Exported:
     """Write a file under a temporary name, then rename it."""
     data = proto.SerializeToString()
     write_bytes(path, data)
-    return Exported(path, error, len(data))
+    return Exported(path, error, len(data), layout)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import ExportError
 from ..graph.mmdet_inputs import is_detector
-from .plan import in_float
+from ..modes import in_float
 
 IMAGE = 'image'
 """Name of the input that takes preprocessed images, ``(N, C, H, W)``."""

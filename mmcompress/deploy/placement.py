@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from onnx import NodeProto
 
@@ -48,11 +49,15 @@ class Placement:
     extra: dict[tuple[str, str], Point]
     weights: dict[str, WeightPlan]
 
-    def resolve(self, name: str) -> Point | None:
-        """The point of a tensor, if it is known."""
+    def root(self, name: str) -> str:
+        """The tensor whose point a tensor has."""
         while isinstance(found := self.points[name], str):
             name = found
-        return found
+        return name
+
+    def resolve(self, name: str) -> Point | None:
+        """The point of a tensor, if it is known."""
+        return self.points[self.root(name)]
 
     def unknown(self) -> list[str]:
         """Tensors whose range is to be measured."""
@@ -73,18 +78,26 @@ def layers_in(graph: OnnxGraph) -> list[str]:
     return list(dict.fromkeys(name for name in found if name is not None))
 
 
-def place(graph: OnnxGraph, plan: Mapping[str, LayerPlan]) -> Placement:
+def place(
+    graph: OnnxGraph, plan: Mapping[str, LayerPlan],
+    known: Mapping[str, Point] = MappingProxyType({}),
+) -> Placement:
     """Decide where points go.
 
     Args:
         graph (OnnxGraph): The network in float, batch norms folded.
         plan (Mapping[str, LayerPlan]): By layer name; all are in the graph.
+        known (Mapping[str, Point]): By tensor, points that the model has between its
+            layers. Defaults to none.
     """
     placement = own_points(graph, plan)
     for node in reversed(graph.nodes):
         _want(graph, node, placement.points)
     while _drop_useless(graph, plan, placement.points):
         pass
+    for name in list(placement.points):
+        if name in known and placement.resolve(name) is None:
+            placement.points[placement.root(name)] = known[name]
     for name in placement.unknown():
         if graph.producers[name].op_type == 'Sigmoid':
             placement.points[name] = SIGMOID
@@ -126,7 +139,7 @@ def _want(graph: OnnxGraph, node: NodeProto, points: dict) -> None:
     if not any(_written(graph, name) in points for name in node.output):
         return
     inputs = graph.data_inputs(node)
-    if _moves(graph, node) and len(node.output) == 1:
+    if moves(graph, node) and len(node.output) == 1:
         for name in inputs:
             if points.get(name) is None:
                 points[name] = node.output[0]
@@ -144,7 +157,8 @@ def _written(graph: OnnxGraph, name: str) -> str:
     return name
 
 
-def _moves(graph: OnnxGraph, node: NodeProto) -> bool:
+def moves(graph: OnnxGraph, node: NodeProto) -> bool:
+    """Whether all values of a node's outputs are values of its inputs, or 0."""
     if node.op_type == 'Resize':
         modes = [a.s for a in node.attribute if a.name == 'mode']
         return modes in ([], [b'nearest'])
@@ -197,5 +211,5 @@ def _in_integers(
     if node.op_type in LAYERS:
         layer = plan.get(layer_of(node) or '')
         return layer is not None and None not in (layer.weight, layer.input)
-    return (_moves(graph, node) or node.op_type in COMPUTING) and all(
+    return (moves(graph, node) or node.op_type in COMPUTING) and all(
         name in points for name in graph.data_inputs(node))

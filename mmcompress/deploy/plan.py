@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +9,7 @@ import torch
 from torch import nn
 
 from ..ops.quant_layers import QuantLayer, integer_weight, quantised_layers
-from ..policy import FLOAT, Bits
+from ..ops.quantizers import ActivationQuantizer
 
 
 @dataclass(frozen=True)
@@ -99,22 +97,12 @@ def layer_plan(layer: QuantLayer) -> LayerPlan:
         weight = WeightPlan(
             integer_weight(layer).numpy(), quantizer.step.numpy().copy(),
             quantizer.bits, layer.axis, layer.weight.numpy().copy())
-    quantizer = layer.input_quantizer
-    if not quantizer.is_float:
-        point = Point(
-            float(quantizer.step), int(quantizer.rounded_zero_point()),
-            quantizer.bits)
+    if not layer.input_quantizer.is_float:
+        point = point_of(layer.input_quantizer)
     return LayerPlan(weight, point)
 
 
-@contextlib.contextmanager
-def in_float(model: nn.Module) -> Iterator[None]:
-    """Let quantised layers compute in float for a while."""
-    bits = {layer: layer.bits for layer in quantised_layers(model).values()}
-    for layer in bits:
-        layer.set_bits(Bits(FLOAT, FLOAT))
-    try:
-        yield
-    finally:
-        for layer, old in bits.items():
-            layer.set_bits(old)
+def point_of(quantizer: ActivationQuantizer) -> Point:
+    """What a quantiser does."""
+    return Point(
+        float(quantizer.step), int(quantizer.rounded_zero_point()), quantizer.bits)

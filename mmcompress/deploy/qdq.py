@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from .correction import correct_biases
+from .correction import calls_of, correct_biases
 from .onnx_graph import OnnxGraph
 from .placement import Placement, own_points, place
 from .plan import LayerPlan, Point, WeightPlan
@@ -18,14 +20,30 @@ CORRECTED = 16
 """Calibration images that biases are corrected on."""
 
 
+@dataclass(frozen=True)
+class Quantised:
+    """What was done to a network.
+
+    Args:
+        placement (Placement): What was put where.
+        shifts (Mapping[str, np.ndarray]): By name of the constant, what was added to a
+            bias.
+    """
+
+    placement: Placement
+    shifts: Mapping[str, np.ndarray]
+
+
 def quantise_graph(
-    proto: onnx.ModelProto, plan: dict[str, LayerPlan], images: Sequence[np.ndarray]
-) -> Placement:
+    proto: onnx.ModelProto, plan: dict[str, LayerPlan], images: Sequence[np.ndarray],
+    known: Mapping[str, Point] = MappingProxyType({}),
+) -> Quantised:
     """Turn a float network into one of integers, in place.
 
     Where the file has points that the model has not, biases are corrected for what
     these shift; see :mod:`.correction`. Weights become INT8 constants (INT4 up to 4
-    bits) with a ``DequantizeLinear``, per output channel; biases stay in float.
+    bits) with a ``DequantizeLinear``, per output channel; biases stay in float, in the
+    steps in which integers are added up.
     Tensors get a ``QuantizeLinear`` and a ``DequantizeLinear`` in unsigned 8 bits;
     narrower ones are clipped in integers.
 
@@ -34,23 +52,49 @@ def quantise_graph(
         plan (dict[str, LayerPlan]): Numbers of the quantised layers.
         images (Sequence[np.ndarray]): Preprocessed calibration images, each a batch
             that the network takes.
-
-    Returns:
-        Placement: What was put where.
+        known (Mapping[str, Point]): By tensor, points that the model has between its
+            layers. Defaults to none.
     """
     graph = OnnxGraph(proto)
-    placement = place(graph, plan)
+    placement = place(graph, plan, known)
     between = placement.unknown()
     if between:
         model = onnx.ModelProto()  # as it is in torch
         model.CopyFrom(proto)
-        write_placement(OnnxGraph(model), own_points(graph, plan))
+        own = own_points(graph, plan)
+        if known:
+            own.points |= {name: point for name in placement.points
+                           if (point := placement.resolve(name)) is not None}
+        write_placement(OnnxGraph(model), own)
         _measure(graph, placement, images)
+    before = {name: graph.array(name) for name in calls_of(graph)}
     write_placement(graph, placement)
     if between:
         correct_biases(proto, model, images[:CORRECTED])
+    graph = OnnxGraph(proto)
+    _round_biases(graph)
     onnx.checker.check_model(proto)
-    return placement
+    shifts = {name: graph.array(name) - bias for name, bias in before.items()}
+    return Quantised(placement, {n: x for n, x in shifts.items() if x.any()})
+
+
+def _round_biases(graph: OnnxGraph) -> None:
+    """Write biases as integers stand for them.
+
+    ONNX Runtime adds a bias to sums of products of integers, and rounds it to their
+    step, that of the input times that of the weight. This is the value that it has
+    anyway, for every runtime and for the model.
+    """
+    for bias, nodes in calls_of(graph).items():
+        if len(nodes) > 1:  # shared, so that inputs have several steps
+            continue
+        read = [graph.producers.get(name) for name in nodes[0].input[:2]]
+        if any(x is None or x.op_type != 'DequantizeLinear' for x in read):
+            continue
+        step, other = (graph.array(x.input[1]).astype(np.float64) for x in read)
+        step = step * other
+        value = np.rint(graph.array(bias).astype(np.float64) / step) * step
+        graph.set_constant(bias, value.astype(np.float32))
 
 
 def write_placement(graph: OnnxGraph, placement: Placement) -> None:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from ..errors import CompressionError
 from ..policy.files import PolicyFile
+from ..policy.site import POINTS
 
 
 def compress_config(cfg: Config, policy: str, checkpoint: str | None = None) -> None:
@@ -45,8 +46,8 @@ def _prepare_for_bits(cfg: Config) -> None:
     paramwise = dict(wrapper.get('paramwise_cfg') or {})
     if (wrapper.get('optimizer') or {}).get('weight_decay'):
         paramwise['custom_keys'] = {
-            **{f'{kind}_quantizer': dict(decay_mult=0.0)
-               for kind in ('weight', 'input')},
+            **{name: dict(decay_mult=0.0)
+               for name in ('weight_quantizer', 'input_quantizer', POINTS)},
             **paramwise.get('custom_keys', {})}
     if paramwise:
         # Layers that read one tensor share a quantiser.

@@ -17,6 +17,7 @@ from ..graph import trace
 from ..graph.attention import call_layers
 from ..graph.selection import Selection
 from ..mutators.calibration import shared_inputs
+from ..ops.file_points import add_file_points
 from ..ops.quant_layers import make_quantisable
 from ..ops.slicing import sliced, take
 from ..policy import IN, OUT, Policy
@@ -66,6 +67,8 @@ def Compressed(
     materialise(model, graph, file.policy, channels, inplace=True)
     model._register_load_state_dict_pre_hook(loader)
     quantise(model, file.policy, graph.trace_shape, symmetric)
+    if file.points:
+        add_file_points(model, file.points, symmetric)
     return model
 
 

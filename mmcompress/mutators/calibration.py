@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,10 +11,9 @@ from torch import Tensor, nn
 from ..errors import DataError
 from ..evaluation.images import Batch, forward_raw
 from ..graph.inputs import run
-from ..modes import evaluating
-from ..ops.quant_layers import QuantLayer, quantised_layers
+from ..modes import evaluating, in_float
+from ..ops.quant_layers import QuantLayer
 from ..ops.ranges import Sample, activation_range, weight_scales
-from ..ops.slicing import shadowed
 from ..policy import FLOAT
 
 VALUES = 2 ** 13
@@ -97,14 +95,6 @@ def observe(
         for handle in handles:
             handle.remove()
     return statistics
-
-
-@contextmanager
-def in_float(model: nn.Module) -> Iterator[None]:
-    """Let the quantised layers of ``model`` compute in float."""
-    with shadowed((q, dict(bits=FLOAT)) for m in quantised_layers(model).values()
-                  for q in dict.fromkeys((m.weight_quantizer, m.input_quantizer))):
-        yield
 
 
 @torch.no_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from operator import index
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import PolicyError
 from ..files import write_text
 from .policy import Policy
+from .site import Site
 
 FORMAT, VERSION = 'mmcompress.policy', 1
 
@@ -29,6 +30,8 @@ class PolicyFile:
         channels (Mapping[str, np.ndarray]): By pruned unit, the kept channels in
             the numbering of the dense checkpoint.
         facts (Mapping): Costs, score and origin; informative only.
+        points (tuple[Site, ...]): Tensors between layers that the network quantises
+            as its exported file does. Defaults to none.
     """
 
     policy: Policy
@@ -36,6 +39,7 @@ class PolicyFile:
     input_shape: tuple[int, ...]
     channels: Mapping[str, np.ndarray] = field(default_factory=dict)
     facts: Mapping = field(default_factory=dict)
+    points: tuple[Site, ...] = ()
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the file; it appears complete or not at all."""
@@ -44,6 +48,8 @@ class PolicyFile:
             input_shape=list(self.input_shape), **self.policy.to_dict(),
             channels={k: np.asarray(v).tolist() for k, v in self.channels.items()},
             facts=dict(self.facts))
+        if self.points:
+            data['points'] = [asdict(site) for site in self.points]
         write_text(path, json.dumps(data, indent=1))
 
     @classmethod
@@ -63,7 +69,8 @@ class PolicyFile:
                 tuple(data['input_shape']),
                 {k: np.array([index(i) for i in v], int)
                  for k, v in data['channels'].items()},
-                data.get('facts', {}))
+                data.get('facts', {}),
+                tuple(Site(**site) for site in data.get('points', ())))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PolicyError(f'{path} is damaged: {error!r}.') from error
         for unit, kept in loaded.channels.items():

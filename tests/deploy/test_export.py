@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmcompress.deploy.agreement import relative_error, without_edge
 from mmcompress.deploy.backend import FileNetwork, attach
-from mmcompress.deploy.export import export_onnx, relative_error, without_edge
+from mmcompress.deploy.export import export_onnx
 from mmcompress.deploy.metadata import read_metadata
 from mmcompress.deploy.parts import flatten, nest, number
 from mmcompress.errors import ExportError

@@ -6,12 +6,14 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from quantised_files import export_w8a8, quantise, random_images
 from torch import nn
 
+from mmcompress.deploy.agreement import relative_error
 from mmcompress.deploy.correction import correct_biases
-from mmcompress.deploy.export import Exported, export_onnx, relative_error
+from mmcompress.deploy.export import export_onnx
 from mmcompress.deploy.focus import interleave
-from mmcompress.deploy.plan import Point, WeightPlan, in_float, plan_of
+from mmcompress.deploy.plan import Point, WeightPlan, plan_of
 from mmcompress.deploy.ranges import (
     best_point,
     observe_tensors,
@@ -20,51 +22,9 @@ from mmcompress.deploy.ranges import (
     silu,
 )
 from mmcompress.errors import ExportError
-from mmcompress.ops.quant_layers import make_quantisable, quantised_layers
+from mmcompress.modes import in_float
 from mmcompress.ops.ranges import Sample
 from mmcompress.policy import Bits
-
-
-def quantise(model: nn.Module, run, bits: Bits, skip: tuple[str, ...] = ()) -> list:
-    """Put every layer at some bits, with the ranges of one forward."""
-    names = [n for n, m in model.named_modules()
-             if isinstance(m, (nn.Conv2d, nn.Linear)) and n not in skip]
-    make_quantisable(model, names)
-    layers = quantised_layers(model)
-    ranges = {}
-
-    def hook(layer, args):
-        ranges[layer] = float(args[0].min()), float(args[0].max())
-
-    handles = [layer.register_forward_pre_hook(hook) for layer in layers.values()]
-    with torch.no_grad():
-        run()
-    for handle in handles:
-        handle.remove()
-    for layer in layers.values():
-        layer.set_bits(bits)
-        top = layer.weight_quantizer.quant_max
-        layer.weight_quantizer.assign(layer.weight_rows().abs().amax(1) / top)
-        point = point_of_range(*ranges[layer], bits.activation)
-        layer.input_quantizer.assign(point.scale, float(point.zero_point))
-    return names
-
-
-def random_images(size: int, count: int) -> list[np.ndarray]:
-    """Preprocessed images, seeded."""
-    return [np.random.default_rng(i).standard_normal((1, 3, size, size)).astype('f')
-            for i in range(count)]
-
-
-def export_w8a8(
-    model: nn.Module, images: list[np.ndarray], folder, skip: tuple[str, ...] = ()
-) -> tuple[list[str], Exported]:
-    """Quantise at W8A8 and export; the layers in 8 bits and the file."""
-    names = quantise(
-        model, lambda: model(torch.from_numpy(images[0])), Bits(8, 8), skip)
-    [file] = export_onnx(
-        model, folder / 'net.onnx', images[0].shape[1:], images=images)
-    return names, file
 
 
 def runtime_operators(path) -> list[str]:
@@ -77,7 +37,8 @@ def runtime_operators(path) -> list[str]:
     return [node.op_type for node in proto.graph.node]
 
 
-@pytest.mark.parametrize('bits', [Bits(8, 8), Bits(4, 8), Bits(6, 5), Bits(2, 3)])
+# Weights of 8 bits are left out: a CPU without VNNI cuts off sums of their products.
+@pytest.mark.parametrize('bits', [Bits(7, 8), Bits(4, 8), Bits(6, 5), Bits(2, 3)])
 def test_files_of_a_chain_differ_by_rounding(classifier, tmp_path, bits):
     # A ReLU network without additions needs no points but its quantisers' own. What
     # is left are values next to a tie, which folding the batch norm may move to the

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from command_lines import Ended, Job, metrics_of
 
 pytestmark = pytest.mark.slow
 
+# Sums of products with weights of 8 bits are cut off by a CPU without VNNI.
 QUANTISED = """
 _base_ = {base!r}
 compression = dict(
-    _delete_=True, input_shape=(3, 32, 32), quant=dict(bits=[4, 8]))
+    _delete_=True, input_shape=(3, 32, 32),
+    quant=dict(weight_bits=[4, 7], activation_bits=[4, 8], keep8=[]))
 search_cfg = dict(
     searcher=dict(_delete_=True, type='Uniform', evaluations=2),
     evaluator=dict(images=100, dynamic_bn='off'),
@@ -39,7 +42,8 @@ def file(tool: Callable[..., Ended], policy: Path) -> Path:
     """Its network as ONNX."""
     config, out = policy.parents[3] / 'quantised.py', policy.parents[3] / 'net.onnx'
     ended = tool('export', config, policy.with_suffix('.pth'), '--policy', policy,
-                 '--out', out, cwd=config.parent)
+                 '--out', out, '--model-out', out.with_suffix('.json'),
+                 cwd=config.parent)
     assert ended.code == 0, ended
     return out
 
@@ -56,15 +60,59 @@ def test_accuracy_of_the_file(
     tool: Callable[..., Ended], policy: Path, file: Path, tmp_path: Path
 ) -> None:
     config, found = policy.parents[3] / 'quantised.py', []
+    twin = file.with_suffix('.json')
     for name, args in dict(
+            twin=[twin.with_suffix('.pth'), '--policy', twin],
             model=[policy.with_suffix('.pth'), '--policy', policy],
             file=[file, '--backend', 'onnxruntime']).items():
         out = tmp_path / f'{name}.json'
         ended = tool('test', config, *args, '--out', out, cwd=config.parent)
         assert ended.code == 0, ended
         found.append(metrics_of(out)['accuracy/top1'])
-    # 100 test images: at most two of them change sides.
-    assert found[1] == pytest.approx(found[0], abs=2.0)
+    # 100 test images: at most two of them change sides by what only the file has, and
+    # at most one for a value next to a tie.
+    assert found[2] == pytest.approx(found[1], abs=2.0)
+    assert found[2] == pytest.approx(found[0], abs=1.0)
+
+
+def test_points_of_the_file_learn_and_are_exported_again(
+    tool: Callable[..., Ended], policy: Path, file: Path, tmp_path: Path
+) -> None:
+    config, twin = policy.parents[3] / 'quantised.py', file.with_suffix('.json')
+    ended = tool('train', config, '--policy', twin, '--work-dir', tmp_path,
+                 '--cfg-options', 'train_cfg.max_epochs=1', cwd=config.parent)
+    assert ended.code == 0, ended
+    trained = tmp_path / 'epoch_1.pth'
+    before, after = (
+        torch.load(path, weights_only=False)['state_dict']
+        for path in (twin.with_suffix('.pth'), trained))
+    points = [key for key in before if key.startswith('file_points.')]
+    assert points and before.keys() == after.keys()
+    assert any(not torch.equal(before[key], after[key]) for key in points)
+    again = tmp_path / 'again.onnx'
+    ended = tool('export', config, trained, '--policy', twin, '--out', again,
+                 cwd=config.parent)
+    assert ended.code == 0, ended
+    accuracy = []
+    for args in ([trained, '--policy', twin], [again, '--backend', 'onnxruntime']):
+        out = tmp_path / 'metrics.json'
+        ended = tool('test', config, *args, '--out', out, cwd=config.parent)
+        assert ended.code == 0, ended
+        accuracy.append(metrics_of(out)['accuracy/top1'])
+    assert accuracy[0] == pytest.approx(accuracy[1], abs=1.0)
+
+
+def test_a_model_for_a_file_needs_a_policy_and_a_name(
+    tool: Callable[..., Ended], policy: Path, tmp_path: Path
+) -> None:
+    config = policy.parents[3] / 'quantised.py'
+    checkpoint = policy.with_suffix('.pth')
+    for args, message in (
+            (['--model-out', tmp_path / 'a.json'], 'Give the --policy'),
+            (['--policy', policy, '--model-out', tmp_path / 'a.pth'], 'end in .json')):
+        ended = tool('export', config, checkpoint, *args, '--out',
+                     tmp_path / 'a.onnx', cwd=config.parent)
+        assert ended.code != 0 and message in ended.message
 
 
 def test_slower_files_are_named(

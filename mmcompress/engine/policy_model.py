@@ -1,0 +1,55 @@
+"""Writing a model beside the policy file that rebuilds it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from mmengine.runner import save_checkpoint
+from torch import nn
+
+from ..errors import CompressionError
+from ..files import replacing
+from ..ops.file_points import file_points
+from ..policy.files import PolicyFile
+
+
+def write_model(
+    model: nn.Module, policy: str | os.PathLike, path: str | os.PathLike
+) -> None:
+    """Write the policy file of a model with points between layers, and its weights.
+
+    Args:
+        model (nn.Module): Built from ``policy``.
+        policy (str | os.PathLike): Its policy file.
+        path (str | os.PathLike): The policy file to write; the checkpoint gets the same
+            name and ``.pth``.
+
+    """
+    path = Path(path)
+    points = file_points(model)
+    file = replace(
+        PolicyFile.load(policy), points=() if points is None else points.sites)
+    checkpoint = path.with_suffix('.pth')
+    with replacing(checkpoint) as temporary:
+        save_checkpoint(
+            dict(meta=dict(policy=path.name), state_dict=model.state_dict()),
+            str(temporary))
+    file.save(path)
+
+
+def check_model_out(path: str | os.PathLike, policy: str | os.PathLike | None) -> None:
+    """Check what :func:`write_model` will be given.
+
+    Raises:
+        CompressionError: ``path`` is not that of a JSON file, or there is no policy.
+    """
+    if not policy:
+        raise CompressionError(
+            '--model-out is for quantised networks: a file in float computes what its '
+            'checkpoint does. Give the --policy.')
+    if Path(path).suffix != '.json':
+        raise CompressionError(
+            f'{path} has to end in .json: it is a policy file, and its checkpoint is '
+            'written beside it.')
