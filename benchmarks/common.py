@@ -69,6 +69,7 @@ class Network:
 
 
 NETWORKS = {network.name: network for network in (
+    Network('CifarResNet-20', 'configs/cifar/resnet20_cifar10.py', (3, 32, 32)),
     Network('CifarResNet-56', 'configs/cifar/resnet56_cifar10.py', (3, 32, 32)),
     Network('ResNet-18', 'mmpretrain::resnet/resnet18_8xb32_in1k.py', (3, 224, 224)),
     Network('ResNet-50', 'mmpretrain::resnet/resnet50_8xb32_in1k.py', (3, 224, 224)),

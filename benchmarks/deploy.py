@@ -2,6 +2,7 @@
 
     python benchmarks/deploy.py export      # writes the files, measures accuracy
     python benchmarks/deploy.py draws       # the same with ranges from other images
+    python benchmarks/deploy.py noise       # the same under noise of 1e-6 on the images
     python benchmarks/deploy.py speed       # times them in turns (2 threads)
 
 ``export`` quantises without training: ranges from training images, scores on images
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from common import NETWORKS, OUT, Results, machine, put_in_integers
 from mmengine.config import Config
 from torch import nn
@@ -26,7 +28,10 @@ from mmcompress.costs import Costs, CostTable, parse_targets
 from mmcompress.deploy.backend import attach
 from mmcompress.deploy.export import export_onnx
 from mmcompress.deploy.materialise import materialise
+from mmcompress.deploy.parts import head_of
+from mmcompress.deploy.runtimes import OnnxRuntime
 from mmcompress.deploy.timing import time_files
+from mmcompress.deploy.twin import twin_of
 from mmcompress.engine.export_images import calibration_images
 from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.evaluation.images import (
@@ -46,6 +51,11 @@ from mmcompress.visualization.tables import TextTable
 THREADS = 2
 IMAGES = 128
 """Training images for ranges."""
+NOISE = 1e-6
+"""Noise on images, relative: some last bits of a number in float32."""
+COMPARED = ('twin', 'exact', 'file')
+"""What is compared with the model: its twin, and the file as ONNX defines it and as the
+CPU runs it."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +87,20 @@ class Case:
 FIRST = r'backbone\.(stem|stage1\.0|stage2\.0\.depthwise)'
 SENSITIVE = r'backbone\.(stem|stage1|stage2\.0|stage2\.1\.final|stage3\.0)'
 """The layers whose 8 bits cost most; see docs/export.md."""
+EARLY = r'backbone\.(stem|stage1|stage2|stage3\.0)'
 CASES = (
     Case('YOLOX-nano', 'float'),
     Case('YOLOX-nano', 'W8A8, sensitive layers in float', SENSITIVE),
+    Case('YOLOX-nano', 'W8A8, early layers in float', EARLY),
+    Case('YOLOX-nano', 'W7A8, sensitive layers in float', SENSITIVE),
     Case('YOLOX-nano', 'W8A8, first layers in float', FIRST),
+    Case('CifarResNet-20', 'float'),
+    Case('CifarResNet-20', 'W8A8'),
+    Case('CifarResNet-20', 'W7A8'),
+    Case('CifarResNet-20', 'W4A8'),
     Case('CifarResNet-56', 'float'),
     Case('CifarResNet-56', 'W8A8'),
+    Case('CifarResNet-56', 'W7A8'),
     Case('CifarResNet-56', 'W4A8'),
 )
 SHAPES = {'ResNet-18': (3, 224, 224), 'ResNet-50': (3, 224, 224),
@@ -105,8 +123,15 @@ def quantised(case: Case, shape: tuple[int, ...], cfg: Config) -> nn.Module:
     return model
 
 
-def score(model: nn.Module, cfg: Config) -> float:
-    """mAP or top-1 on the test set, in percent."""
+def score(model: nn.Module, cfg: Config, noise: int | None = None) -> float:
+    """mAP or top-1 on the test set, in percent.
+
+    Args:
+        model (nn.Module): The model, or one that a file computes for.
+        cfg (Config): Its config.
+        noise (int | None): Seed of normal noise of :data:`NOISE` that every value of
+            the images is multiplied by. Defaults to None: none.
+    """
     detector = cfg.test_evaluator.type == 'CocoMetric'
     metric = 'coco/bbox_mAP' if detector else 'accuracy/top1'
     dataset = cfg.test_dataloader.dataset
@@ -114,20 +139,48 @@ def score(model: nn.Module, cfg: Config) -> float:
         metric, images=len(build_dataset(dataset)), calibration_images=0,
         dataset=dataset, evaluator=cfg.test_evaluator)
     evaluator.prepare(model, cfg)
+    if noise is not None:
+        generator = torch.Generator().manual_seed(noise)
+        for batch in evaluator.scoring:
+            batch.inputs.mul_(1 + NOISE * torch.randn(
+                batch.inputs.shape, generator=generator))
     return evaluator.measure(model)[metric] * (100 if detector else 1)
 
 
+def running(model: nn.Module, path: Path, integers: bool = True) -> nn.Module:
+    """A copy of a model for which a file computes.
+
+    Args:
+        model (nn.Module): Of one stage.
+        path (Path): The file.
+        integers (bool): See :class:`OnnxRuntime`. Defaults to True.
+    """
+    model = attach(copy.deepcopy(model), path, 'onnxruntime', THREADS)
+    head_of(model).forward.runtime = OnnxRuntime(path, THREADS, integers=integers)
+    return model
+
+
+def scores(
+    model: nn.Module, twin: nn.Module, path: Path, cfg: Config, noise: int | None = None
+) -> dict:
+    """Scores of a model's twin and of its file, as defined and as this CPU does it."""
+    return dict(
+        twin=score(twin, cfg, noise),
+        exact=score(running(model, path, integers=False), cfg, noise),
+        file=score(running(model, path), cfg, noise))
+
+
 def accuracy(case: Case, out: Path) -> dict:
-    """Export a case and score both the model and the file."""
+    """Export a case and score the model, its twin and the file."""
     network = NETWORKS[case.network]
     cfg = network.read()
     model = quantised(case, network.shape, cfg)
     images = calibration_images(cfg, model, network.shape)
     [file] = export_onnx(
         model, out / f'{case.name}.onnx', network.shape, images=images)
-    found = dict(model=score(model, cfg), difference=file.error)
-    attach(model, file.path, 'onnxruntime', THREADS)
-    return found | dict(file=score(model, cfg))
+    twin = twin_of(model, [file.layout])
+    return dict(model=score(model, cfg), difference=file.error,
+                **scores(model, twin, file.path, cfg))
 
 
 def draws(case: Case, out: Path, results: Results, seeds: range) -> None:
@@ -144,9 +197,27 @@ def draws(case: Case, out: Path, results: Results, seeds: range) -> None:
             [file] = export_onnx(
                 model, out / f'{case.name} draw {seed}.onnx', network.shape,
                 images=images)
-            running = attach(copy.deepcopy(model), file.path, 'onnxruntime', THREADS)
-            return dict(difference=file.error, file=score(running, cfg))
+            twin = twin_of(model, [file.layout])
+            return dict(difference=file.error, **scores(model, twin, file.path, cfg))
         print(key, results.get(key, measure), flush=True)
+
+
+def noise(case: Case, out: Path, results: Results, seeds: range) -> None:
+    """Score a model, its twin and its file under noise far below a step."""
+    network = NETWORKS[case.network]
+    cfg = network.read()
+    keys = {seed: f'{case.name}, noise {seed}' for seed in seeds}
+    if all(key in results.values for key in keys.values()):
+        return
+    model = quantised(case, network.shape, cfg)
+    images = calibration_images(cfg, model, network.shape)
+    [file] = export_onnx(
+        model, out / f'{case.name} noise.onnx', network.shape, images=images)
+    twin = twin_of(model, [file.layout])
+    for seed, key in keys.items():
+        print(key, results.get(key, lambda seed=seed: dict(
+            model=score(model, cfg, seed),
+            **scores(model, twin, file.path, cfg, seed))), flush=True)
 
 
 def shapes(name: str, out: Path) -> bool:
@@ -168,25 +239,35 @@ def shapes(name: str, out: Path) -> bool:
 
 def print_accuracy(results: Results) -> None:
     """Model and file side by side."""
-    rows = [(case.name, f'{found["model"]:.2f}', f'{found["file"]:.2f}',
-             f'{found["file"] - found["model"]:+.2f}', f'{found["difference"]:.1e}')
+    rows = [(case.name, *(f'{found[k]:.2f}' for k in ('model', *COMPARED)),
+             f'{found["difference"]:.1e}')
             for case in CASES if (found := results.values.get(case.name))]
     print(TextTable('Accuracy in percent', (
-        'file', 'torch', 'file', 'difference', 'outputs'), tuple(rows)).text())
+        'file', 'model', 'twin', 'file as defined', 'file on this CPU', 'outputs'),
+        tuple(rows)).text())
 
 
-def print_draws(results: Results) -> None:
-    """Mean and spread of the draws."""
+def print_spread(results: Results, what: str) -> None:
+    """Mean and spread of several scores of the same kind."""
     rows = []
     for case in CASES:
-        files = [v['file'] for k, v in results.values.items()
-                 if k.startswith(f'{case.name}, draw')]
-        if len(files) > 1:
-            rows.append((case.name, str(len(files)), f'{np.mean(files):.2f}',
-                         f'{np.std(files, ddof=1):.2f}',
-                         f'{min(files):.2f} - {max(files):.2f}'))
-    print(TextTable('Ranges between layers from other images', (
-        'file', 'draws', 'mean', 'standard deviation', 'range'), tuple(rows)).text())
+        found = [v for k, v in results.values.items()
+                 if k.startswith(f'{case.name}, {what}')]
+        for kind in ('model', *COMPARED):
+            values = [x[kind] for x in found if kind in x]
+            if len(values) > 1:
+                rows.append((
+                    case.name, kind, str(len(values)), f'{np.mean(values):.2f}',
+                    f'{np.std(values, ddof=1):.2f}',
+                    f'{min(values):.2f} - {max(values):.2f}'))
+        if len(found) > 1:
+            apart = [x['twin'] - x['exact'] for x in found]
+            rows.append((
+                case.name, 'twin - exact', str(len(apart)), f'{np.mean(apart):.2f}',
+                f'{np.std(apart, ddof=1):.2f}', f'{min(apart):.2f} - {max(apart):.2f}'))
+    print(TextTable(f'Accuracy in percent by {what}', (
+        'file', 'of', 'times', 'mean', 'standard deviation', 'range'),
+        tuple(rows)).text())
 
 
 def print_speed(paths: Sequence[Path]) -> None:
@@ -202,9 +283,13 @@ def print_speed(paths: Sequence[Path]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('what', choices=['export', 'draws', 'shapes', 'speed'])
+    parser.add_argument(
+        'what', choices=['export', 'draws', 'noise', 'shapes', 'speed'])
     parser.add_argument('names', nargs='*', help='networks; all if unset')
-    parser.add_argument('--draws', type=int, default=4)
+    parser.add_argument('--draws', type=int, default=4, help='or times of noise')
+    parser.add_argument(
+        '--case', default=CASES[1].name, choices=[case.name for case in CASES],
+        help='of draws and noise')
     args = parser.parse_args()
     out = OUT / 'deploy'
     results = Results(out / 'results.json', dict(images=IMAGES))
@@ -214,9 +299,11 @@ def main() -> None:
             if not args.names or case.network in args.names:
                 results.get(case.name, lambda case=case: accuracy(case, out))
         print_accuracy(results)
-    elif args.what == 'draws':
-        draws(CASES[1], out, results, range(args.draws))
-        print_draws(results)
+    elif args.what in ('draws', 'noise'):
+        [case] = [case for case in CASES if case.name == args.case]
+        dict(draws=draws, noise=noise)[args.what](
+            case, out, results, range(args.draws))
+        print_spread(results, args.what.rstrip('s'))
     elif args.what == 'shapes':
         for name in args.names or SHAPES:
             results.get(name, lambda name=name: shapes(name, out))

@@ -15,7 +15,9 @@ from mmengine.runner import Runner, save_checkpoint
 
 from mmcompress.costs import Costs, CostTable
 from mmcompress.engine.cli import load_weights, search_runner
+from mmcompress.engine.export_images import calibration_images
 from mmcompress.engine.policy_config import compress_config
+from mmcompress.engine.policy_model import write_model
 from mmcompress.engine.search_loop import PolicySearchLoop
 from mmcompress.errors import CompressionError, PolicyError
 from mmcompress.graph import trace
@@ -77,6 +79,25 @@ def policy(tmp_path_factory):
         {unit.name: np.array([0, 2, 3, 5, 7])}).save(folder / 'p.json')
     save_checkpoint(dict(state_dict=runner.model.state_dict()),
                     str(folder / 'dense.pth'))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def twin(policy, tmp_path_factory):
+    """The same with the points of its exported file, and their checkpoint."""
+    pytest.importorskip('onnxruntime')
+    from mmcompress.deploy.export import export_onnx
+    from mmcompress.deploy.twin import twin_of
+
+    folder = tmp_path_factory.mktemp('twin')
+    runner = runner_of(policy, folder / 'calibrated', epochs=1)
+    runner.train()
+    images = calibration_images(runner.cfg, runner.model, (3, 8, 8), 16)
+    files = export_onnx(
+        runner.model, folder / 'net.onnx', (3, 8, 8), images=images)
+    write_model(twin_of(runner.model, [file.layout for file in files]),
+                policy / 'p.json', folder / 'p.json')
+    (folder / 'p.pth').rename(folder / 'dense.pth')
     return folder
 
 
@@ -196,8 +217,34 @@ def test_layers_that_read_one_tensor_share_a_quantiser(policy, tmp_path):
         quantise(model, Policy({}, {'d': (8, 8)}), (3, 8, 8))
 
 
+def test_points_between_layers_are_rebuilt_and_learned(twin, tmp_path):
+    assert PolicyFile.load(twin / 'p.json').points
+    runner = runner_of(twin, tmp_path / 'a', epochs=1)
+    load_weights(runner.model, str(twin / 'dense.pth'))
+    before = {k: v.clone() for k, v in runner.model.state_dict().items()
+              if k.startswith('file_points')}
+    runner.train()
+    after = runner.model.state_dict()
+    assert before and all((after[k] != v).all() for k, v in before.items()
+                          if k.endswith('scale'))
+    other = runner_of(twin, tmp_path / 'b', epochs=1).model
+    load_weights(other, str(tmp_path / 'a/epoch_1.pth'))
+    image = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(*(model.eval()(image, mode='tensor')
+                             for model in (runner.model, other)))
+
+
+def test_points_without_their_checkpoint(twin, policy, tmp_path):
+    model = runner_of(twin, tmp_path / 'a').model
+    with pytest.raises(CompressionError, match=r'missing, e.g. \S+scale'):
+        load_weights(model, str(policy / 'dense.pth'))
+
+
 @pytest.mark.slow
-def test_two_processes_learn_the_same_scales(policy, tmp_path):
+@pytest.mark.parametrize('kind', ['policy', 'twin'])
+def test_two_processes_learn_the_same_scales(request, kind, tmp_path):
+    policy = request.getfixturevalue(kind)
     done = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone',
          '--nproc_per_node', '2', __file__, str(policy), str(tmp_path / 'ddp')],
@@ -222,7 +269,8 @@ def train_one_rank(policy: str, work_dir: str) -> None:
     runner = runner_of(Path(policy), work_dir, launcher='pytorch')
     runner.train()
     state = runner.model.module.state_dict()
-    torch.save({k: v for k, v in state.items() if 'quantizer' in k},
+    torch.save({k: v for k, v in state.items()
+                if 'quantizer' in k or 'file_points' in k},
                work_dir / f'rank{get_rank()}.pt')
 
 
