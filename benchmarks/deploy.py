@@ -88,10 +88,12 @@ FIRST = r'backbone\.(stem|stage1\.0|stage2\.0\.depthwise)'
 SENSITIVE = r'backbone\.(stem|stage1|stage2\.0|stage2\.1\.final|stage3\.0)'
 """The layers whose 8 bits cost most; see docs/export.md."""
 EARLY = r'backbone\.(stem|stage1|stage2|stage3\.0)'
+STAGES = r'backbone\.(stem|stage1|stage2|stage3)'
 CASES = (
     Case('YOLOX-nano', 'float'),
     Case('YOLOX-nano', 'W8A8, sensitive layers in float', SENSITIVE),
     Case('YOLOX-nano', 'W8A8, early layers in float', EARLY),
+    Case('YOLOX-nano', 'W8A8, three stages in float', STAGES),
     Case('YOLOX-nano', 'W7A8, sensitive layers in float', SENSITIVE),
     Case('YOLOX-nano', 'W8A8, first layers in float', FIRST),
     Case('CifarResNet-20', 'float'),

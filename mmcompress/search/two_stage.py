@@ -16,6 +16,7 @@ from .prices import PriceTable
 from .random import new_random
 from .solvers import Curve, exact, greedy, refill, sweep
 from .solvers.neighbours import swapped
+from .uniform import uniform_pairs
 
 SWAPS = 24
 """Neighbours drawn until one is new."""
@@ -27,8 +28,9 @@ class TwoStage(Searcher):
 
     Unified two-stage framework (Pattern Recognition 140, 2023), stage 1. The first
     proposal for a target is the policy with the lowest price within it, then the
-    greedy one where it differs. The further ones swap neighbouring choices of the
-    best policy scored so far, since the sum of prices is only a prediction.
+    greedy one where it differs, and uniform bits of weights and of activations, since
+    the sum of prices is only a prediction. The further ones swap neighbouring choices
+    of the best policy scored so far.
 
     Args:
         prices (PriceTable): Prices of the space; the search loop computes them.
@@ -70,8 +72,10 @@ class TwoStage(Searcher):
             return first_new(
                 self.space, self.costs, target.cost, rows, history, pending)
 
-        if policy := new(self.solutions(target)):
-            return policy
+        for rows in (self.solutions(target),
+                     uniform_pairs(self.space, self.costs, target)):
+            if len(rows) and (policy := new(rows)):
+                return policy
         (best,) = best_per_target(history, [target])
         start = self.solutions(target)[0] if best is None else \
             self.space.encode(best.policy)[0]

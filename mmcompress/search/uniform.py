@@ -55,6 +55,36 @@ def uniform_bits(space: SearchSpace, costs: Costs, target: Target) -> np.ndarray
     return rows[int(within.sum()) - 1] if within.any() else None
 
 
+def uniform_pairs(space: SearchSpace, costs: Costs, target: Target) -> np.ndarray:
+    """Full widths, all weights at one bit width and all activations at another.
+
+    Args:
+        space (SearchSpace): The space; layers that lack a width take the nearest.
+        costs (Costs): Costs of the model.
+        target (Target): A budget.
+
+    Returns:
+        np.ndarray: ``(K, len(space))``: every pair within the budget of which neither
+        can be raised, the costliest first. None in a space without bits.
+    """
+    units, layers = len(space.units), len(space.layers)
+    columns = np.split(np.arange(len(space)), [units, units + layers])[1:]
+    bits = [sorted({b for i in own for b in space.choices[i]}) for own in columns]
+    pairs = np.array([(w, a) for w in bits[0] for a in bits[1]])
+    if len(pairs) < 2:
+        return np.empty((0, len(space)), np.int64)
+    rows = np.repeat(space.highest[None].astype(float), len(pairs), 0)
+    for own, wanted in zip(columns, pairs.T):
+        rows[:, own] = np.minimum(rows[:, own], wanted[:, None])
+    rows = space.snap(rows)
+    cost = costs.of_rows(target.cost, rows).numpy()
+    within = cost <= target.limit * (1 + SLACK)
+    rows, cost, pairs = rows[within], cost[within], pairs[within]
+    raised = [((pairs >= pair).all(1) & (pairs > pair).any(1)).any() for pair in pairs]
+    order = [i for i in np.argsort(-cost, kind='stable') if not raised[i]]
+    return rows[order]
+
+
 @SEARCHERS.register_module()
 class Uniform(Searcher):
     """Every unit and layer at the same share of its uncompressed value.

@@ -85,3 +85,16 @@ def test_swaps_spend_what_they_save():
     history = run_search(searcher, lambda policy: 0.0)
     spent = np.array([e.costs['bops'] for e in history]) / target.limit
     assert len(history) == 30 and (spent <= 1 + 1e-9).all() and np.median(spent) > 0.95
+
+
+def test_uniform_bits_are_tried_as_well():
+    # Prices say that 8 bits of activations are worth nothing; the score disagrees.
+    space = toy_space((4, 8), (4, 8), prune=False)
+    costs = toy_costs(space)
+    (target,) = parse_targets({'bops': [32 / 1024 + 1e-6]}, costs)
+    prices = toy_prices(space)
+    history = run_search(
+        TwoStage(space, costs, [target], 5, prices=prices),
+        lambda policy: sum(b.activation for b in policy.bits.values()))
+    (best,) = best_per_target(history, [target])
+    assert {tuple(b) for b in best.policy.bits.values()} == {(4, 8)}

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from mmcompress.costs import parse_targets
 from mmcompress.search import Uniform, uniform_row
-from mmcompress.search.uniform import uniform_rows
-from mmcompress.testing import SearcherContract, toy_space
+from mmcompress.search.uniform import uniform_pairs, uniform_rows
+from mmcompress.testing import SearcherContract, toy_costs, toy_space
 
 
 class TestUniform(SearcherContract):
@@ -59,3 +60,26 @@ def test_uniform_rows_hold_every_ratio():
         assert tuple(uniform_row(space, ratio).tolist()) in known
     assert np.array_equal(rows[-1], space.highest)
     assert np.array_equal(rows[0], space.lowest)
+
+
+def test_uniform_pairs_are_those_that_cannot_be_raised():
+    space = toy_space((4, 6, 8), (4, 6, 8), prune=False)
+    costs = toy_costs(space)
+
+    def pairs(limit: float) -> list[tuple[int, int]]:
+        # In 32 x 32 bits as 1: weight bits times activation bits over 1024.
+        (target,) = parse_targets({'bops': [(limit + 0.1) / 1024]}, costs)
+        rows = uniform_pairs(space, costs, target)
+        found = [set(p.bits.values()) for p in space.decode(rows)] if len(rows) else []
+        assert all(len(bits) == 1 for bits in found)
+        return [tuple(bits.pop()) for bits in found]
+
+    assert pairs(48) == [(6, 8), (8, 6)]
+    assert pairs(36) == [(6, 6), (4, 8), (8, 4)]
+    assert pairs(64) == [(8, 8)]
+
+
+def test_uniform_pairs_need_bits():
+    costs = toy_costs()
+    (target,) = parse_targets({'macs': [0.5]}, costs)
+    assert uniform_pairs(costs.space, costs, target).shape == (0, len(costs.space))
