@@ -9,14 +9,15 @@ place of the float one: a model that was trained with quantisers is right as it 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 from onnx import NodeProto
 
-from .onnx_graph import OnnxGraph
-from .runtimes import probe
+from .onnx_graph import OnnxGraph, part_of
+from .runtimes import OnnxRuntime, probe
 
 BIASED = ('Conv', 'ConvTranspose', 'Gemm')
 """Operators that add the constant at their third input."""
@@ -35,15 +36,65 @@ def correct_biases(
         images (Sequence[np.ndarray]): Inputs, each a batch that both take.
     """
     graph = OnnxGraph(proto)
-    calls = calls_of(graph)
     outputs = {node.name: node.output[0] for node in reference.graph.node
                if node.op_type in BIASED}
     wanted = dict(zip(outputs, channel_means(
         reference, list(outputs.values()), images)))
-    for bias, nodes in calls.items():
-        found = channel_means(proto, [node.output[0] for node in nodes], images)
-        shift = _pooled([wanted[node.name] for node in nodes]) - _pooled(found)
-        graph.set_constant(bias, (graph.array(bias) + shift).astype(np.float32))
+    [source] = (x.name for x in proto.graph.input)
+    known = [{source: image} for image in images]
+    for step in steps_of(graph, source):
+        run = OnnxRuntime(step.part.SerializeToString(), integers=False)
+        found = [run(*(have[name] for name in step.inputs)) for have in known]
+        means = [ChannelMean.of(values) for values in zip(*found)]
+        shift = _pooled([wanted[name] for name in step.layers]) - _pooled(means)
+        bias = graph.array(step.bias)
+        graph.set_constant(step.bias, (bias + shift).astype(np.float32))
+        for have, values in zip(known, found):
+            # With the new bias the layers give the same, but for the shift.
+            have |= {name: _shifted(x, shift) for name, x in zip(step.outputs, values)}
+            for name in step.finished:
+                del have[name]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The correction of one bias.
+
+    Args:
+        bias (str): Name of the constant.
+        layers (tuple[str, ...]): Nodes that add it.
+        outputs (tuple[str, ...]): Their outputs.
+        part (onnx.ModelProto): Computes these.
+        inputs (tuple[str, ...]): What from: outputs of layers before.
+        finished (tuple[str, ...]): Tensors that no later step needs.
+    """
+
+    bias: str
+    layers: tuple[str, ...]
+    outputs: tuple[str, ...]
+    part: onnx.ModelProto
+    inputs: tuple[str, ...]
+    finished: tuple[str, ...] = ()
+
+
+def steps_of(graph: OnnxGraph, source: str) -> list[Step]:
+    """All biases in order, each with what lies between its layers and those before.
+
+    Args:
+        graph (OnnxGraph): The file.
+        source (str): Its input.
+    """
+    known, steps = [source], []
+    for bias, nodes in calls_of(graph).items():
+        outputs = [node.output[0] for node in nodes]
+        part, inputs = part_of(graph, outputs, known)
+        known += outputs
+        steps.append(Step(bias, tuple(node.name for node in nodes), tuple(outputs),
+                          part, tuple(inputs)))
+    last = {name: i for i, step in enumerate(steps)
+            for name in (*step.outputs, *step.inputs)}
+    return [replace(step, finished=tuple(n for n, j in last.items() if i == j))
+            for i, step in enumerate(steps)]
 
 
 def calls_of(graph: OnnxGraph) -> dict[str, list[NodeProto]]:
@@ -56,21 +107,42 @@ def calls_of(graph: OnnxGraph) -> dict[str, list[NodeProto]]:
     return found
 
 
+@dataclass(frozen=True)
+class ChannelMean:
+    """Mean of every channel (axis 1) of a tensor.
+
+    Args:
+        values (np.ndarray): ``(C,)``.
+        count (int): Values that each is of.
+    """
+
+    values: np.ndarray
+    count: int
+
+    @classmethod
+    def of(cls, tensors: Iterable[np.ndarray]) -> ChannelMean:
+        """Of some tensors together."""
+        total, count = 0.0, 0
+        for x in tensors:
+            axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+            total = total + x.sum(axes, dtype=np.float64)
+            count += x.size // x.shape[1]
+        return cls(total / max(1, count), count)
+
+
 def channel_means(
     proto: onnx.ModelProto, names: Sequence[str], images: Sequence[np.ndarray]
-) -> list[tuple[np.ndarray, int]]:
-    """Mean of every channel (axis 1) of some tensors, with the values it is of."""
-    sums: list = [0.0] * len(names)
-    counts = [0] * len(names)
+) -> list[ChannelMean]:
+    """Means of some tensors of a network over images."""
     run = probe(proto, names)
-    for image in images:
-        for i, value in enumerate(run(image)):
-            axes = tuple(axis for axis in range(value.ndim) if axis != 1)
-            sums[i] = sums[i] + value.sum(axes, dtype=np.float64)
-            counts[i] += value.size // value.shape[1]
-    return [(total / max(1, count), count) for total, count in zip(sums, counts)]
+    means = [[ChannelMean.of([value]) for value in run(image)] for image in images]
+    return [ChannelMean(_pooled(of), sum(x.count for x in of)) for of in zip(*means)]
 
 
-def _pooled(means: Sequence[tuple[np.ndarray, int]]) -> np.ndarray:
-    total = sum(count for _, count in means)
-    return sum(mean * count for mean, count in means) / max(1, total)
+def _pooled(means: Sequence[ChannelMean]) -> np.ndarray:
+    total = sum(mean.count for mean in means)
+    return sum(mean.values * mean.count for mean in means) / max(1, total)
+
+
+def _shifted(x: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    return x + shift.reshape(-1, *[1] * (x.ndim - 2)).astype(np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
@@ -53,6 +55,13 @@ class OnnxGraph:
             self.constants[name] = self.graph.initializer[-1]
         return name
 
+    @property
+    def empty(self) -> onnx.ModelProto:
+        """A model of the same versions with an empty graph."""
+        return helper.make_model(
+            helper.make_graph([], self.graph.name, [], []),
+            opset_imports=self.proto.opset_import, ir_version=self.proto.ir_version)
+
     def put_first(self, node: NodeProto) -> None:
         """Add a node that reads constants only."""
         self._first.append(node)
@@ -83,6 +92,42 @@ class OnnxGraph:
             self.graph.initializer.remove(self.constants[name])
         self._first, self._behind = [], {}
         self.index()
+
+
+def part_of(
+    graph: OnnxGraph, outputs: Sequence[str], known: Collection[str]
+) -> tuple[onnx.ModelProto, list[str]]:
+    """What computes some tensors from others.
+
+    Args:
+        graph (OnnxGraph): The whole.
+        outputs (Sequence[str]): Tensors to compute.
+        known (Collection[str]): Float tensors to compute them from.
+
+    Returns:
+        tuple[onnx.ModelProto, list[str]]: The part, and the known tensors that it
+        takes, in the order of its inputs.
+    """
+    wanted, nodes = set(outputs), []
+    for node in reversed(graph.nodes):
+        made = [name for name in node.output if name in wanted and (
+            name not in known or name in outputs)]
+        if made:
+            nodes.append(node)
+            wanted.update(node.input)
+    made = {name for node in nodes for name in node.output}
+    inputs = [name for name in known if name in wanted - made]
+    found = onnx.ModelProto()
+    found.CopyFrom(graph.empty)
+    part = found.graph
+    part.node.extend(reversed(nodes))
+    part.initializer.extend(
+        tensor for name, tensor in graph.constants.items() if name in wanted)
+    part.input.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs)
+    part.output.extend(
+        helper.make_empty_tensor_value_info(name) for name in outputs)
+    return found, inputs
 
 
 def attribute(node: NodeProto, name: str, default: object = None) -> object:

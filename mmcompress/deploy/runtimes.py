@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from ..errors import ExportError
+from .onnx_graph import OnnxGraph
 
 
 class Runtime(Protocol):
@@ -93,6 +94,7 @@ def probe(proto: onnx.ModelProto, names: Sequence[str]) -> OnnxRuntime:
     del changed.graph.output[:]
     changed.graph.output.extend(
         onnx.helper.make_empty_tensor_value_info(name) for name in names)
+    OnnxGraph(changed).finish()  # drops what they do not need
     return OnnxRuntime(changed.SerializeToString(), integers=False)
 
 
