@@ -185,23 +185,35 @@ def accuracy(case: Case, out: Path) -> dict:
                 **scores(model, twin, file.path, cfg))
 
 
-def draws(case: Case, out: Path, results: Results, seeds: range) -> None:
-    """Score files whose points between layers come from several sets of images."""
+def draws(
+    case: Case, out: Path, results: Results, seeds: range, times: int
+) -> None:
+    """Score files whose points between layers come from several sets of images.
+
+    Args:
+        case (Case): What is exported.
+        out (Path): Folder of files.
+        results (Results): Scores.
+        seeds (range): Of the sets.
+        times (int): How often each file is scored under noise as well.
+    """
     network = NETWORKS[case.network]
     cfg = network.read()
-    keys = {seed: f'{case.name}, draw {seed}' for seed in seeds}
-    if all(key in results.values for key in keys.values()):
-        return
     model = quantised(case, network.shape, cfg)
-    for seed, key in keys.items():
-        def measure(seed: int = seed) -> dict:
+    for seed in seeds:
+        key, path = f'{case.name}, draw {seed}', out / f'{case.name} draw {seed}.onnx'
+
+        def measure(seed: int = seed, path: Path = path) -> dict:
             images = calibration_images(cfg, model, network.shape, seed=seed)
-            [file] = export_onnx(
-                model, out / f'{case.name} draw {seed}.onnx', network.shape,
-                images=images)
+            [file] = export_onnx(model, path, network.shape, images=images)
             twin = twin_of(model, [file.layout])
-            return dict(difference=file.error, **scores(model, twin, file.path, cfg))
+            return dict(difference=file.error, **scores(model, twin, path, cfg))
         print(key, results.get(key, measure), flush=True)
+        for i in range(times):
+            found = results.get(f'{key}, noise {i}', lambda i=i, path=path: dict(
+                exact=score(running(model, path, integers=False), cfg, i),
+                file=score(running(model, path), cfg, i)))
+            print(key, i, found, flush=True)
 
 
 def noise(case: Case, out: Path, results: Results, seeds: range) -> None:
@@ -262,11 +274,10 @@ def print_spread(results: Results, what: str) -> None:
                     case.name, kind, str(len(values)), f'{np.mean(values):.2f}',
                     f'{np.std(values, ddof=1):.2f}',
                     f'{min(values):.2f} - {max(values):.2f}'))
-        if len(found) > 1:
-            apart = [x['twin'] - x['exact'] for x in found]
+        if apart := [x['twin'] - x['exact'] for x in found if 'twin' in x]:
             rows.append((
                 case.name, 'twin - exact', str(len(apart)), f'{np.mean(apart):.2f}',
-                f'{np.std(apart, ddof=1):.2f}', f'{min(apart):.2f} - {max(apart):.2f}'))
+                f'{np.std(apart):.2f}', f'{min(apart):.2f} - {max(apart):.2f}'))
     print(TextTable(f'Accuracy in percent by {what}', (
         'file', 'of', 'times', 'mean', 'standard deviation', 'range'),
         tuple(rows)).text())
@@ -288,7 +299,9 @@ def main() -> None:
     parser.add_argument(
         'what', choices=['export', 'draws', 'noise', 'shapes', 'speed'])
     parser.add_argument('names', nargs='*', help='networks; all if unset')
-    parser.add_argument('--draws', type=int, default=4, help='or times of noise')
+    parser.add_argument('--draws', type=int, default=4, help='sets of images')
+    parser.add_argument(
+        '--noise', type=int, default=8, help='times that noise is drawn')
     parser.add_argument(
         '--case', default=CASES[1].name, choices=[case.name for case in CASES],
         help='of draws and noise')
@@ -303,8 +316,10 @@ def main() -> None:
         print_accuracy(results)
     elif args.what in ('draws', 'noise'):
         [case] = [case for case in CASES if case.name == args.case]
-        dict(draws=draws, noise=noise)[args.what](
-            case, out, results, range(args.draws))
+        if args.what == 'draws':
+            draws(case, out, results, range(args.draws), args.noise)
+        else:
+            noise(case, out, results, range(args.noise))
         print_spread(results, args.what.rstrip('s'))
     elif args.what == 'shapes':
         for name in args.names or SHAPES:
