@@ -75,11 +75,11 @@ def _outputs(network: FlatOutputs, image: np.ndarray) -> list[Output]:
     calls: dict[str, int] = {}
 
     def watch(name: str):
-        def hook(_: nn.Module, args: tuple, output: object) -> None:
+        def hook(module: nn.Module, args: tuple, output: object) -> None:
             call = calls[name] = calls.get(name, -1) + 1
             if isinstance(output, Tensor) and output.is_floating_point():
                 found.append(Output(
-                    name, call, _is_silu(args, output), tuple(output.shape),
+                    name, call, _is_silu(module, args, output), tuple(output.shape),
                     _some(output.numpy())))
         return hook
 
@@ -94,8 +94,9 @@ def _outputs(network: FlatOutputs, image: np.ndarray) -> list[Output]:
     return found
 
 
-def _is_silu(args: tuple, output: Tensor) -> bool:
-    # One that works in place has overwritten its input with its output.
+def _is_silu(module: nn.Module, args: tuple, output: Tensor) -> bool:
+    if isinstance(module, nn.SiLU):  # in place, its input is its output by now
+        return True
     if len(args) != 1 or not isinstance(args[0], Tensor) or \
             args[0].shape != output.shape:
         return False

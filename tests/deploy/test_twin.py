@@ -59,6 +59,16 @@ def test_twin_computes_what_the_file_does(request, tmp_path, kind):
     assert close < apart / 5, (close, apart)
 
 
+def test_a_silu_in_place_is_found(detector, tmp_path):
+    for parent in list(detector.modules()):
+        for name, child in parent.named_children():
+            if type(child).__name__ == 'Swish':
+                setattr(parent, name, nn.SiLU(inplace=True))
+    _, file = export_w8a8(detector, random_images(64, 2), tmp_path)
+    assert not file.layout.lost
+    assert any(site.sigmoid for site in file.layout.points)
+
+
 def test_biases_are_written_in_the_steps_of_sums(classifier, tmp_path):
     _, file = export_w8a8(classifier, random_images(32, 2), tmp_path)
     graph = OnnxGraph(onnx.load(file.path))
