@@ -158,7 +158,8 @@ def running(model: nn.Module, path: Path, integers: bool = True) -> nn.Module:
         integers (bool): See :class:`OnnxRuntime`. Defaults to True.
     """
     model = attach(copy.deepcopy(model), path, 'onnxruntime', THREADS)
-    head_of(model).forward.runtime = OnnxRuntime(path, THREADS, integers=integers)
+    if not integers:
+        head_of(model).forward.runtime = OnnxRuntime(path, THREADS, integers=False)
     return model
 
 
@@ -179,7 +180,7 @@ def accuracy(case: Case, out: Path) -> dict:
     model = quantised(case, network.shape, cfg)
     images = calibration_images(cfg, model, network.shape)
     [file] = export_onnx(
-        model, out / f'{case.name}.onnx', network.shape, images=images)
+        model, out / f'{case.name}.onnx', network.shape, images=images, layout=True)
     twin = twin_of(model, [file.layout])
     return dict(model=score(model, cfg), difference=file.error,
                 **scores(model, twin, file.path, cfg))
@@ -205,7 +206,8 @@ def draws(
 
         def measure(seed: int = seed, path: Path = path) -> dict:
             images = calibration_images(cfg, model, network.shape, seed=seed)
-            [file] = export_onnx(model, path, network.shape, images=images)
+            [file] = export_onnx(
+                model, path, network.shape, images=images, layout=True)
             twin = twin_of(model, [file.layout])
             return dict(difference=file.error, **scores(model, twin, path, cfg))
         print(key, results.get(key, measure), flush=True)
@@ -226,7 +228,8 @@ def noise(case: Case, out: Path, results: Results, seeds: range) -> None:
     model = quantised(case, network.shape, cfg)
     images = calibration_images(cfg, model, network.shape)
     [file] = export_onnx(
-        model, out / f'{case.name} noise.onnx', network.shape, images=images)
+        model, out / f'{case.name} noise.onnx', network.shape, images=images,
+        layout=True)
     twin = twin_of(model, [file.layout])
     for seed, key in keys.items():
         print(key, results.get(key, lambda seed=seed: dict(
@@ -267,17 +270,14 @@ def print_spread(results: Results, what: str) -> None:
     for case in CASES:
         found = [v for k, v in results.values.items()
                  if k.startswith(f'{case.name}, {what}')]
-        for kind in ('model', *COMPARED):
-            values = [x[kind] for x in found if kind in x]
-            if len(values) > 1:
-                rows.append((
-                    case.name, kind, str(len(values)), f'{np.mean(values):.2f}',
-                    f'{np.std(values, ddof=1):.2f}',
-                    f'{min(values):.2f} - {max(values):.2f}'))
-        if apart := [x['twin'] - x['exact'] for x in found if 'twin' in x]:
-            rows.append((
-                case.name, 'twin - exact', str(len(apart)), f'{np.mean(apart):.2f}',
-                f'{np.std(apart):.2f}', f'{min(apart):.2f} - {max(apart):.2f}'))
+        columns = {kind: [x[kind] for x in found if kind in x]
+                   for kind in ('model', *COMPARED)}
+        columns['twin - exact'] = [
+            x['twin'] - x['exact'] for x in found if 'twin' in x]
+        rows += [
+            (case.name, kind, str(len(values)), f'{np.mean(values):.2f}',
+             f'{np.std(values, ddof=1):.2f}', f'{min(values):.2f} - {max(values):.2f}')
+            for kind, values in columns.items() if len(values) > 1]
     print(TextTable(f'Accuracy in percent by {what}', (
         'file', 'of', 'times', 'mean', 'standard deviation', 'range'),
         tuple(rows)).text())

@@ -57,7 +57,7 @@ def main() -> None:
     files = export_onnx(
         model, args.out or osp.join(cfg.work_dir, name), shape, batch=args.batch,
         dynamic_batch=args.dynamic_batch, classes=classes,
-        images=images, boxes=args.boxes)
+        images=images, boxes=args.boxes, layout=bool(args.model_out))
     if args.model_out:
         layouts = [file.layout for file in files]
         write_model(twin_of(model, layouts), args.policy, args.model_out)

@@ -9,7 +9,7 @@ place of the float one: a model that was trained with quantisers is right as it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,8 +45,8 @@ def correct_biases(
     for step in steps_of(graph, source):
         run = OnnxRuntime(step.part.SerializeToString(), integers=False)
         found = [run(*(have[name] for name in step.inputs)) for have in known]
-        means = [ChannelMean.of(values) for values in zip(*found)]
-        shift = _pooled([wanted[name] for name in step.layers]) - _pooled(means)
+        mean = pooled([ChannelMean.of(x) for values in found for x in values])
+        shift = pooled([wanted[name] for name in step.layers]).values - mean.values
         bias = graph.array(step.bias)
         graph.set_constant(step.bias, (bias + shift).astype(np.float32))
         for have, values in zip(known, found):
@@ -120,14 +120,11 @@ class ChannelMean:
     count: int
 
     @classmethod
-    def of(cls, tensors: Iterable[np.ndarray]) -> ChannelMean:
-        """Of some tensors together."""
-        total, count = 0.0, 0
-        for x in tensors:
-            axes = tuple(axis for axis in range(x.ndim) if axis != 1)
-            total = total + x.sum(axes, dtype=np.float64)
-            count += x.size // x.shape[1]
-        return cls(total / max(1, count), count)
+    def of(cls, x: np.ndarray) -> ChannelMean:
+        """Of one tensor."""
+        axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+        count = x.size // x.shape[1]
+        return cls(x.sum(axes, dtype=np.float64) / max(1, count), count)
 
 
 def channel_means(
@@ -135,13 +132,15 @@ def channel_means(
 ) -> list[ChannelMean]:
     """Means of some tensors of a network over images."""
     run = probe(proto, names)
-    means = [[ChannelMean.of([value]) for value in run(image)] for image in images]
-    return [ChannelMean(_pooled(of), sum(x.count for x in of)) for of in zip(*means)]
+    means = [list(map(ChannelMean.of, run(image))) for image in images]
+    return [pooled(of) for of in zip(*means)]
 
 
-def _pooled(means: Sequence[ChannelMean]) -> np.ndarray:
-    total = sum(mean.count for mean in means)
-    return sum(mean.values * mean.count for mean in means) / max(1, total)
+def pooled(means: Sequence[ChannelMean]) -> ChannelMean:
+    """The mean of all values of some tensors."""
+    count = sum(mean.count for mean in means)
+    total = sum(mean.values * mean.count for mean in means)
+    return ChannelMean(total / max(1, count), count)
 
 
 def _shifted(x: np.ndarray, shift: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from .. import __version__
 from ..errors import ExportError
 from ..files import write_bytes
 from ..modes import evaluating, in_float
+from ..ops.file_points import file_points
 from .agreement import TOLERANCE, compare, compare_quantised
 from .boxes import append_nms
 from .decoding import check_boxes, decoded_outputs, suppression_of
@@ -48,7 +49,8 @@ class Exported:
             random input relative to their largest magnitude; quantised, see
             :func:`compare_quantised`.
         size (int): Bytes.
-        layout (FileLayout): What the model lacks to compute what the file does.
+        layout (FileLayout): What the model lacks to compute what the file does; empty
+            unless asked for.
     """
 
     path: Path
@@ -67,6 +69,7 @@ def export_onnx(
     images: Sequence[np.ndarray] = (),
     boxes: bool = False,
     tolerance: float = TOLERANCE,
+    layout: bool = False,
 ) -> list[Exported]:
     """Export a model from preprocessed images to raw outputs.
 
@@ -86,6 +89,9 @@ def export_onnx(
         boxes (bool): Decode boxes and suppress non-maxima inside the file; see
             :mod:`.decoding`. Defaults to False.
         tolerance (float): See :data:`TOLERANCE`; of the network in float.
+        layout (bool): Find out what a quantised file has and the model has not, for
+            :func:`.twin.twin_of`. Takes the memory of all tensors of the network.
+            Defaults to False.
 
     Returns:
         list[Exported]: The files, which appear complete or not at all.
@@ -109,20 +115,20 @@ def export_onnx(
                 proto = to_proto(part)
                 rearranged = fold_focus(OnnxGraph(proto))
                 describe(proto, part, model, classes)
-                error, layout = compare(proto, part, tolerance, boxes), FileLayout()
+                error, found = compare(proto, part, tolerance, boxes), FileLayout()
             mine = {name: left.pop(name) for name in layers_in(OnnxGraph(proto))
                     if name in left}
             if mine:
                 inputs = part.inputs_of(images)
-                layout = quantise_part(
+                found = quantise_part(
                     proto, part, rearrange(mine, rearranged), inputs,
-                    sum(count_own(x[-1]) for x in exported))
+                    sum(count_own(x[-1]) for x in exported) if layout else None)
                 error = compare_quantised(proto, part, inputs)
             if boxes:
                 suppression = suppression_of(model)
                 append_nms(proto, suppression)
                 write_metadata(proto, dict(boxes=asdict(suppression)))
-            exported.append((proto, part_path(path, part.name), error, layout))
+            exported.append((proto, part_path(path, part.name), error, found))
     if left:
         raise ExportError(
             f'{len(left)} quantised layers are not part of the exported network, '
@@ -132,7 +138,7 @@ def export_onnx(
 
 def quantise_part(
     proto: onnx.ModelProto, part: Part, plan: dict[str, LayerPlan],
-    images: Sequence[np.ndarray], first: int,
+    images: Sequence[np.ndarray], first: int | None,
 ) -> FileLayout:
     """Write a part in integers.
 
@@ -141,17 +147,21 @@ def quantise_part(
         part (Part): Its network.
         plan (dict[str, LayerPlan]): Numbers of its layers.
         images (Sequence[np.ndarray]): What it takes of the calibration images.
-        first (int): Number of points between layers that other parts have.
+        first (int | None): Number of points between layers that other parts have;
+            None if nobody asks for the layout.
 
     Returns:
         FileLayout: What the file has and the model has not.
     """
+    model, outputs = part.network.model, {}
+    if first is not None or file_points(model) is not None:
+        outputs = locate(proto, part.network, images[0])
     float_proto = onnx.ModelProto()
     float_proto.CopyFrom(proto)
-    outputs = locate(proto, part.network, images[0])
-    known = known_points(part.network.model, outputs)
-    done = quantise_graph(proto, plan, images, known)
+    done = quantise_graph(proto, plan, images, known_points(model, outputs))
     write_metadata(proto, dict(quantised=len(plan)))
+    if first is None:
+        return FileLayout()
     return layout_of(
         OnnxGraph(float_proto), plan, done.placement, outputs, done.shifts, first)
 

@@ -55,13 +55,6 @@ class OnnxGraph:
             self.constants[name] = self.graph.initializer[-1]
         return name
 
-    @property
-    def empty(self) -> onnx.ModelProto:
-        """A model of the same versions with an empty graph."""
-        return helper.make_model(
-            helper.make_graph([], self.graph.name, [], []),
-            opset_imports=self.proto.opset_import, ir_version=self.proto.ir_version)
-
     def put_first(self, node: NodeProto) -> None:
         """Add a node that reads constants only."""
         self._first.append(node)
@@ -79,14 +72,9 @@ class OnnxGraph:
             nodes.append(node)
             for name in node.output:
                 nodes += self._behind.get(name, [])
-        read = set(self.outputs)
-        kept = []
-        for node in reversed(nodes):
-            if any(name in read for name in node.output):
-                kept.append(node)
-                read.update(node.input)
+        kept, read = _needed(nodes, self.outputs)
         del self.graph.node[:]
-        self.graph.node.extend(reversed(kept))
+        self.graph.node.extend(kept)
         del self.graph.value_info[:]  # shapes of tensors that may be others now
         for name in [x for x in self.constants if x not in read]:
             self.graph.initializer.remove(self.constants[name])
@@ -108,26 +96,30 @@ def part_of(
         tuple[onnx.ModelProto, list[str]]: The part, and the known tensors that it
         takes, in the order of its inputs.
     """
-    wanted, nodes = set(outputs), []
-    for node in reversed(graph.nodes):
-        made = [name for name in node.output if name in wanted and (
-            name not in known or name in outputs)]
-        if made:
-            nodes.append(node)
-            wanted.update(node.input)
-    made = {name for node in nodes for name in node.output}
-    inputs = [name for name in known if name in wanted - made]
-    found = onnx.ModelProto()
-    found.CopyFrom(graph.empty)
-    part = found.graph
-    part.node.extend(reversed(nodes))
-    part.initializer.extend(
-        tensor for name, tensor in graph.constants.items() if name in wanted)
-    part.input.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in inputs)
-    part.output.extend(
-        helper.make_empty_tensor_value_info(name) for name in outputs)
-    return found, inputs
+    nodes, read = _needed(graph.nodes, outputs, known)
+    inputs = [name for name in known if name in read]
+    own = {x.name: x for x in graph.graph.input}
+    part = helper.make_graph(
+        nodes, graph.graph.name,
+        [own.get(name) or helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+         for name in inputs],
+        [helper.make_empty_tensor_value_info(name) for name in outputs],
+        [tensor for name, tensor in graph.constants.items() if name in read])
+    return helper.make_model(
+        part, opset_imports=graph.proto.opset_import,
+        ir_version=graph.proto.ir_version), inputs
+
+
+def _needed(
+    nodes: Sequence[NodeProto], outputs: Collection[str], known: Collection[str] = ()
+) -> tuple[list[NodeProto], set[str]]:
+    """The nodes that compute some tensors from others, and all tensors involved."""
+    read, kept = set(outputs), []
+    for node in reversed(nodes):
+        if any(name in read and name not in known for name in node.output):
+            kept.append(node)
+            read.update(node.input)
+    return kept[::-1], read
 
 
 def attribute(node: NodeProto, name: str, default: object = None) -> object:

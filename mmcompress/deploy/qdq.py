@@ -71,7 +71,6 @@ def quantise_graph(
     write_placement(graph, placement)
     if between:
         correct_biases(proto, model, images[:CORRECTED])
-    graph = OnnxGraph(proto)
     _round_biases(graph)
     onnx.checker.check_model(proto)
     shifts = {name: graph.array(name) - bias for name, bias in before.items()}

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from ..errors import ExportError
-from .onnx_graph import OnnxGraph
+from .onnx_graph import OnnxGraph, part_of
 
 
 class Runtime(Protocol):
@@ -89,13 +89,8 @@ def probe(proto: onnx.ModelProto, names: Sequence[str]) -> OnnxRuntime:
 
     What it returns does not depend on the CPU but for rounding in float.
     """
-    changed = onnx.ModelProto()
-    changed.CopyFrom(proto)
-    del changed.graph.output[:]
-    changed.graph.output.extend(
-        onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    OnnxGraph(changed).finish()  # drops what they do not need
-    return OnnxRuntime(changed.SerializeToString(), integers=False)
+    part, _ = part_of(OnnxGraph(proto), names, [x.name for x in proto.graph.input])
+    return OnnxRuntime(part.SerializeToString(), integers=False)
 
 
 class OpenVinoRuntime:

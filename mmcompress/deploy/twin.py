@@ -26,7 +26,7 @@ from ..policy.site import POINTS, Site
 from .correction import calls_of
 from .locate import Output
 from .onnx_graph import OnnxGraph
-from .placement import LAYERS, Placement, layer_of, moves
+from .placement import Placement, layer_of, moves
 from .plan import LayerPlan, Point, point_of
 
 
@@ -87,8 +87,8 @@ def layout_of(
         point = placement.resolve(name)
         if _only_read_by_layers(graph, plan, placement, name):
             continue  # the layers' own quantisers do it
-        sigmoid = graph.producers[name].op_type == 'Sigmoid' \
-            if name in graph.producers else False
+        producer = graph.producers.get(name)
+        sigmoid = producer is not None and producer.op_type == 'Sigmoid'
         output = outputs.get(_product(graph, name) if sigmoid else name)
         if output is None or (sigmoid and not output.silu):
             lost.append(name)
@@ -136,7 +136,7 @@ def _reader(
 ) -> str | None:
     """The layer whose quantiser gave a tensor its point."""
     for node in graph.consumers.get(name, []):
-        layer = layer_of(node) if node.op_type in LAYERS else None
+        layer = layer_of(node)
         if layer in plan and plan[layer].input == point:
             return layer
     return None

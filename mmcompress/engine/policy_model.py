@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from mmengine.runner import save_checkpoint
 from torch import nn
@@ -31,12 +32,21 @@ def write_model(
     points = file_points(model)
     file = replace(
         PolicyFile.load(policy), points=() if points is None else points.sites)
-    checkpoint = path.with_suffix('.pth')
-    with replacing(checkpoint) as temporary:
-        save_checkpoint(
-            dict(meta=dict(policy=path.name), state_dict=model.state_dict()),
-            str(temporary))
+    write_weights(path.with_suffix('.pth'), model)
     file.save(path)
+
+
+def write_weights(path: Path, model: nn.Module, **meta: Any) -> None:
+    """Write a checkpoint beside the policy file of the same stem.
+
+    Args:
+        path (Path): The checkpoint; it appears complete or not at all.
+        model (nn.Module): The network of the policy.
+        meta: What else to say in the checkpoint's ``meta``.
+    """
+    meta = dict(policy=path.with_suffix('.json').name, **meta)
+    with replacing(path) as temporary:
+        save_checkpoint(dict(meta=meta, state_dict=model.state_dict()), str(temporary))
 
 
 def check_model_out(path: str | os.PathLike, policy: str | os.PathLike | None) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import save_checkpoint
 
 from ..evaluation import PolicyEvaluator
-from ..files import replacing
 from ..mutators import JointMutator
 from ..policy import ModelGraph
 from ..policy.files import PolicyFile
 from ..search import Evaluated
+from .policy_model import write_weights
 
 
 def write_policy(
@@ -54,10 +53,7 @@ def write_checkpoint(
     """
     slim = mutator.materialise(best.policy)
     evaluator.recalibrate(slim)
-    meta = dict(policy=path.with_suffix('.json').name,
-                dataset_meta=plain(evaluator.dataset_meta))
-    with replacing(path) as temporary:
-        save_checkpoint(dict(meta=meta, state_dict=slim.state_dict()), str(temporary))
+    write_weights(path, slim, dataset_meta=plain(evaluator.dataset_meta))
 
 
 def evaluation_facts(evaluator: PolicyEvaluator) -> dict[str, str]:

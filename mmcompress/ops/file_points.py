@@ -48,7 +48,7 @@ class FilePoints(nn.ModuleList):
                 quantizer.requires_grad_(False)
 
     def restart(self, *_: Any) -> None:
-        """Count calls from 0 again."""
+        """Count calls from 0 again: a hook before the first module of a network."""
         self.calls.clear()
 
     def count(self, module: str) -> int:
@@ -89,21 +89,6 @@ class SiteHook:
             else:
                 output = quantizer(output)
         return output
-
-
-class Restart:
-    """Begins a forward pass: a hook before the first module of a network.
-
-    Args:
-        points (FilePoints): Whose calls are counted from 0 again.
-    """
-
-    def __init__(self, points: FilePoints) -> None:
-        self.points = points
-
-    def __call__(self, *_: Any) -> None:
-        """Restart the count."""
-        self.points.restart()
 
 
 def is_own(site: Site) -> bool:
@@ -153,5 +138,5 @@ def add_file_points(
         if any(site.sigmoid for site, _ in found) and hasattr(modules[name], 'inplace'):
             modules[name].inplace = False  # its input is read again
         modules[name].register_forward_hook(SiteHook(points, name, found))
-    getattr(model, 'backbone', model).register_forward_pre_hook(Restart(points))
+    getattr(model, 'backbone', model).register_forward_pre_hook(points.restart)
     return points

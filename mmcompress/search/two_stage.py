@@ -56,6 +56,7 @@ class TwoStage(Searcher):
         self.exact = exact
         self._curves: dict[str, Curve] = {}
         self._solutions: dict[Target, np.ndarray] = {}
+        self._starts: dict[Target, np.ndarray] = {}
 
     def propose(
         self,
@@ -72,10 +73,8 @@ class TwoStage(Searcher):
             return first_new(
                 self.space, self.costs, target.cost, rows, history, pending)
 
-        for rows in (self.solutions(target),
-                     uniform_pairs(self.space, self.costs, target)):
-            if len(rows) and (policy := new(rows)):
-                return policy
+        if policy := new(self.starts(target)):
+            return policy
         (best,) = best_per_target(history, [target])
         start = self.solutions(target)[0] if best is None else \
             self.space.encode(best.policy)[0]
@@ -87,6 +86,13 @@ class TwoStage(Searcher):
                 return policy
         # Nothing new is near the best.
         return new_random(self.space, self.costs, target, rng, history, pending)
+
+    def starts(self, target: Target) -> np.ndarray:
+        """Rows to try first: the :meth:`solutions` of a target, then uniform bits."""
+        if target not in self._starts:
+            self._starts[target] = np.concatenate([
+                self.solutions(target), uniform_pairs(self.space, self.costs, target)])
+        return self._starts[target]
 
     def solutions(self, target: Target) -> np.ndarray:
         """Rows of the lowest price within a target, the best first.

@@ -50,5 +50,5 @@ def export_w8a8(
     names = quantise(
         model, lambda: model(torch.from_numpy(images[0])), Bits(8, 8), skip)
     [file] = export_onnx(
-        model, folder / 'net.onnx', images[0].shape[1:], images=images)
+        model, folder / 'net.onnx', images[0].shape[1:], images=images, layout=True)
     return names, file

@@ -147,7 +147,8 @@ def test_points_of_both_stages_are_numbered_on(two_stage, tmp_path):
         two_stage.roi_head.bbox_head(torch.randn(5, 8, 3, 3))
 
     quantise(two_stage, run, Bits(8, 8))
-    files = export_onnx(two_stage, tmp_path / 'net.onnx', (3, 64, 64), images=images)
+    files = export_onnx(
+        two_stage, tmp_path / 'net.onnx', (3, 64, 64), images=images, layout=True)
     twin = twin_of(two_stage, [file.layout for file in files])
     assert len(file_points(twin)) == sum(
         len({s.quantizer for s in file.layout.points if is_own(s)}) for file in files)

@@ -94,7 +94,7 @@ def twin(policy, tmp_path_factory):
     runner.train()
     images = calibration_images(runner.cfg, runner.model, (3, 8, 8), 16)
     files = export_onnx(
-        runner.model, folder / 'net.onnx', (3, 8, 8), images=images)
+        runner.model, folder / 'net.onnx', (3, 8, 8), images=images, layout=True)
     write_model(twin_of(runner.model, [file.layout for file in files]),
                 policy / 'p.json', folder / 'p.json')
     (folder / 'p.pth').rename(folder / 'dense.pth')
