@@ -158,9 +158,10 @@ def search_runner(cfg: Config) -> Runner:
 
 
 class SearchRunner(Runner):
-    """A runner whose log file is its own.
+    """A runner whose logger and log file are its own.
 
-    Workers that start in the same second would write over each other's.
+    Workers that start in the same second would write over each other's files, and
+    runs of one config that start so in one process would share a logger.
     """
 
     def build_logger(
@@ -174,6 +175,7 @@ class SearchRunner(Runner):
             except FileExistsError:
                 name = f'{self.timestamp}_{socket.gethostname()}_{os.getpid()}.log'
                 log_file = osp.join(self.log_dir, name)
+        kwargs.setdefault('name', log_file)
         return super().build_logger(log_level, log_file, **kwargs)
 
 

@@ -65,3 +65,17 @@ def test_bar_shows_the_best_of_every_target(runner, loop, monkeypatch, capsys):
     hook._bar.stop()
     assert hook._bar.tasks[0].completed == 1 and hook._bar.tasks[0].total == 4
     assert hook._bar.tasks[0].fields['best'] == '0.5:0.700'
+
+
+def test_searches_of_one_second_have_logs_of_their_own(
+        make_loop, tmp_path, monkeypatch):
+    # mmengine keeps loggers by the name of the experiment, which ends in the second.
+    monkeypatch.setattr('time.strftime', lambda *_: '20260101_000000')
+    first, second = (
+        make_loop(tmp_path / name / 'same', searcher=dict(type='Random', evaluations=1),
+                  targets=dict(macs=[0.5])) for name in 'ab')
+    second.runner.logger.info('said by the second')
+    [one], [other] = ([*(tmp_path / name).rglob('*.log')] for name in 'ab')
+    assert 'said by the second' in other.read_text()
+    assert 'said by the second' not in one.read_text()
+    assert first.runner.logger is not second.runner.logger

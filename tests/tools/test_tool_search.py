@@ -124,10 +124,37 @@ def test_interrupted_says_how_to_continue(job: Job, tmp_path: Path) -> None:
     assert 'Traceback' not in errors
 
 
+START_TOGETHER = """
+import os, time
+from pathlib import Path
+from mmengine.hooks import Hook
+from mmcompress.registry import HOOKS
+
+@HOOKS.register_module()
+class StartTogether(Hook):
+    def before_search(self, runner, loop):
+        folder = Path(runner.work_dir)
+        (folder / f'ready_{os.getpid()}').touch()
+        end = time.monotonic() + 120
+        while len(list(folder.glob('ready_*'))) < 2:
+            assert time.monotonic() < end, 'the other worker did not come'
+            time.sleep(0.05)
+"""
+
+
 @pytest.mark.slow
-def test_two_workers_split_the_evaluations(job: Job, tmp_path: Path) -> None:
+def test_two_workers_split_the_evaluations(
+        job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The first one imports nothing anew and could be done before the other begins.
+    (tmp_path / 'start_together.py').write_text(START_TOGETHER)
+    config = tmp_path / 'together.py'
+    config.write_text(
+        f"_base_ = {str(job.config)!r}\n"
+        "custom_imports = dict(imports=['start_together'])\n"
+        "search_cfg = dict(custom_hooks=[dict(type='mmcompress.StartTogether')])\n")
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     done = run_apart(
-        'search', job.config, '--work-dir', tmp_path, '--workers', 2, '--cfg-options',
+        'search', config, '--work-dir', tmp_path, '--workers', 2, '--cfg-options',
         'search_cfg.searcher.evaluations=24', cwd=job.folder)
     assert done.returncode == 0, done.stderr
     states = [state for _, state in trials(tmp_path)]
