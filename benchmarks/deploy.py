@@ -15,7 +15,7 @@ import argparse
 import copy
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from torch import nn
 from mmcompress.costs import Costs, CostTable, parse_targets
 from mmcompress.deploy.backend import attach
 from mmcompress.deploy.export import export_onnx
+from mmcompress.deploy.fitting import fit_quantisers
 from mmcompress.deploy.materialise import materialise
 from mmcompress.deploy.parts import head_of
 from mmcompress.deploy.runtimes import OnnxRuntime
@@ -51,6 +52,8 @@ from mmcompress.visualization.tables import TextTable
 THREADS = 2
 IMAGES = 128
 """Training images for ranges."""
+FITTED = 96
+"""Training images that scales, zero points and biases are fitted to."""
 NOISE = 1e-6
 """Noise on images, relative: some last bits of a number in float32."""
 COMPARED = ('twin', 'exact', 'file')
@@ -187,7 +190,7 @@ def accuracy(case: Case, out: Path) -> dict:
 
 
 def draws(
-    case: Case, out: Path, results: Results, seeds: range, times: int
+    case: Case, out: Path, results: Results, seeds: range, times: int, steps: int = 0
 ) -> None:
     """Score files whose points between layers come from several sets of images.
 
@@ -197,19 +200,28 @@ def draws(
         results (Results): Scores.
         seeds (range): Of the sets.
         times (int): How often each file is scored under noise as well.
+        steps (int): Of fitting scales, zero points and biases to the float network's
+            outputs, on :data:`FITTED` images. Defaults to 0.
     """
     network = NETWORKS[case.network]
     cfg = network.read()
     model = quantised(case, network.shape, cfg)
+    kind, count = (f'fitted draw {steps}', FITTED) if steps else ('draw', 32)
     for seed in seeds:
-        key, path = f'{case.name}, draw {seed}', out / f'{case.name} draw {seed}.onnx'
+        key = f'{case.name}, {kind} {seed}'
+        path = out / f'{case.name} {kind} {seed}.onnx'
 
         def measure(seed: int = seed, path: Path = path) -> dict:
-            images = calibration_images(cfg, model, network.shape, seed=seed)
+            images = calibration_images(cfg, model, network.shape, count, seed=seed)
             [file] = export_onnx(
                 model, path, network.shape, images=images, layout=True)
-            twin = twin_of(model, [file.layout])
-            return dict(difference=file.error, **scores(model, twin, path, cfg))
+            twin, extra = twin_of(model, [file.layout]), {}
+            if steps:
+                extra = asdict(fit_quantisers(
+                    twin, model, network.shape, images, steps, seed))
+                [file] = export_onnx(twin, path, network.shape, images=images)
+            return dict(
+                difference=file.error, **extra, **scores(model, twin, path, cfg))
         print(key, results.get(key, measure), flush=True)
         for i in range(times):
             found = results.get(f'{key}, noise {i}', lambda i=i, path=path: dict(
@@ -300,8 +312,12 @@ def main() -> None:
         'what', choices=['export', 'draws', 'noise', 'shapes', 'speed'])
     parser.add_argument('names', nargs='*', help='networks; all if unset')
     parser.add_argument('--draws', type=int, default=4, help='sets of images')
+    parser.add_argument('--first', type=int, default=0, help='first of these sets')
     parser.add_argument(
         '--noise', type=int, default=8, help='times that noise is drawn')
+    parser.add_argument(
+        '--fit', type=int, default=0, metavar='STEPS',
+        help='of draws: fit scales, zero points and biases')
     parser.add_argument(
         '--case', default=CASES[1].name, choices=[case.name for case in CASES],
         help='of draws and noise')
@@ -317,10 +333,12 @@ def main() -> None:
     elif args.what in ('draws', 'noise'):
         [case] = [case for case in CASES if case.name == args.case]
         if args.what == 'draws':
-            draws(case, out, results, range(args.draws), args.noise)
+            seeds = range(args.first, args.draws)
+            draws(case, out, results, seeds, args.noise, args.fit)
         else:
             noise(case, out, results, range(args.noise))
-        print_spread(results, args.what.rstrip('s'))
+        print_spread(
+            results, f'fitted draw {args.fit}' if args.fit else args.what.rstrip('s'))
     elif args.what == 'shapes':
         for name in args.names or SHAPES:
             results.get(name, lambda name=name: shapes(name, out))

@@ -2,9 +2,11 @@
 
 import argparse
 import os.path as osp
+from functools import partial
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.deploy.export import export_onnx
+from mmcompress.deploy.fitting import fit_quantisers
 from mmcompress.deploy.plan import plan_of
 from mmcompress.deploy.twin import twin_of
 from mmcompress.engine.class_names import class_names_of
@@ -36,6 +38,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--calibration-images', type=int, default=32,
         help='training images that set the ranges between quantised layers')
+    parser.add_argument(
+        '--fit-steps', type=int, default=0, metavar='N',
+        help='fit scales, zero points and biases to the float network\'s outputs for '
+             'the calibration images, N steps of 4 images; needs no labels and leaves '
+             'the weights as they are')
     return parser.parse_args()
 
 
@@ -54,13 +61,21 @@ def main() -> None:
         images = calibration_images(
             cfg, model, shape, args.calibration_images, args.batch)
     name = osp.splitext(osp.basename(args.checkpoint))[0] + '.onnx'
-    files = export_onnx(
-        model, args.out or osp.join(cfg.work_dir, name), shape, batch=args.batch,
-        dynamic_batch=args.dynamic_batch, classes=classes,
-        images=images, boxes=args.boxes, layout=bool(args.model_out))
+    export = partial(
+        export_onnx, path=args.out or osp.join(cfg.work_dir, name), shape=shape,
+        batch=args.batch, dynamic_batch=args.dynamic_batch, classes=classes,
+        images=images, boxes=args.boxes)
+    files = export(model, layout=bool(args.model_out or args.fit_steps))
+    layouts = [file.layout for file in files]
+    if args.model_out or args.fit_steps:
+        twin = twin_of(model, layouts)
+    if args.fit_steps:
+        fit = fit_quantisers(twin, model, shape, images, args.fit_steps)
+        print(f'Fitted: squared error over variance of the outputs {fit.before:.4f} '
+              f'before, {fit.after:.4f} after, on the calibration images.')
+        files = export(twin)
     if args.model_out:
-        layouts = [file.layout for file in files]
-        write_model(twin_of(model, layouts), args.policy, args.model_out)
+        write_model(twin, args.policy, args.model_out)
         if lost := [name for layout in layouts for name in layout.lost]:
             print(f'{args.model_out} differs from the file, which quantises '
                   f'{len(lost)} tensors that no module returns, e.g. {lost[0]}.')
