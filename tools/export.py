@@ -72,7 +72,8 @@ def main() -> None:
     if args.fit_steps:
         fit = fit_quantisers(twin, model, shape, images, args.fit_steps)
         print(f'Fitted: squared error over variance of the outputs {fit.before:.4f} '
-              f'before, {fit.after:.4f} after, on the calibration images.')
+              f'before, {fit.after:.4f} after, on the calibration images' +
+              ('.' if fit.after < fit.before else ': not better, so nothing changed.'))
         files = export(twin)
     if args.model_out:
         write_model(twin, args.policy, args.model_out)

@@ -83,18 +83,19 @@ def fit_quantisers(
         seed (int): Seed of their order. Defaults to 0.
 
     Returns:
-        Fit: The errors on the images.
+        Fit: The errors on the images. If the second would be larger, nothing was
+        changed, and it is the first.
 
     Raises:
         ExportError: The network has two stages, or nothing that is quantised.
     """
-    inputs = torch.from_numpy(np.concatenate(images))
     network, reference = (network_of(x, shape) for x in (twin, model))
+    changes = changes_of(network)
+    inputs = torch.from_numpy(np.concatenate(images))
     with torch.no_grad(), evaluating(model), in_float(model):
         outputs = [reference(x) for x in inputs.split(BATCH)]
     wanted = [torch.cat(found) for found in zip(*outputs)]
     spread = [float(x.var()) for x in wanted]
-    changes = changes_of(network)
     numbers = {name: torch.zeros_like(x.start, requires_grad=True)
                for name, x in changes.items()}
     optimiser = Adam(numbers.values(), RATE)
@@ -103,7 +104,9 @@ def fit_quantisers(
 
     def error(chosen: Tensor) -> Tensor:
         values = {name: x.value(numbers[name]) for name, x in changes.items()}
-        found = functional_call(network, values, (inputs[chosen],))
+        # Of modules with several names it would restore the value, not the parameter.
+        found = functional_call(
+            network, values, (inputs[chosen],), tie_weights=False)
         return sum((got - goal[chosen]).square().mean() / variance
                    for got, goal, variance in zip(found, wanted, spread)) / len(spread)
 
@@ -124,6 +127,8 @@ def fit_quantisers(
             optimiser.step()
             schedule.step()
         after = mean_error()
+    if not after < before:  # too few steps for so small an error
+        return Fit(before, before)
     with torch.no_grad():
         for name, change in changes.items():
             network.get_parameter(name).copy_(change.value(numbers[name]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +114,21 @@ def test_a_model_for_a_file_needs_a_policy_and_a_name(
         ended = tool('export', config, checkpoint, *args, '--out',
                      tmp_path / 'a.onnx', cwd=config.parent)
         assert ended.code != 0 and message in ended.message
+
+
+def test_fitted_file(
+    tool: Callable[..., Ended], policy: Path, job: Job, tmp_path: Path, capsys
+) -> None:
+    config, out = policy.parents[3] / 'quantised.py', tmp_path / 'fitted.onnx'
+    ended = tool('export', config, policy.with_suffix('.pth'), '--policy', policy,
+                 '--out', out, '--fit-steps', 20, cwd=config.parent)
+    assert ended.code == 0 and out.is_file(), ended
+    before, after = map(float, re.search(
+        r'outputs ([\d.]+) before, ([\d.]+) after', capsys.readouterr().out).groups())
+    assert after <= before
+    ended = tool('export', job.config, job.checkpoint, '--out', out, '--fit-steps', 1,
+                 cwd=job.folder)
+    assert ended.code != 0 and 'nothing to fit' in ended.message
 
 
 def test_slower_files_are_named(
