@@ -8,8 +8,9 @@ gradients are those of LSQ and LSQ+ (see :class:`.FakeQuantise`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -100,7 +101,6 @@ def fit_quantisers(
                for name, x in changes.items()}
     optimiser = Adam(numbers.values(), RATE)
     schedule = CosineAnnealingLR(optimiser, steps)
-    generator = torch.Generator().manual_seed(seed)
 
     def error(chosen: Tensor) -> Tensor:
         values = {name: x.value(numbers[name]) for name, x in changes.items()}
@@ -116,11 +116,8 @@ def fit_quantisers(
                        torch.arange(len(inputs)).split(BATCH)) / len(inputs)
 
     with evaluating(twin):
-        before, order = mean_error(), []
-        for _ in range(steps):
-            if len(order) < BATCH:
-                order = torch.randperm(len(inputs), generator=generator).tolist()
-            chosen, order = torch.tensor(order[:BATCH]), order[BATCH:]
+        before = mean_error()
+        for chosen in islice(shuffled(len(inputs), seed), steps):
             gradients = torch.autograd.grad(error(chosen), list(numbers.values()))
             for number, gradient in zip(numbers.values(), gradients):
                 number.grad = gradient
@@ -133,6 +130,17 @@ def fit_quantisers(
         for name, change in changes.items():
             network.get_parameter(name).copy_(change.value(numbers[name]))
     return Fit(before, after)
+
+
+def shuffled(images: int, seed: int) -> Iterator[Tensor]:
+    """Numbers of images, a batch at a time, in a new order every time round.
+
+    A rest that fills no batch is left out, unless there is nothing else.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        order = torch.randperm(images, generator=generator)
+        yield from order[:max(BATCH, images // BATCH * BATCH)].split(BATCH)
 
 
 def network_of(model: nn.Module, shape: tuple[int, ...]) -> FlatOutputs:
