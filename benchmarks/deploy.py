@@ -52,6 +52,8 @@ from mmcompress.visualization.tables import TextTable
 THREADS = 2
 IMAGES = 128
 """Training images for ranges."""
+RANGED = 32
+"""Of them, those that ranges between layers are measured on."""
 FITTED = 96
 """Training images that scales, zero points and biases are fitted to."""
 NOISE = 1e-6
@@ -190,7 +192,8 @@ def accuracy(case: Case, out: Path) -> dict:
 
 
 def draws(
-    case: Case, out: Path, results: Results, seeds: range, times: int, steps: int = 0
+    case: Case, out: Path, results: Results, seeds: range, times: int, steps: int = 0,
+    count: int = RANGED,
 ) -> None:
     """Score files whose points between layers come from several sets of images.
 
@@ -202,11 +205,14 @@ def draws(
         times (int): How often each file is scored under noise as well.
         steps (int): Of fitting scales, zero points and biases to the float network's
             outputs, on :data:`FITTED` images. Defaults to 0.
+        count (int): Images of a set, where nothing is fitted. Defaults to
+            :data:`RANGED`.
     """
     network = NETWORKS[case.network]
     cfg = network.read()
     model = quantised(case, network.shape, cfg)
-    kind, count = (f'fitted draw {steps}', FITTED) if steps else ('draw', 32)
+    kind = draw_kind(steps, count)
+    count = FITTED if steps else count
     for seed in seeds:
         key = f'{case.name}, {kind} {seed}'
         path = out / f'{case.name} {kind} {seed}.onnx'
@@ -228,6 +234,13 @@ def draws(
                 exact=score(running(model, path, integers=False), cfg, i),
                 file=score(running(model, path), cfg, i)))
             print(key, i, found, flush=True)
+
+
+def draw_kind(steps: int, count: int) -> str:
+    """What results of :func:`draws` are called."""
+    if steps:
+        return f'fitted draw {steps}'
+    return 'draw' if count == RANGED else f'{count}-image draw'
 
 
 def noise(case: Case, out: Path, results: Results, seeds: range) -> None:
@@ -312,6 +325,9 @@ def main() -> None:
         'what', choices=['export', 'draws', 'noise', 'shapes', 'speed'])
     parser.add_argument('names', nargs='*', help='networks; all if unset')
     parser.add_argument('--draws', type=int, default=4, help='sets of images')
+    parser.add_argument(
+        '--images', type=int, default=RANGED,
+        help='of draws: images that ranges between layers are measured on')
     parser.add_argument('--first', type=int, default=0, help='first of these sets')
     parser.add_argument(
         '--noise', type=int, default=8, help='times that noise is drawn')
@@ -334,11 +350,11 @@ def main() -> None:
         [case] = [case for case in CASES if case.name == args.case]
         if args.what == 'draws':
             seeds = range(args.first, args.draws)
-            draws(case, out, results, seeds, args.noise, args.fit)
+            draws(case, out, results, seeds, args.noise, args.fit, args.images)
         else:
             noise(case, out, results, range(args.noise))
-        print_spread(
-            results, f'fitted draw {args.fit}' if args.fit else args.what.rstrip('s'))
+        print_spread(results, draw_kind(args.fit, args.images)
+                     if args.what == 'draws' else 'noise')
     elif args.what == 'shapes':
         for name in args.names or SHAPES:
             results.get(name, lambda name=name: shapes(name, out))
