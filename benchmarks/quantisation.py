@@ -20,7 +20,7 @@ import argparse
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from mmcompress.costs import Costs, CostTable
 from mmcompress.engine.cli import load_weights, search_runner
 from mmcompress.engine.policy_config import compress_config
 from mmcompress.evaluation import PolicyEvaluator
+from mmcompress.evaluation.distance import REFERENCES
 from mmcompress.evaluation.precision import full_precision
 from mmcompress.graph import trace
 from mmcompress.mutators import JointMutator
@@ -56,6 +57,7 @@ class Case:
         uniform (tuple): Uniform settings, weight and activation bits.
         augment (bool): Whether searches recalibrate and price under the pipeline of
             training; see docs/two_stage.md.
+        quant (Mapping): Options of the mutator that replace those of the config.
     """
 
     config: str
@@ -65,24 +67,30 @@ class Case:
     calibration: int
     uniform: tuple[tuple[int, int], ...]
     augment: bool = False
+    quant: Mapping = field(default_factory=dict)
 
 
+YOLOX = ('configs/quantisation/mixed_yolox-nano_coco128.py', (3, 416, 416),
+         'coco/bbox_mAP', 100.0, 128, ((8, 8), (6, 8), (5, 8), (4, 8)))
 RESNET = ((3, 32, 32), 'accuracy/top1', 1.0, 1000, ((8, 8), (4, 8), (4, 4)), True)
 CASES = {
-    'yolox_nano': Case(
-        'configs/quantisation/mixed_yolox-nano_coco128.py', (3, 416, 416),
-        'coco/bbox_mAP', 100.0, 128, ((8, 8), (6, 8), (5, 8), (4, 8))),
+    'yolox_nano': Case(*YOLOX),
+    # No layer is in float beforehand; any may have its activations so.
+    'yolox_nano_free': Case(*YOLOX, quant=dict(
+        skip=[], weight_bits=[4, 5, 6, 8], activation_bits=[4, 5, 6, 8, 32])),
     'resnet20': Case('configs/quantisation/mixed_resnet20_cifar10.py', *RESNET),
     'resnet56': Case('configs/quantisation/mixed_resnet56_cifar10.py', *RESNET),
 }
-MIXED = {'yolox_nano': ((6, 8), (5, 8), (4, 8)), 'resnet20': ((4, 8), (4, 4)),
-         'resnet56': ((4, 8), (4, 4))}
+MIXED = {'yolox_nano': ((6, 8), (5, 8), (4, 8)),
+         'yolox_nano_free': ((6, 8), (5, 8), (4, 8)),
+         'resnet20': ((4, 8), (4, 4)), 'resnet56': ((4, 8), (4, 4))}
 
 
 PRICES = dict(
     gradient=dict(type='GradientPrices', batch_size=8),
     loss=dict(type='MeasuredPrices', dynamic_bn='batch'),
-    distance=dict(type='MeasuredPrices', dynamic_bn='batch', measure='distance'))
+    distance=dict(type='MeasuredPrices', dynamic_bn='batch', measure='distance'),
+    detections=dict(type='MeasuredPrices', dynamic_bn='batch', measure='detections'))
 """Sources of prices."""
 
 
@@ -97,7 +105,7 @@ class Bench:
     def __init__(self, name: str, out: Path) -> None:
         self.name, self.case, self.out = name, CASES[name], out / name
         cfg = Config.fromfile(ROOT / self.case.config)
-        self.quant = cfg.compression.quant.to_dict()
+        self.quant = cfg.compression.quant.to_dict() | dict(self.case.quant)
         self.fresh = cfg.search_cfg.evaluator.dynamic_bn == 'recalibrate'
         self.results = Results(self.out / 'results.json', dict(
             case=str(self.case), quant=self.quant, recalibrate=self.fresh))
@@ -123,7 +131,7 @@ class Bench:
         evaluator.prepare(runner.model, cfg)
         # The image set aside for scoring is calibrated on as well: none is scored.
         evaluator.calibration = [*evaluator.scoring, *evaluator.calibration]
-        quant = dict(cfg.compression.quant, observer=observer)
+        quant = dict(self.quant, observer=observer)
         mutator = JointMutator(quant=MUTATORS.build(quant))
         mutator.prepare(runner.model, graph, evaluator)
         return graph, mutator, evaluator
@@ -317,7 +325,7 @@ def mixed(bench: Bench, args: argparse.Namespace) -> None:
             print(key, bench.score(key, policy), flush=True)
             for draw in range(args.draws):
                 print(key, draw, bench.score(key, policy, draw=draw), flush=True)
-            if args.epochs and bench.name != 'yolox_nano':
+            if args.epochs and not bench.name.startswith('yolox'):
                 key = f'qat {name}' if key.startswith('ptq') else key
                 print(key, bench.score(key, policy, epochs=args.epochs), flush=True)
 
@@ -346,6 +354,8 @@ def joint(bench: Bench, args: argparse.Namespace) -> None:
             print(key, bench.results.get(key, lambda e=epochs, w=work: (
                 bench.train(file(), w, e, args.seed) if e else bench.test(file(), w))),
                 flush=True)
+
+
 def speed(out: Path) -> None:
     """Ours against aten's kernels, in one run."""
     x = torch.randn(8, 32, 104, 104)
@@ -413,7 +423,7 @@ def main() -> None:
     parser.add_argument('--price-images', type=int, default=32)
     parser.add_argument('--prices', choices=PRICES, default='gradient')
     parser.add_argument(
-        '--score', choices=['metric', 'loss', 'distance'], default='metric',
+        '--score', choices=['metric', 'loss', *REFERENCES], default='metric',
         help='what searches score policies by')
     parser.add_argument('--epochs', type=int, default=2)
     parser.add_argument('--seed', type=int, default=0, help='of search and training')

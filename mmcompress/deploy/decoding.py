@@ -6,13 +6,14 @@ where mmdet selects boxes, the scores of the others become 0 here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ExportError
-from .parts import head_of, is_two_stage
+from .parts import head_of
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,27 @@ class Suppression:
 
 def check_boxes(model: nn.Module, batch: int, dynamic: bool) -> None:
     """Raise :class:`ExportError` if the boxes of a model cannot be baked in."""
-    head = model if is_two_stage(model) else head_of(model)
-    if not (_is_yolox(head) or _is_dense(head)):
+    if not can_decode(model):
         raise ExportError(
-            f'Boxes of {type(head).__name__} cannot be baked into the file, those of '
+            f'Boxes of {type(model).__name__} cannot be baked into the file, those of '
             "YOLOXHead and of heads that decode as mmdet's BaseDenseHead or GFLHead "
             'can; export without --boxes.')
     if batch != 1 or dynamic:
         raise ExportError('With --boxes a file takes one image; leave --batch out.')
-    nms = head.test_cfg.get('nms', {})
+    nms = head_of(model).test_cfg.get('nms', {})
     if nms.get('type', 'nms') != 'nms' or nms.get('class_agnostic', False):
         raise ExportError(
             f'The suppression {dict(nms)} cannot be baked into the file, plain nms by '
             'class can; export without --boxes.')
+
+
+def can_decode(model: nn.Module) -> bool:
+    """Whether :func:`decode` knows how the boxes of a model are decoded."""
+    try:
+        head = head_of(model)
+    except ExportError:
+        return False
+    return _is_yolox(head) or _is_dense(head)
 
 
 def suppression_of(model: nn.Module) -> Suppression:
@@ -67,13 +76,27 @@ def decoded_outputs(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         images (Tensor): ``(1, 3, H, W)``.
 
     Returns:
+        tuple[Tensor, Tensor]: As :func:`decode` gives.
+    """
+    return decode(model, images, head_of(model)(model.extract_feat(images)))
+
+
+def decode(
+    model: nn.Module, images: Tensor, outputs: Sequence[list[Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Boxes and scores of all priors from what the head returned.
+
+    Args:
+        model (nn.Module): A detector of which :func:`can_decode` is true.
+        images (Tensor): ``(1, 3, H, W)``.
+        outputs (Sequence[list[Tensor]]): Of the head, for this image.
+
+    Returns:
         tuple[Tensor, Tensor]: ``(1, P, 4)`` corners in pixels and ``(1, C, P)``
         scores, 0 where mmdet drops the class of a prior before the suppression.
     """
     head = head_of(model)
-    outputs = head(model.extract_feat(images))
-    decode = _yolox if _is_yolox(head) else _dense
-    return decode(head, images, *outputs)
+    return (_yolox if _is_yolox(head) else _dense)(head, images, *outputs)
 
 
 # -- YOLOX -------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from ..errors import CompressionError
 from ..mutators import Mutator
 from ..policy import Policy
 from ..registry import EVALUATORS
-from .distance import Reference
+from .distance import REFERENCES
 from .dynamic_bn import dynamic_bn, recalibrate
 from .finetune import Finetuning, augmented_batches, finetune, training_batches
 from .images import Batch, build_dataset, load_batches, loss_of, pick, search_dataset
@@ -51,8 +51,9 @@ class PolicyEvaluator:
 
     Args:
         metric (str): Name of the metric, e.g. ``'coco/bbox_mAP'``, or ``'loss'``, the
-            mean training loss, or ``'distance'``, that of the raw outputs from the
-            dense model's (see :mod:`.distance`). Of both lower is better, whatever
+            mean training loss, ``'distance'``, that of the raw outputs from the
+            dense model's, or ``'detections'``, that of a detector's decoded boxes and
+            scores (see :mod:`.distance`). Of all three lower is better, whatever
             ``rule`` says; of few images they tell policies apart that a metric does
             not.
         images (int): Images to score on. Defaults to 256.
@@ -99,7 +100,7 @@ class PolicyEvaluator:
         if rule not in ('greater', 'less'):
             raise CompressionError(f"rule must be 'greater' or 'less', not {rule!r}.")
         self.metric, self.mode = metric, dynamic_bn
-        self.rule = 'less' if metric in ('loss', 'distance') else rule
+        self.rule = 'less' if metric in ('loss', *REFERENCES) else rule
         self.images, self.calibration_images = images, calibration_images
         self.dataset, self.evaluator = dataset, evaluator
         self.batch_size, self.seed, self.amp = batch_size, seed, amp
@@ -158,8 +159,8 @@ class PolicyEvaluator:
         self.augmented = augmented_batches(
             cfg, load, calibrated, self.batch_size, self.seed,
         ) if self.augment and len(calibrated) else []
-        if self.metric == 'distance':
-            self._reference = Reference(self.model, self.scoring)
+        if self.metric in REFERENCES:
+            self._reference = REFERENCES[self.metric](self.model, self.scoring)
         if self.finetuning.steps:
             # Another dataset than the training set has no images in common with it.
             held_out = [] if self.dataset else scored
@@ -230,8 +231,8 @@ class PolicyEvaluator:
                 losses = [loss_of(model, batch) * len(batch.inputs)
                           for batch in self.scoring]
                 return {'loss': float(sum(losses)) / self.images}
-            if self.metric == 'distance':
-                return {'distance': self._reference.distance(model)}
+            if self.metric in REFERENCES:
+                return {self.metric: self._reference.distance(model)}
             for batch in self.scoring:
                 samples = model(batch.inputs, batch.samples(), mode='predict')
                 self._metrics.process(samples, None)

@@ -13,13 +13,13 @@ from torch import nn
 from ...errors import CompressionError, DataError
 from ...registry import PRICES
 from ...search.prices import PriceTable
-from ..distance import Reference
+from ..distance import REFERENCES
 from ..dynamic_bn import dynamic_bn
 from ..images import Batch, loss_of
 from .base import PriceSource, Subject
 from .store import PriceStore
 
-MEASURES = ('loss', 'distance')
+MEASURES = ('loss', *REFERENCES)
 
 
 @PRICES.register_module()
@@ -36,9 +36,10 @@ class MeasuredPrices(PriceSource):
         dynamic_bn (str): How batch norms follow the choice; see
             :func:`mmcompress.evaluation.dynamic_bn.dynamic_bn`. 'recalibrate' uses
             the evaluator's calibration images. Defaults to 'off'.
-        measure (str): What L is: ``'loss'``, of training, or ``'distance'`` of the
-            raw outputs from the dense model's, which needs fewer images; see
-            :class:`mmcompress.evaluation.distance.Reference`. Defaults to 'loss'.
+        measure (str): What L is: ``'loss'``, of training, or ``'distance'`` or
+            ``'detections'``, how far raw outputs or decoded boxes and scores are from
+            the dense model's, which need fewer images; see
+            :mod:`mmcompress.evaluation.distance`. Defaults to 'loss'.
     """
 
     def __init__(
@@ -111,9 +112,9 @@ class MeasuredPrices(PriceSource):
         self, subject: Subject, images: list[Batch]
     ) -> Callable[[nn.Module], float]:
         """The function that measures the model as it is."""
-        if self.measure == 'distance':
+        if self.measure in REFERENCES:
             with self._acting(subject, subject.space.highest):
-                return Reference(subject.model, images).distance
+                return REFERENCES[self.measure](subject.model, images).distance
 
         def mean_loss(model: nn.Module) -> float:
             total = sum(float(loss_of(model, x)) * len(x.inputs) for x in images)
