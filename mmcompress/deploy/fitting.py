@@ -8,8 +8,9 @@ gradients are those of LSQ and LSQ+ (see :class:`.FakeQuantise`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
@@ -67,6 +68,56 @@ class Change:
         return self.start + self.unit * number
 
 
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """The outputs of the float network on some images.
+
+    Args:
+        inputs (Tensor): The images, ``(N, C, H, W)``.
+        outputs (tuple[Tensor, ...]): ``(N, ...)`` each.
+    """
+
+    inputs: Tensor
+    outputs: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, model: nn.Module, shape: tuple[int, ...], inputs: Tensor) -> Goal:
+        """Run a model in float."""
+        network = network_of(model, shape)
+        with torch.no_grad(), evaluating(model), in_float(model):
+            found = [network(x) for x in inputs.split(BATCH)]
+        return cls(inputs, tuple(torch.cat(x) for x in zip(*found)))
+
+    @cached_property
+    def variances(self) -> list[float]:
+        """Of each output."""
+        return [float(x.var()) for x in self.outputs]
+
+    def error(
+        self, network: nn.Module, values: Mapping[str, Tensor], chosen: Tensor
+    ) -> Tensor:
+        """Mean squared error over the variance, mean of the outputs.
+
+        Args:
+            network (nn.Module): What is compared.
+            values (Mapping[str, Tensor]): What replaces its parameters.
+            chosen (Tensor): Numbers of the images.
+        """
+        # Of modules with several names it would restore the value, not the parameter.
+        found = functional_call(
+            network, values, (self.inputs[chosen],), tie_weights=False)
+        return sum((got - wanted[chosen]).square().mean() / variance for
+                   got, wanted, variance in zip(found, self.outputs, self.variances)
+                   ) / len(self.outputs)
+
+    @torch.no_grad()
+    def mean_error(self, network: nn.Module, values: Mapping[str, Tensor]) -> float:
+        """The error on all images."""
+        batches = torch.arange(len(self.inputs)).split(BATCH)
+        return sum(float(self.error(network, values, x)) * len(x) for x in batches
+                   ) / len(self.inputs)
+
+
 def fit_quantisers(
     twin: nn.Module, model: nn.Module, shape: tuple[int, ...],
     images: Sequence[np.ndarray], steps: int = 300, seed: int = 0,
@@ -90,45 +141,32 @@ def fit_quantisers(
     Raises:
         ExportError: The network has two stages, or nothing that is quantised.
     """
-    network, reference = (network_of(x, shape) for x in (twin, model))
+    network = network_of(twin, shape)
     changes = changes_of(network)
-    inputs = torch.from_numpy(np.concatenate(images))
-    with torch.no_grad(), evaluating(model), in_float(model):
-        outputs = [reference(x) for x in inputs.split(BATCH)]
-    wanted = [torch.cat(found) for found in zip(*outputs)]
-    spread = [float(x.var()) for x in wanted]
+    goal = Goal.of(model, shape, torch.from_numpy(np.concatenate(images)))
     numbers = {name: torch.zeros_like(x.start, requires_grad=True)
                for name, x in changes.items()}
     optimiser = Adam(numbers.values(), RATE)
     schedule = CosineAnnealingLR(optimiser, steps)
 
-    def error(chosen: Tensor) -> Tensor:
-        values = {name: x.value(numbers[name]) for name, x in changes.items()}
-        # Of modules with several names it would restore the value, not the parameter.
-        found = functional_call(
-            network, values, (inputs[chosen],), tie_weights=False)
-        return sum((got - goal[chosen]).square().mean() / variance
-                   for got, goal, variance in zip(found, wanted, spread)) / len(spread)
-
-    def mean_error() -> float:
-        with torch.no_grad():
-            return sum(float(error(x)) * len(x) for x in
-                       torch.arange(len(inputs)).split(BATCH)) / len(inputs)
+    def values() -> dict[str, Tensor]:
+        return {name: x.value(numbers[name]) for name, x in changes.items()}
 
     with evaluating(twin):
-        before = mean_error()
-        for chosen in islice(shuffled(len(inputs), seed), steps):
-            gradients = torch.autograd.grad(error(chosen), list(numbers.values()))
+        before = goal.mean_error(network, values())
+        for chosen in islice(shuffled(len(goal.inputs), seed), steps):
+            gradients = torch.autograd.grad(
+                goal.error(network, values(), chosen), list(numbers.values()))
             for number, gradient in zip(numbers.values(), gradients):
                 number.grad = gradient
             optimiser.step()
             schedule.step()
-        after = mean_error()
+        after = goal.mean_error(network, values())
     if not after < before:  # too few steps for so small an error
         return Fit(before, before)
     with torch.no_grad():
-        for name, change in changes.items():
-            network.get_parameter(name).copy_(change.value(numbers[name]))
+        for name, value in values().items():
+            network.get_parameter(name).copy_(value)
     return Fit(before, after)
 
 
