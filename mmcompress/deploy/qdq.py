@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from .correction import calls_of, correct_biases
 from .onnx_graph import OnnxGraph
-from .placement import Placement, own_points, place
+from .placement import Placement, moves, own_points, place
 from .plan import LayerPlan, Point, WeightPlan
 from .ranges import best_point, observe_tensors, silu
 
@@ -141,7 +141,8 @@ def _write_point(graph: OnnxGraph, name: str, placement: Placement) -> None:
     assert point is not None
     graph.put_behind(name, _nodes(graph, name, point, f'{name}_real'))
     for node in graph.consumers.get(name, []):
-        other = placement.extra.get((node.name, name))
+        other = placement.extra.get((node.name, name)) or _point_behind(
+            graph, node, placement, point)
         target = f'{name}_real'
         if other is not None:
             target = f'{name}_{node.name}_real'
@@ -149,6 +150,22 @@ def _write_point(graph: OnnxGraph, name: str, placement: Placement) -> None:
         for i, source in enumerate(node.input):
             if source == name:
                 node.input[i] = target
+
+
+def _point_behind(
+    graph: OnnxGraph, node: onnx.NodeProto, placement: Placement, point: Point
+) -> Point | None:
+    """Of an operator that moves values, the point of its output if it is another one.
+
+    Quantising before or after it is the same, and before it the operator moves
+    integers: of a nearest resizing, from a smaller tensor. A ``Concat`` is different:
+    the runtime has one that takes inputs of several points.
+    """
+    if node.op_type == 'Concat' or not moves(graph, node) or len(node.output) != 1 \
+            or node.output[0] not in placement.points:
+        return None
+    found = placement.resolve(node.output[0])
+    return None if found == point else found
 
 
 def _nodes(

@@ -27,14 +27,18 @@ from mmcompress.ops.ranges import Sample
 from mmcompress.policy import Bits
 
 
-def runtime_operators(path) -> list[str]:
-    """Types of the operators that ONNX Runtime really runs."""
+def runtime_nodes(path) -> list[onnx.NodeProto]:
+    """The operators that ONNX Runtime really runs."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.optimized_model_filepath = f'{path}.optimised'
     onnxruntime.InferenceSession(path, options, providers=['CPUExecutionProvider'])
-    proto = onnx.load(options.optimized_model_filepath)
-    return [node.op_type for node in proto.graph.node]
+    return list(onnx.load(options.optimized_model_filepath).graph.node)
+
+
+def runtime_operators(path) -> list[str]:
+    """Types of the operators that ONNX Runtime really runs."""
+    return [node.op_type for node in runtime_nodes(path)]
 
 
 # Weights of 8 bits are left out: a CPU without VNNI cuts off sums of their products.
@@ -85,6 +89,17 @@ def test_detector_stays_in_integers_between_layers(detector, tmp_path):
     assert kinds.count('QLinearSigmoid') == kinds.count('QLinearMul') == len(
         names) - predictors
     assert 'Slice' not in kinds and 'Sigmoid' not in kinds and 'Concat' not in kinds
+
+
+def test_upsampling_moves_integers(detector, tmp_path):
+    # The tensor that is upsampled is read by another layer too, at another point.
+    _, file = export_w8a8(detector, random_images(64, 4), tmp_path)
+    nodes = runtime_nodes(file.path)
+    producers = {name: node.op_type for node in nodes for name in node.output}
+    [resize] = [node for node in nodes if node.op_type == 'Resize']
+    assert producers[resize.input[0]] == 'QuantizeLinear'
+    assert 'QuantizeLinear' not in [
+        node.op_type for node in nodes if resize.output[0] in node.input]
 
 
 def test_layers_in_float_stay_in_float(detector, tmp_path):
