@@ -32,7 +32,7 @@ from .onnx_graph import OnnxGraph
 from .parts import Part, part_path, parts_of
 from .placement import layers_in
 from .plan import LayerPlan, plan_of
-from .pooling import name_global_pooling
+from .pooling import chain_max_pools, name_global_pooling
 from .qdq import quantise_graph
 from .twin import FileLayout, count_own, known_points, layout_of
 
@@ -198,6 +198,7 @@ def to_proto(part: Part) -> onnx.ModelProto:
     proto = program.model_proto
     name_linear_weights(OnnxGraph(proto), part.network)
     name_global_pooling(OnnxGraph(proto))
+    chain_max_pools(OnnxGraph(proto))
     write_metadata(proto, dict(structure=structure))
     return proto
 
