@@ -58,6 +58,8 @@ class Case:
         augment (bool): Whether searches recalibrate and price under the pipeline of
             training; see docs/two_stage.md.
         quant (Mapping): Options of the mutator that replace those of the config.
+        rival (str): The case whose uniform bits mixed ones are compared with; this one
+            if empty.
     """
 
     config: str
@@ -68,21 +70,24 @@ class Case:
     uniform: tuple[tuple[int, int], ...]
     augment: bool = False
     quant: Mapping = field(default_factory=dict)
+    rival: str = ''
 
 
 YOLOX = ('configs/quantisation/mixed_yolox-nano_coco128.py', (3, 416, 416),
          'coco/bbox_mAP', 100.0, 128, ((8, 8), (6, 8), (5, 8), (4, 8)))
+FREE = dict(skip=[], weight_bits=[4, 5, 6, 8], activation_bits=[4, 5, 6, 8, 32])
 RESNET = ((3, 32, 32), 'accuracy/top1', 1.0, 1000, ((8, 8), (4, 8), (4, 4)), True)
 CASES = {
     'yolox_nano': Case(*YOLOX),
-    # No layer is in float beforehand; any may have its activations so.
-    'yolox_nano_free': Case(*YOLOX, quant=dict(
-        skip=[], weight_bits=[4, 5, 6, 8], activation_bits=[4, 5, 6, 8, 32])),
+    # No layer is in float beforehand, and any may have its activations so.
+    'yolox_nano_free': Case(*YOLOX, quant=FREE),
+    'yolox_nano_free_skips': Case(*YOLOX, quant=FREE, rival='yolox_nano'),
     'resnet20': Case('configs/quantisation/mixed_resnet20_cifar10.py', *RESNET),
     'resnet56': Case('configs/quantisation/mixed_resnet56_cifar10.py', *RESNET),
 }
 MIXED = {'yolox_nano': ((6, 8), (5, 8), (4, 8)),
          'yolox_nano_free': ((6, 8), (5, 8), (4, 8)),
+         'yolox_nano_free_skips': ((6, 8), (5, 8), (4, 8)),
          'resnet20': ((4, 8), (4, 4)), 'resnet56': ((4, 8), (4, 4))}
 
 
@@ -307,9 +312,10 @@ def mixed(bench: Bench, args: argparse.Namespace) -> None:
     quant = dict(bench.quant)
     if args.activations:
         quant['activation_bits'] = [args.activations]
+    rival = Bench(bench.case.rival, bench.out.parent) if bench.case.rival else bench
     targets = {
-        bits: round(bench.results.get(
-            f'bops {label(bits)}', lambda b=bits: bench.bops(bench.uniform(b)))
+        bits: round(rival.results.get(
+            f'bops {label(bits)}', lambda b=bits: rival.bops(rival.uniform(b)))
             + 5e-7, 6) for bits in MIXED[bench.name]}
 
     @lru_cache
@@ -319,15 +325,17 @@ def mixed(bench: Bench, args: argparse.Namespace) -> None:
 
     for bits, target in targets.items():
         name = label(bits)
-        for key, policy in (
-                (ptq_key(name, 'mse', bench.fresh), lambda b=bits: bench.uniform(b)),
-                (f'{tag} {name}', lambda t=target: PolicyFile.load(found()[t]).policy)):
-            print(key, bench.score(key, policy), flush=True)
+        for own, key, policy in (
+                (rival, ptq_key(name, 'mse', bench.fresh),
+                 lambda b=bits: rival.uniform(b)),
+                (bench, f'{tag} {name}',
+                 lambda t=target: PolicyFile.load(found()[t]).policy)):
+            print(key, own.score(key, policy), flush=True)
             for draw in range(args.draws):
-                print(key, draw, bench.score(key, policy, draw=draw), flush=True)
+                print(key, draw, own.score(key, policy, draw=draw), flush=True)
             if args.epochs and not bench.name.startswith('yolox'):
                 key = f'qat {name}' if key.startswith('ptq') else key
-                print(key, bench.score(key, policy, epochs=args.epochs), flush=True)
+                print(key, own.score(key, policy, epochs=args.epochs), flush=True)
 
 
 def joint(bench: Bench, args: argparse.Namespace) -> None:
