@@ -287,7 +287,7 @@ def search(
     options.targets, options.seed = dict(bops=targets), args.seed
     options.searcher = dict(type=args.searcher, evaluations=args.evaluations)
     options.evaluator.update(
-        images=args.images, calibration_images=args.calibration_images)
+        images=args.images, calibration_images=args.calibration_images, seed=args.seed)
     if args.score != 'metric':
         options.evaluator.metric = args.score
     if 'channel' in compression:
