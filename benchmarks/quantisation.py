@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -323,19 +324,29 @@ def mixed(bench: Bench, args: argparse.Namespace) -> None:
         return search(
             bench, tag, list(targets.values()), args, dict(quant=quant))
 
-    for bits, target in targets.items():
+    for (bits, target), fresh in product(
+            targets.items(), (True, False) if args.both_bn else (bench.fresh,)):
         name = label(bits)
         for own, key, policy in (
-                (rival, ptq_key(name, 'mse', bench.fresh),
-                 lambda b=bits: rival.uniform(b)),
-                (bench, f'{tag} {name}',
+                (rival, ptq_key(name, 'mse', fresh), lambda b=bits: rival.uniform(b)),
+                (bench, f'{tag} {name}{"" if fresh == bench.fresh else ", other BN"}',
                  lambda t=target: PolicyFile.load(found()[t]).policy)):
-            print(key, own.score(key, policy), flush=True)
-            for draw in range(args.draws):
-                print(key, draw, own.score(key, policy, draw=draw), flush=True)
-            if args.epochs and not bench.name.startswith('yolox'):
-                key = f'qat {name}' if key.startswith('ptq') else key
-                print(key, own.score(key, policy, epochs=args.epochs), flush=True)
+            print_scores(own, key, policy, fresh, args)
+
+
+def print_scores(
+    bench: Bench, key: str, policy: Callable[[], Policy], fresh: bool,
+    args: argparse.Namespace,
+) -> None:
+    """Score a policy of :func:`mixed` with all images, with draws, and trained."""
+    print(key, bench.score(key, policy, recalibrate=fresh), flush=True)
+    for draw in range(args.draws):
+        print(key, draw, bench.score(
+            key, policy, recalibrate=fresh, draw=draw), flush=True)
+    if args.epochs and fresh == bench.fresh and not bench.name.startswith('yolox'):
+        if key.startswith('ptq'):
+            key = f'qat {key.split()[1]}'
+        print(key, bench.score(key, policy, epochs=args.epochs), flush=True)
 
 
 def joint(bench: Bench, args: argparse.Namespace) -> None:
@@ -440,6 +451,9 @@ def main() -> None:
     parser.add_argument(
         '--draws', type=int, default=0,
         help='mixed: also score with this many draws of the calibration images')
+    parser.add_argument(
+        '--both-bn', action='store_true',
+        help='mixed: score with recalibrated and with stored batch norms')
     parser.add_argument(
         '--at', default='W4A8', help='uniform bits whose BOPs joint searches at')
     parser.add_argument('--observers', nargs='+', choices=OBSERVERS, default=['mse'])
