@@ -5,6 +5,7 @@ import os.path as osp
 from functools import partial
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
+from mmcompress.deploy.agreement import QUANTISED_TOLERANCE
 from mmcompress.deploy.export import export_onnx
 from mmcompress.deploy.fitting import fit_quantisers
 from mmcompress.deploy.plan import plan_of
@@ -39,6 +40,10 @@ def parse_args() -> argparse.Namespace:
         '--calibration-images', type=int, default=32,
         help='training images that set the ranges between quantised layers')
     parser.add_argument(
+        '--tolerance', type=float, default=QUANTISED_TOLERANCE,
+        help='largest root mean square difference of a quantised file from its model, '
+             'as a share of the spread of an output')
+    parser.add_argument(
         '--fit-steps', type=int, default=0, metavar='N',
         help='fit scales, zero points and biases to the float network\'s outputs for '
              'the calibration images, N steps of 4 images; needs no labels and leaves '
@@ -64,7 +69,7 @@ def main() -> None:
     export = partial(
         export_onnx, path=args.out or osp.join(cfg.work_dir, name), shape=shape,
         batch=args.batch, dynamic_batch=args.dynamic_batch, classes=classes,
-        images=images, boxes=args.boxes)
+        images=images, boxes=args.boxes, quantised_tolerance=args.tolerance)
     files = export(model, layout=bool(args.model_out or args.fit_steps))
     layouts = [file.layout for file in files]
     if args.model_out or args.fit_steps:

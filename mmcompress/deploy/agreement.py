@@ -58,7 +58,8 @@ def compare(
 
 
 def compare_quantised(
-    proto: onnx.ModelProto, part: Part, images: Sequence[np.ndarray]
+    proto: onnx.ModelProto, part: Part, images: Sequence[np.ndarray],
+    tolerance: float = QUANTISED_TOLERANCE,
 ) -> float:
     """Root mean square difference of a file from the fake-quantised network.
 
@@ -66,12 +67,14 @@ def compare_quantised(
         proto (onnx.ModelProto): The quantised file.
         part (Part): Its network, quantisers on.
         images (Sequence[np.ndarray]): The first few are used.
+        tolerance (float): The largest that is allowed. Defaults to
+            :data:`QUANTISED_TOLERANCE`.
 
     Returns:
         float: Relative to the spread of the outputs, the worst of them.
 
     Raises:
-        ExportError: It exceeds :data:`QUANTISED_TOLERANCE`.
+        ExportError: It exceeds ``tolerance``.
     """
     runtime = OnnxRuntime(proto.SerializeToString(), integers=False)
     pairs = []
@@ -84,12 +87,13 @@ def compare_quantised(
         got, wanted = (np.stack(x).astype(np.float64) for x in zip(*output))
         spread = max(float(wanted.std()), 1e-12)
         worst = max(worst, float(np.sqrt(np.mean((got - wanted) ** 2))) / spread)
-    if not worst <= QUANTISED_TOLERANCE:
+    if not worst <= tolerance:
         raise ExportError(
             f'The quantised {part.name or "network"} differs from the fake-quantised '
             f'model by {worst:.2g} of the spread of an output (tolerance '
-            f'{QUANTISED_TOLERANCE:g}); nothing was written. Calibrate on images like '
-            'those it will see.')
+            f'{tolerance:g}); nothing was written. Calibrate on images like those it '
+            'will see. If the policy has few bits, allow more (--tolerance) and see '
+            'what tools/test.py --backend says of the file.')
     return worst
 
 

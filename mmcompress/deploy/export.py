@@ -21,7 +21,12 @@ from ..errors import ExportError
 from ..files import write_bytes
 from ..modes import evaluating, in_float
 from ..ops.file_points import file_points
-from .agreement import TOLERANCE, compare, compare_quantised
+from .agreement import (
+    QUANTISED_TOLERANCE,
+    TOLERANCE,
+    compare,
+    compare_quantised,
+)
 from .boxes import append_nms
 from .decoding import check_boxes, decoded_outputs, suppression_of
 from .focus import fold_focus
@@ -70,6 +75,7 @@ def export_onnx(
     boxes: bool = False,
     tolerance: float = TOLERANCE,
     layout: bool = False,
+    quantised_tolerance: float = QUANTISED_TOLERANCE,
 ) -> list[Exported]:
     """Export a model from preprocessed images to raw outputs.
 
@@ -92,6 +98,7 @@ def export_onnx(
         layout (bool): Find out what a quantised file has and the model has not, for
             :func:`.twin.twin_of`. Takes the memory of all tensors of the network.
             Defaults to False.
+        quantised_tolerance (float): See :func:`.agreement.compare_quantised`.
 
     Returns:
         list[Exported]: The files, which appear complete or not at all.
@@ -123,7 +130,8 @@ def export_onnx(
                 found = quantise_part(
                     proto, part, rearrange(mine, rearranged), inputs,
                     sum(count_own(x[-1]) for x in exported) if layout else None)
-                error = compare_quantised(proto, part, inputs)
+                error = compare_quantised(
+                    proto, part, inputs, quantised_tolerance)
             if boxes:
                 suppression = suppression_of(model)
                 append_nms(proto, suppression)

@@ -124,6 +124,15 @@ def test_quantised_model_needs_images_and_keeps_its_bits(classifier, tmp_path):
     torch.testing.assert_close(classifier(image), before, rtol=0, atol=0)
 
 
+def test_a_file_too_far_from_its_model_is_not_written(classifier, tmp_path):
+    images = random_images(32, 2)
+    quantise(classifier, lambda: classifier(torch.from_numpy(images[0])), Bits(8, 8))
+    with pytest.raises(ExportError, match=r'tolerance 0\).*--tolerance'):
+        export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32), images=images,
+                    quantised_tolerance=0.0)
+    assert not list(tmp_path.iterdir())
+
+
 def test_folding_flips_signs_and_scales_steps():
     weight = np.array([[1.0, -3.0], [2.0, 2.0], [1.0, 1.0]], np.float32)
     plan = WeightPlan(
