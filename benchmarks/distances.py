@@ -31,7 +31,7 @@ from mmcompress.visualization.tables import TextTable
 CONFIG = 'configs/quantisation/mixed_yolox-nano_coco128.py'
 METRIC = 'coco/bbox_mAP'
 IMAGES = 128
-WEIGHTS, ACTIVATIONS = (5, 6, 7, 8), (6, 7, 8)
+WEIGHTS, ACTIVATIONS = (4, 5, 6, 8), (5, 6, 7, 8)
 
 
 class Bench:
@@ -63,12 +63,18 @@ class Bench:
         self.mutator.prepare(self.model, trace(self.model, (3, 416, 416)), self.train)
 
     def draw(self, seed: int) -> Policy:
-        """Random bits of every layer that is not kept at 8."""
+        """Random bits of every layer that is not kept at 8.
+
+        Each policy draws how often it takes each width: equally often, all policies
+        would be of one quality, and mAPs would differ by noise.
+        """
         rng = np.random.default_rng(seed)
+        shares = [rng.dirichlet([0.5] * len(x)) for x in (WEIGHTS, ACTIVATIONS)]
         free = self.mutator.space_options['weight_bits']
         return Policy({}, {
             name: Bits(8, 8) if choices == (8,) else Bits(
-                int(rng.choice(WEIGHTS)), int(rng.choice(ACTIVATIONS)))
+                int(rng.choice(WEIGHTS, p=shares[0])),
+                int(rng.choice(ACTIVATIONS, p=shares[1])))
             for name, choices in free.items()})
 
     @torch.no_grad()
@@ -88,16 +94,20 @@ class Bench:
 def correlations(rows: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
     """Rank correlation of each distance with mAP: of all, and of the better half.
 
-    mAP is the mean of both sets of images, whose noise is that of 128 images each.
+    mAP is the mean of both sets of images, whose noise is that of 128 images each. How
+    far they agree says how much of the mAPs is noise.
     """
     score = np.array([(row['train'] + row['val']) / 2 for row in rows])
     better = score >= np.median(score)
     found = {}
-    for name in rows[0].keys() - {'train', 'val'}:
-        distance = np.array([row[name] for row in rows])
-        found[name] = tuple(
-            float(spearmanr(-distance[part], score[part])[0])
-            for part in (np.full(len(rows), True), better))
+    parts = np.full(len(rows), True), better
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    for name in columns.keys() - {'train', 'val'}:
+        found[name] = tuple(float(spearmanr(-columns[name][part], score[part])[0])
+                            for part in parts)
+    found[f'mAP {IMAGES}'] = tuple(
+        float(spearmanr(columns['train'][part], columns['val'][part])[0])
+        for part in parts)
     return found
 
 
@@ -119,7 +129,8 @@ def main() -> None:
         rows.append(results.get(
             f'policy {seed}', lambda s=seed: bench.measure(bench.draw(s))))
         print(seed, {k: round(v, 4) for k, v in rows[-1].items()}, flush=True)
-    table = TextTable(machine(), ('distance', 'images', 'all', 'better half'), [
+    table = TextTable(machine(), (
+        'distance (mAP: of train and val)', 'images', 'all', 'better half'), [
         (*re.split(' ', name), f'{every:.2f}', f'{half:.2f}')
         for name, (every, half) in sorted(correlations(rows).items())])
     print(table.markdown())
