@@ -55,7 +55,8 @@ class Case:
         shape (tuple): ``(C, H, W)``.
         metric (str): What the test returns, ``scale`` times the unit of the tables.
         calibration (int): Training images for ranges and batch norms.
-        uniform (tuple): Uniform settings, weight and activation bits.
+        uniform (tuple): Uniform settings, weight and activation bits; mixed ones are
+            searched at the BOPs of all but the first.
         augment (bool): Whether searches recalibrate and price under the pipeline of
             training; see docs/two_stage.md.
         quant (Mapping): Options of the mutator that replace those of the config.
@@ -86,10 +87,6 @@ CASES = {
     'resnet20': Case('configs/quantisation/mixed_resnet20_cifar10.py', *RESNET),
     'resnet56': Case('configs/quantisation/mixed_resnet56_cifar10.py', *RESNET),
 }
-MIXED = {'yolox_nano': ((6, 8), (5, 8), (4, 8)),
-         'yolox_nano_free': ((6, 8), (5, 8), (4, 8)),
-         'yolox_nano_free_skips': ((6, 8), (5, 8), (4, 8)),
-         'resnet20': ((4, 8), (4, 4)), 'resnet56': ((4, 8), (4, 4))}
 
 
 PRICES = dict(
@@ -317,7 +314,7 @@ def mixed(bench: Bench, args: argparse.Namespace) -> None:
     targets = {
         bits: round(rival.results.get(
             f'bops {label(bits)}', lambda b=bits: rival.bops(rival.uniform(b)))
-            + 5e-7, 6) for bits in MIXED[bench.name]}
+            + 5e-7, 6) for bits in bench.case.uniform[1:]}
 
     @lru_cache
     def found() -> dict[float, Path]:
