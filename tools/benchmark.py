@@ -21,7 +21,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('files', nargs='+', help='ONNX files; the first: the baseline')
     parser.add_argument('--backend', choices=list(RUNTIMES), default=OnnxRuntime.name)
     parser.add_argument(
-        '--threads', type=int, default=os.cpu_count(), help='all cores if unset')
+        '--threads', type=int, help='of each stream; all cores together if unset')
+    parser.add_argument(
+        '--streams', type=int, default=1,
+        help='calls at a time: 1 for how long an image takes, the number of cores for '
+             'how many images they do per second')
     parser.add_argument('--repeats', type=int, default=100, help='timed calls of each')
     parser.add_argument('--warm-up', type=int, default=20, help='calls before')
     return parser.parse_args()
@@ -29,24 +33,28 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    threads = args.threads or max(1, (os.cpu_count() or 1) // max(1, args.streams))
     timings = time_files(
-        args.files, args.backend, args.threads, args.repeats, args.warm_up)
+        args.files, args.backend, threads, args.repeats, args.warm_up, args.streams)
     first = timings[0]
-    table = Table(title=f'{args.backend}, {args.threads} threads, batch of the file, '
-                        f'{args.repeats} calls after {args.warm_up}')
-    for column in ('file', 'MB', 'median ms', 'quartiles', 'of the first'):
+    table = Table(title=f'{args.backend}, {threads} threads in each of '
+                        f'{args.streams} streams, batch of the file, {args.repeats} '
+                        f'calls after {args.warm_up}')
+    for column in (
+            'file', 'MB', 'median ms', 'quartiles', 'calls/s', 'of the first'):
         table.add_column(column, justify='left' if column == 'file' else 'right')
     for timing in timings:
         low, high = timing.quartiles
         table.add_row(
             str(timing.path), f'{timing.path.stat().st_size / 1e6:.2f}',
             f'{timing.median:.2f}', f'{low:.2f} - {high:.2f}',
+            f'{timing.per_second:.1f}',
             f'{timing.median / first.median:.2f} x')
     console = Console()
     console.print(table)
     for timing in timings[1:]:
         if timing.median >= first.median:
-            explain(console, first, timing, args.threads)
+            explain(console, first, timing, threads)
 
 
 def explain(

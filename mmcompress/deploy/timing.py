@@ -8,8 +8,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import onnx
@@ -18,7 +20,7 @@ from ..errors import ExportError
 from .layer_timer import kernel_times
 from .onnx_graph import OnnxGraph
 from .placement import layer_of
-from .runtimes import OnnxRuntime, load_runtime
+from .runtimes import OnnxRuntime, Runtime, load_runtime
 
 ROUNDS = 3
 """How often each file has its turn."""
@@ -34,10 +36,12 @@ class Timing:
     Args:
         path (Path): The file.
         milliseconds (tuple[float, ...]): Of every call.
+        streams (int): Calls that ran at a time. Defaults to 1.
     """
 
     path: Path
     milliseconds: tuple[float, ...]
+    streams: int = 1
 
     @property
     def median(self) -> float:
@@ -49,6 +53,11 @@ class Timing:
         """First and third quartile, in ms."""
         low, _, high = statistics.quantiles(self.milliseconds, n=4)
         return low, high
+
+    @property
+    def per_second(self) -> float:
+        """Calls per second of all streams together."""
+        return 1000 * self.streams / self.median
 
 
 @dataclass(frozen=True)
@@ -87,31 +96,60 @@ def random_inputs(path: str | os.PathLike, batch: int = 1) -> list[np.ndarray]:
 def time_files(
     paths: Sequence[str | os.PathLike], backend: str = 'onnxruntime',
     threads: int | None = None, repeats: int = 100, warm_up: int = 20,
+    streams: int = 1,
 ) -> list[Timing]:
     """Time files in turns, so that what disturbs the machine disturbs them all.
 
-    One runtime exists at a time: the threads of an idle one wait in a busy loop.
+    The runtimes of one file exist at a time: the threads of an idle one wait in a busy
+    loop.
 
     Args:
         paths (Sequence): The files.
         backend (str): Name of the runtime.
         threads (int | None): Its threads.
-        repeats (int): Timed calls of each file. Defaults to 100.
+        repeats (int): Timed calls of each file in every stream. Defaults to 100.
         warm_up (int): Calls before, in every turn. Defaults to 20.
+        streams (int): Callers at a time, each with a runtime of its own: one measures
+            how long an image takes, one for every core how many images a machine
+            does. Defaults to 1.
+
+    Raises:
+        ExportError: Too few streams or calls, no such file or backend.
     """
+    if streams < 1 or repeats < ROUNDS or warm_up < 0:
+        raise ExportError(
+            f'Cannot time {repeats} calls after {warm_up} in {streams} streams: take '
+            f'at least {ROUNDS} calls and one stream.')
     inputs = [random_inputs(path) for path in paths]
     times: list[list[float]] = [[] for _ in paths]
-    for turn in range(1, ROUNDS + 1):
+    for turn in range(ROUNDS):
+        calls = repeats * (turn + 1) // ROUNDS - repeats * turn // ROUNDS
         for path, arrays, found in zip(paths, inputs, times):
-            runtime = load_runtime(backend, path, threads)
-            for _ in range(warm_up):
-                runtime(*arrays)
-            while len(found) < repeats * turn // ROUNDS:
-                start = time.perf_counter()
-                runtime(*arrays)
-                found.append(1000 * (time.perf_counter() - start))
-            del runtime
-    return [Timing(Path(p), tuple(t)) for p, t in zip(paths, times)]
+            runtimes = [load_runtime(backend, path, threads) for _ in range(streams)]
+            warm = Barrier(streams)
+            with ThreadPoolExecutor(streams) as callers:
+                streamed = [
+                    callers.submit(_time, runtime, arrays, calls, warm_up, warm)
+                    for runtime in runtimes]
+            found.extend(ms for stream in streamed for ms in stream.result())
+            del runtimes
+    return [Timing(Path(p), tuple(t), streams) for p, t in zip(paths, times)]
+
+
+def _time(
+    runtime: Runtime, arrays: Sequence[np.ndarray], calls: int, warm_up: int,
+    warm: Barrier,
+) -> list[float]:
+    """Milliseconds of each call, all made while the other streams make theirs."""
+    for _ in range(warm_up):
+        runtime(*arrays)
+    warm.wait()
+    found = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        runtime(*arrays)
+        found.append(1000 * (time.perf_counter() - start))
+    return found
 
 
 def layer_times(

@@ -1,6 +1,12 @@
 """Timing files, and saying what is slower."""
 
+from threading import Barrier
+
+import pytest
+
+from mmcompress.deploy import timing as timing_module
 from mmcompress.deploy.timing import Timing, blame, layer_times, time_files
+from mmcompress.errors import ExportError
 
 
 def test_times_and_layers(detector_file):
@@ -19,3 +25,34 @@ def test_median_and_quartiles(tmp_path):
     assert timing.median == 3.0
     # Exclusive quartiles of five values: 1.5 and (4 + 100) / 2.
     assert timing.quartiles == (1.5, 52.0)
+
+
+def test_streams_run_at_a_time(detector_file, monkeypatch):
+    together = Barrier(2, timeout=60)  # breaks unless two calls wait at a time
+    made = []
+
+    class Waiting:
+        def __init__(self):
+            made.append(self)
+
+        def __call__(self, *inputs):
+            together.wait()
+            return []
+
+    monkeypatch.setattr(
+        timing_module, 'load_runtime', lambda backend, path, threads: Waiting())
+    found, = time_files([detector_file.path], repeats=4, warm_up=1, streams=2)
+    assert len(made) == 2 * timing_module.ROUNDS
+    assert len(found.milliseconds) == 2 * 4
+
+
+def test_calls_per_second(tmp_path):
+    # Two callers that wait 4 ms each: one call is done every 2 ms.
+    assert Timing(tmp_path, (4.0, 4.0), streams=2).per_second == 500
+
+
+@pytest.mark.parametrize('kwargs', [
+    dict(streams=0), dict(repeats=2), dict(warm_up=-1)])
+def test_impossible_timings_are_refused(detector_file, kwargs):
+    with pytest.raises(ExportError, match='Cannot time'):
+        time_files([detector_file.path], **kwargs)
