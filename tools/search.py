@@ -31,6 +31,10 @@ def parse_args() -> argparse.Namespace:
         '--target', nargs='+', metavar='COST=VALUE',
         help='do not search: write policies for these further targets, e.g. macs=0.45, '
              'from what the search of this config has left')
+    parser.add_argument(
+        '--test', action='store_true',
+        help='then test what was found, and the dense network, on the test set of the '
+             'config, as tools/test.py does')
     return parser.parse_args()
 
 
@@ -41,6 +45,10 @@ def main() -> None:
         raise CompressionError(
             f'{args.config} has no search_cfg; see configs/README.md for how to write '
             'one on top of any config.')
+    if args.test and args.target:
+        raise CompressionError(
+            '--test is for the targets of the config; test the policies of --target '
+            'with tools/test.py.')
     targets = parse_target_options(args.target) if args.target else None
     workers = 1 if targets else args.workers
     helpers = [start_worker(i) for i in range(1, workers)]
@@ -59,6 +67,8 @@ def main() -> None:
         if targets:
             loop.answer(targets)
             return
+        if args.test:
+            loop.check_testable()
         loop.run()
         if helpers:
             codes = [helper.wait() for helper in helpers]
@@ -67,6 +77,8 @@ def main() -> None:
                     f'Workers ended with exit codes {codes}; see their logs in '
                     f'{cfg.work_dir}. Run the command again to finish their share.')
             loop.write()
+        if args.test:
+            loop.test()
     finally:
         for helper in helpers:
             helper.terminate()
@@ -76,7 +88,7 @@ def start_worker(index: int) -> subprocess.Popen:
     """Start this command again as worker ``index``."""
     arguments, skip = [], False
     for argument in sys.argv[1:]:
-        if skip or argument.startswith('--workers'):
+        if skip or argument == '--test' or argument.startswith('--workers'):
             skip = argument == '--workers'
             continue
         arguments.append(argument)

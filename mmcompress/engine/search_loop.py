@@ -24,7 +24,7 @@ from ..policy import Policy, SearchSpace
 from ..registry import EVALUATORS, LOOPS, PRICES, SEARCHERS, build
 from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
 from ..search.prices import PriceTable
-from ..visualization import Outcome, make_outcome, write_all
+from ..visualization import Outcome, make_outcome, table_text, write_all
 from .input_shape import input_shape_of
 from .latency import latency_of
 from .search_results import (
@@ -34,6 +34,7 @@ from .search_results import (
     write_checkpoint,
     write_policy,
 )
+from .test_set import DENSE, FamilyScores
 
 
 @LOOPS.register_module()
@@ -291,6 +292,7 @@ class PolicySearchLoop:
         for target, best in zip(self.targets, winners):
             if best is not None:
                 names[target.name] = self._write_policy(target.name, best)
+        tests = FamilyScores(self.runner.cfg, self.study).known(self._family())
         for name, data in self.searcher.artefacts(history).items():
             content = data if isinstance(data, bytes) else \
                 json.dumps(data, indent=1).encode()
@@ -300,9 +302,43 @@ class PolicySearchLoop:
             dense_score=self.dense_score, score_name=self.evaluator.metric,
             policy_files=names, graph=self.graph, facts=self._facts(),
             searcher=self.searcher_cfg['type'], failures=len(self.study.failures()),
-            winners=winners)
+            winners=winners, tests=tests)
         write_all(outcome, self.work_dir)
         return outcome
+
+    def check_testable(self) -> None:
+        """See that :meth:`test` can do its work, before hours of search.
+
+        Raises:
+            CompressionError: There are no checkpoints, or no test set.
+        """
+        cfg = self.runner.cfg
+        if cfg.get('test_dataloader') is None:
+            raise CompressionError(f'{cfg.filename} has no test_dataloader to test on.')
+        if not self.save_checkpoints or not cfg.get('load_from'):
+            raise CompressionError(
+                'Testing needs checkpoints: set load_from in the config, and leave '
+                'search_cfg.save_checkpoints on.')
+
+    def test(self) -> Outcome:
+        """Test what was written on the test set of the config, and write it again.
+
+        Returns:
+            Outcome: With the metrics.
+        """
+        self.check_testable()
+        FamilyScores(self.runner.cfg, self.study).measure(self._family())
+        outcome = self.write()
+        self.runner.logger.info('Tested:\n' + table_text(outcome.tradeoff))
+        return outcome
+
+    def _family(self) -> dict[str, tuple[int, Path] | None]:
+        """See :class:`FamilyScores`."""
+        folder = self.work_dir / 'policies'
+        return {DENSE: None} | {
+            target.name: (best.number, folder / f'{target.name}.json')
+            for target, best in zip(self.targets, self._winners(self.targets))
+            if best is not None}
 
     def _winners(self, targets: Sequence[Target]) -> tuple[Evaluated | None, ...]:
         """What is written for each target."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..costs import Target
@@ -64,6 +65,7 @@ def make_outcome(
     failures: int = 0,
     evaluations: int | None = None,
     winners: Sequence[Evaluated | None] | None = None,
+    tests: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
 ) -> Outcome:
     """Collect the outcome of a search; see :func:`make_tradeoff`.
 
@@ -73,7 +75,7 @@ def make_outcome(
     """
     tradeoff = make_tradeoff(
         history, targets, dense, dense_score, score_name, policy_files, searcher,
-        failures, evaluations, winners)
+        failures, evaluations, winners, tests)
     if winners is None:
         winners = [best_within(history, t) for t in targets]
     return Outcome(

@@ -118,7 +118,7 @@ def _table(tradeoff: Tradeoff) -> str:
         row = tradeoff.rows[number]
         raw = {'MACs': row.macs, 'params': row.params, 'BOPs': row.bops,
                'size': row.size_bytes, 'latency': row.latency_ms, 'score': row.score,
-               'of dense': row.macs_ratio}
+               'of dense': row.macs_ratio, f'test {tradeoff.test_name}': row.test}
         body += '<tr>'
         for i, (name, cell) in enumerate(zip(table.header, cells)):
             value = raw.get(name, cell)
@@ -129,6 +129,7 @@ def _table(tradeoff: Tradeoff) -> str:
     missed = any(number is None for number in tradeoff.best)
     note = ('Scores are measured on the same images, before fine-tuning unless the '
             'facts above say otherwise.')
+    note += ' The last column is measured on the test set.' * bool(tradeoff.test_name)
     note += ' A row without a score is a budget that no policy met.' * missed
     return _section(
         'Trade-off', note, '<div class="scroll"><table class="sortable">', head,

@@ -96,6 +96,8 @@ def tradeoff_table(tradeoff: Tradeoff) -> TextTable:
     columns = _columns(tradeoff)
     decimals = score_decimals(
         [r.score for r in tradeoff.rows] + [tradeoff.dense_score])
+    tested = [f'test {tradeoff.test_name}'] if tradeoff.test_name else []
+    test_decimals = score_decimals([r.test for r in tradeoff.rows])
     rows = []
     for row in tradeoff.rows:
         known = row.score is not None and row.dense_score is not None
@@ -104,14 +106,15 @@ def tradeoff_table(tradeoff: Tradeoff) -> TextTable:
             row.target, row.policy or UNKNOWN,
             *(_render(row, name) for name, _ in columns),
             format_score(row.score, decimals),
-            UNKNOWN if change is None else f'{change:+.{decimals}f}'))
+            UNKNOWN if change is None else f'{change:+.{decimals}f}',
+            *(format_score(row.test, test_decimals) for _ in tested)))
     parts = [f'Trade-off by {tradeoff.score_name}', tradeoff.searcher,
              f'{tradeoff.evaluations} evaluations']
     if tradeoff.failures:
         parts.append(f'{tradeoff.failures} failed')
     return TextTable(
         ', '.join(p for p in parts if p),
-        ('target', 'policy', *(h for _, h in columns), 'score', 'vs dense'),
+        ('target', 'policy', *(h for _, h in columns), 'score', 'vs dense', *tested),
         tuple(rows), left=2)
 
 

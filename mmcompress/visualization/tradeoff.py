@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..costs import Target
@@ -31,6 +32,7 @@ class TradeoffRow:
         macs, params, bops, size_bytes, latency_ms (float, optional): Its costs.
         macs_ratio (float, optional): Its MACs over the dense model's.
         score, dense_score (float, optional): Measured scores, on the same images.
+        test (float, optional): What the network scores on the test set.
     """
 
     target: str
@@ -43,9 +45,13 @@ class TradeoffRow:
     latency_ms: float | None = None
     score: float | None = None
     dense_score: float | None = None
+    test: float | None = None
 
 
-COLUMNS = tuple(f.name for f in fields(TradeoffRow))
+TESTED = 'test'
+"""The column that only tested networks have."""
+
+COLUMNS = tuple(f.name for f in fields(TradeoffRow) if f.name != TESTED)
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class Tradeoff:
         searcher (str): Name of the searcher.
         evaluations (int): Evaluations spent, failed ones included.
         failures (int): Evaluations that gave no score.
+        test_name (str): What was measured on the test set, if anything.
     """
 
     rows: tuple[TradeoffRow, ...]
@@ -84,6 +91,7 @@ class Tradeoff:
     searcher: str = ''
     evaluations: int = 0
     failures: int = 0
+    test_name: str = ''
 
     def row(self, target: str) -> TradeoffRow:
         """Return the row called ``target``."""
@@ -131,6 +139,7 @@ def make_tradeoff(
     failures: int = 0,
     evaluations: int | None = None,
     winners: Sequence[Evaluated | None] | None = None,
+    tests: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
 ) -> Tradeoff:
     """Find the best policy of every target.
 
@@ -147,6 +156,8 @@ def make_tradeoff(
             ``history`` plus ``failures``.
         winners (Sequence, optional): What the searcher chose for each target, where
             that is not the best within the budget.
+        tests (Mapping, optional): By row, all metrics of the test set; the one that the
+            search scores by is shown, or the first.
 
     Returns:
         Tradeoff: Its rows are the dense model and one per target; a target that
@@ -164,6 +175,9 @@ def make_tradeoff(
             target.name, policy_files.get(target.name) if won else None,
             _known(won.costs) if won else None, dense, won.score if won else None,
             dense_score))
+    measured = next(iter(tests.values()), {})
+    test_name = score_name if score_name in measured else next(iter(measured), '')
+    rows = [replace(row, test=tests.get(row.target, {}).get(test_name)) for row in rows]
     total = len(history) + failures
     return Tradeoff(
         rows=tuple(rows),
@@ -172,7 +186,7 @@ def make_tradeoff(
         best=tuple(won.number if won else None for won in winners),
         dense=dense, dense_score=dense_score, score_name=score_name,
         searcher=searcher, evaluations=total if evaluations is None else evaluations,
-        failures=failures + len(history) - len(scored))
+        failures=failures + len(history) - len(scored), test_name=test_name)
 
 
 def _cell(value: str | float | None) -> str:
@@ -184,9 +198,14 @@ def _cell(value: str | float | None) -> str:
 
 
 def write_csv(tradeoff: Tradeoff, path: str | Path) -> Path:
-    """Write the rows at full precision, empty where a value is not known."""
+    """Write the rows at full precision, empty where a value is not known.
+
+    The column ``test`` is there if something was tested.
+    """
+    columns = (*COLUMNS, TESTED) if tradeoff.test_name else COLUMNS
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator='\n')
+    writer = csv.DictWriter(
+        buffer, columns, lineterminator='\n', extrasaction='ignore')
     writer.writeheader()
     for row in tradeoff.rows:
         writer.writerow({k: _cell(v) for k, v in asdict(row).items()})
@@ -201,13 +220,14 @@ def read_csv(path: str | Path) -> tuple[TradeoffRow, ...]:
     """
     with open(path, encoding='utf-8', newline='') as file:
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
+        columns = tuple(reader.fieldnames or ())
+        if columns not in (COLUMNS, (*COLUMNS, TESTED)):
             raise DataError(
                 f'{path} is not a trade-off table: its columns are '
                 f'{reader.fieldnames}, expected {", ".join(COLUMNS)}. Write it '
                 'again with tools/report.py.')
         rows = []
         for line in reader:
-            numbers = {k: float(line[k]) if line[k] else None for k in COLUMNS[2:]}
+            numbers = {k: float(line[k]) if line[k] else None for k in columns[2:]}
             rows.append(TradeoffRow(line['target'], line['policy'] or None, **numbers))
     return tuple(rows)

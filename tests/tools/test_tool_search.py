@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -202,3 +203,47 @@ def test_two_processes_search_one_ranking_though_one_is_killed(
     assert again.returncode == 0, again.stderr
     assert 'Search [' not in again.stdout
     assert (tmp_path / 'ranking.json').read_text() == ranking
+
+
+def test_family_on_the_test_set(
+    tool, job: Job, searched: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / 'mine'
+    shutil.copytree(searched, mine)
+    options = ('--work-dir', mine, '--test')
+    assert tool('search', job.config, *options, cwd=job.folder).code == 0
+    with open(mine / 'tradeoff.csv', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [*COLUMNS, 'test']
+    # As the tool for one network says, for the dense one and a policy.
+    out = tmp_path / 'metrics.json'
+    for row in (rows[0], rows[2]):
+        path, extra = job.checkpoint, ()
+        if row['policy']:
+            policy = mine / 'policies' / row['policy']
+            path, extra = policy.with_suffix('.pth'), ('--policy', policy)
+        assert tool('test', job.config, path, *extra, '--out', out,
+                    '--work-dir', tmp_path / 'test', cwd=job.folder).code == 0
+        assert float(row['test']) == json.loads(out.read_text())['accuracy/top1']
+    assert 'test accuracy/top1' in (mine / 'report.html').read_text()
+    # What is known is shown and not measured again, with or without the option.
+    runs = sorted((mine / 'test').rglob('*.log'))
+    for again in (options, options[:2]):
+        assert tool('search', job.config, *again, cwd=job.folder).code == 0
+        assert sorted((mine / 'test').rglob('*.log')) == runs
+        with open(mine / 'tradeoff.csv', newline='') as file:
+            assert list(csv.DictReader(file)) == rows
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    (['--target', 'macs=0.4'], 'tools/test.py'),
+    (['--cfg-options', 'search_cfg.save_checkpoints=False'], 'needs checkpoints'),
+    (['--cfg-options', 'test_dataloader=None', 'test_cfg=None', 'test_evaluator=None'],
+     'no test_dataloader')])
+def test_what_cannot_be_tested(
+    options: list[str], message: str, tool, job: Job, tmp_path: Path
+) -> None:
+    ended = tool('search', job.config, '--work-dir', tmp_path / 'mine', '--test',
+                 *options, cwd=job.folder)
+    assert ended.code != 0 and message in str(ended)
+    assert not (tmp_path / 'mine' / 'tradeoff.csv').exists()

@@ -130,3 +130,27 @@ def test_panel_of_a_cost_the_dense_model_lacks(evaluated):
     (panel,) = make_panels(tradeoff)
     assert (panel.relative, panel.dense, panel.numbers) == (False, None, (0,))
     assert panel.budgets[0].label == '≤ 5.00 ms'
+
+
+def test_tested_networks_have_a_column(evaluated, tmp_path):
+    tests = {'dense': {'bbox_mAP_50': 0.5, 'bbox_mAP': 0.4},
+             'macs_0.75': {'bbox_mAP_50': 0.45, 'bbox_mAP': 0.375}}
+    targets = (TARGET, Target('macs', 0.5, 500.0))
+
+    def tradeoff(score_name, tests):
+        history = [evaluated(0, -0.1, 700), evaluated(1, -0.2, 400)]
+        return make_tradeoff(history, targets, {'macs': 1000.0}, 0.0, score_name, {},
+                             tests=tests)
+
+    # A metric of the test is the one to show, for a distance it is the first.
+    assert [r.test for r in tradeoff('bbox_mAP', tests).rows] == [0.4, 0.375, None]
+    found = tradeoff('detections', tests)
+    assert (found.test_name, found.row('dense').test) == ('bbox_mAP_50', 0.5)
+    table = tradeoff_table(found)
+    assert table.header[-1] == 'test bbox_mAP_50'
+    assert [row[-1] for row in table.rows] == ['0.5000', '0.4500', '-']
+    path = write_csv(found, tmp_path / 'tradeoff.csv')
+    assert path.read_text().startswith(','.join([*COLUMNS, 'test']))
+    assert read_csv(path) == found.rows
+    untested = write_csv(tradeoff('detections', {}), tmp_path / 'untested.csv')
+    assert untested.read_text().splitlines()[0] == ','.join(COLUMNS)
