@@ -201,7 +201,8 @@ class PolicyEvaluator:
         if metrics and self.metric not in metrics:
             raise CompressionError(
                 f'The evaluator does not return {self.metric!r}; it returns '
-                f'{", ".join(map(repr, metrics))}. Set metric to one of these.')
+                f'{", ".join(map(repr, metrics))}. Set metric to one of these, or to '
+                f'{", ".join(map(repr, ["loss", *REFERENCES]))}.')
         # CocoMetric returns nothing at all where nothing was detected.
         value = float(metrics.get(self.metric, math.nan))
         return Score(value if self.rule == 'greater' else -value, metrics,
