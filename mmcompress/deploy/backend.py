@@ -13,7 +13,8 @@ from torch.nn.functional import pad
 
 from ..errors import ExportError
 from .metadata import read_metadata
-from .parts import ROI_HEAD, head_of, is_two_stage, nest, part_path
+from .parts import head_of, nest, part_path
+from .regions import is_two_stage, region_heads
 from .runtimes import Runtime, load_runtime
 
 
@@ -155,13 +156,14 @@ def attach(
         model.predict = BoxPredictor(model, network)
         return model
     if is_two_stage(model):
-        proposals, head = Proposals(network), model.roi_head
+        proposals = Proposals(network)
         model.extract_feat = proposals.features
         model.rpn_head.forward = proposals.rpn
-        head.bbox_head.forward = FileNetwork(
-            part_path(path, ROI_HEAD), backend, threads)
-        if head.with_shared_head:  # in the file
-            head.shared_head.forward = lambda pooled: pooled
+        for head in region_heads(model):
+            head.of(model).forward = FileNetwork(
+                part_path(path, head.name), backend, threads)
+        if model.roi_head.with_shared_head:  # in the files
+            model.roi_head.shared_head.forward = lambda pooled: pooled
         return model
     head_of(model).forward = network
     model.extract_feat = lambda images, *_, **__: images

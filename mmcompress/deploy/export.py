@@ -116,15 +116,17 @@ def export_onnx(
         if boxes:
             check_boxes(model, batch, dynamic_batch)
         function = decoded_outputs if boxes else None
-        exported, left = [], dict(plan)
+        exported, left = [], set(plan)
         for part in parts_of(model, shape, batch, dynamic_batch, function):
             with in_float(model):
                 proto = to_proto(part)
                 rearranged = fold_focus(OnnxGraph(proto))
                 describe(proto, part, model, classes)
                 error, found = compare(proto, part, tolerance, boxes), FileLayout()
-            mine = {name: left.pop(name) for name in layers_in(OnnxGraph(proto))
-                    if name in left}
+            # A head that others share is part of several files.
+            mine = {name: plan[name] for name in layers_in(OnnxGraph(proto))
+                    if name in plan}
+            left -= set(mine)
             if mine:
                 inputs = part.inputs_of(images)
                 found = quantise_part(

@@ -16,19 +16,13 @@ from torch import Tensor, nn
 
 from ..errors import ExportError
 from ..graph.mmdet_inputs import is_detector
-from ..modes import in_float
+from .regions import Regions, is_two_stage, proposing_outputs, region_heads
 
 IMAGE = 'image'
 """Name of the input that takes preprocessed images, ``(N, C, H, W)``."""
 
 REGIONS = 'regions'
 """Name of the input that takes pooled features of regions, ``(R, C, h, w)``."""
-
-ROI_HEAD = 'roi_head'
-"""Name of the part that classifies regions."""
-
-CALIBRATED = 64
-"""Regions of an image, the best ones, that ranges are measured on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +120,8 @@ def head_of(model: nn.Module) -> nn.Module:
     elif isinstance(model, classifier_class()) and model.with_head:
         return model.head
     raise ExportError(
-        f'{type(model).__name__} cannot be exported; one-stage detectors and Faster '
-        'R-CNNs of mmdet and image classifiers of mmpretrain can.')
+        f'{type(model).__name__} cannot be exported; one-stage detectors, Faster, '
+        'Mask and Cascade R-CNNs of mmdet and image classifiers of mmpretrain can.')
 
 
 def classifier_class() -> type | tuple:
@@ -177,15 +171,20 @@ def parts_of(
         head_of(model)
         network = FlatOutputs(model, function or raw_outputs)
         return [Part('', network, (images,), (IMAGE,), dynamic)]
-    pooled = torch.from_numpy(regions_of(model, [images[:1].numpy()])[0][:2])
-    return [
-        Part('', FlatOutputs(model, proposing_outputs), (images,), (IMAGE,), dynamic),
-        Part(ROI_HEAD, FlatOutputs(model, region_outputs), (pooled,), (REGIONS,), True,
-             lambda images: regions_of(model, images))]
+    parts = [
+        Part('', FlatOutputs(model, proposing_outputs), (images,), (IMAGE,), dynamic)]
+    regions, example = Regions(model), [images[:1].numpy()]
+    for head in region_heads(model):
+        inputs_of = regions.inputs_of(head)
+        pooled = torch.from_numpy(inputs_of(example)[0][:2])
+        parts.append(Part(
+            head.name, FlatOutputs(model, head.outputs), (pooled,), (REGIONS,), True,
+            inputs_of))
+    return parts
 
 
 def part_path(path: str | os.PathLike, name: str) -> Path:
-    """File of a part: ``net.onnx``, ``net.roi_head.onnx``."""
+    """File of a part: ``net.onnx``, ``net.roi_head.onnx``, ``net.mask_head.2.onnx``."""
     path = Path(path)
     return path.with_suffix(f'.{name}{path.suffix}') if name else path
 
@@ -193,66 +192,3 @@ def part_path(path: str | os.PathLike, name: str) -> Path:
 def raw_outputs(model: nn.Module, images: Tensor) -> Any:
     """Head outputs of a one-stage detector or scores of a classifier."""
     return head_of(model)(model.extract_feat(images))
-
-
-# -- two stages --------------------------------------------------------------------
-def is_two_stage(model: nn.Module) -> bool:
-    """Whether a model proposes regions and classifies them: Faster R-CNN's kind."""
-    if not is_detector(model):
-        return False
-    from mmdet.models.detectors import TwoStageDetector
-    from mmdet.models.roi_heads import StandardRoIHead
-
-    return (isinstance(model, TwoStageDetector) and model.with_rpn
-            and type(model.roi_head) is StandardRoIHead
-            and not model.roi_head.with_mask)
-
-
-def proposing_outputs(model: nn.Module, images: Tensor) -> Any:
-    """Features of all levels, and the outputs of the RPN."""
-    features = model.extract_feat(images)
-    return features, model.rpn_head(features)
-
-
-def region_outputs(model: nn.Module, pooled: Tensor) -> Any:
-    """Scores and box deltas of pooled regions."""
-    head = model.roi_head
-    return head.bbox_head(head.shared_head(pooled) if head.with_shared_head else pooled)
-
-
-@torch.no_grad()
-def regions_of(model: nn.Module, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Pooled features of the regions that the model proposes, in float.
-
-    Args:
-        model (nn.Module): A two-stage detector in evaluation mode.
-        images (Sequence[np.ndarray]): ``(N, C, H, W)`` each.
-
-    Returns:
-        list[np.ndarray]: For each, ``(R, C', h, w)`` with R up to
-        :data:`CALIBRATED` times N.
-
-    Raises:
-        ExportError: No region was proposed on any image.
-    """
-    from mmdet.structures import DetDataSample
-    from mmdet.structures.bbox import bbox2roi
-
-    extractor, found = model.roi_head.bbox_roi_extractor, []
-    with in_float(model):
-        for image in images:
-            size = image.shape[2:]
-            samples = [DetDataSample(metainfo=dict(
-                img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0)))
-                for _ in image]
-            features = model.extract_feat(torch.from_numpy(image))
-            boxes = [x.bboxes[:CALIBRATED] for x in model.rpn_head.predict(
-                features, samples, rescale=False)]
-            if sum(map(len, boxes)):
-                found.append(extractor(
-                    features[:extractor.num_inputs], bbox2roi(boxes)).numpy())
-    if not found:
-        raise ExportError(
-            'The model proposes no region on the images; lower the thresholds of '
-            'test_cfg.rpn or take other images.')
-    return found

@@ -1,5 +1,8 @@
 """Small models of every kind that can be exported."""
 
+import copy
+from collections.abc import Callable
+
 import pytest
 import torch
 from mmengine.config import ConfigDict
@@ -134,29 +137,54 @@ def classifier() -> nn.Module:
 
 
 @pytest.fixture
-def two_stage() -> nn.Module:
+def two_stage(region_detector) -> nn.Module:
     """A Faster R-CNN of 3 classes whose feature maps have 8 channels."""
+    return region_detector('faster')
+
+
+@pytest.fixture
+def region_detector() -> Callable[[str], nn.Module]:
+    """Builds a 'faster', 'mask' or 'cascade' R-CNN, the last one with masks, too."""
     pytest.importorskip('mmdet.models')
+    return build_region_detector
+
+
+def build_region_detector(kind: str) -> nn.Module:
+    """See :func:`region_detector`."""
     coder = dict(
         type='DeltaXYWHBBoxCoder', target_means=[0.0] * 4, target_stds=[0.1] * 4)
     nms = dict(type='nms', iou_threshold=0.7)
+
+    def extractor(size: int) -> dict:
+        return dict(
+            type='SingleRoIExtractor', out_channels=8, featmap_strides=[4, 8],
+            roi_layer=dict(type='RoIAlign', output_size=size, sampling_ratio=0))
+
+    roi_head = dict(
+        type='mmdet.StandardRoIHead', bbox_roi_extractor=extractor(3),
+        bbox_head=dict(
+            type='Shared2FCBBoxHead', in_channels=8, fc_out_channels=16,
+            roi_feat_size=3, num_classes=3, bbox_coder=coder))
+    if kind != 'faster':
+        roi_head.update(
+            mask_roi_extractor=extractor(6),
+            mask_head=dict(
+                type='FCNMaskHead', num_convs=1, in_channels=8, conv_out_channels=8,
+                num_classes=3))
+    if kind == 'cascade':
+        roi_head.update(
+            type='mmdet.CascadeRoIHead', num_stages=2, stage_loss_weights=[1, 0.5],
+            **{k: [v, copy.deepcopy(v)] for k, v in roi_head.items() if k != 'type'})
     return build(dict(
-        type='mmdet.FasterRCNN',
+        type='mmdet.FasterRCNN' if kind == 'faster' else 'mmdet.MaskRCNN',
         **BODY,
         rpn_head=dict(
             type='mmdet.RPNHead', in_channels=8, feat_channels=8, bbox_coder=coder,
             anchor_generator=dict(
                 type='AnchorGenerator', scales=[8], ratios=[1.0], strides=[4, 8])),
-        roi_head=dict(
-            type='mmdet.StandardRoIHead',
-            bbox_roi_extractor=dict(
-                type='SingleRoIExtractor', out_channels=8, featmap_strides=[4, 8],
-                roi_layer=dict(
-                    type='RoIAlign', output_size=3, sampling_ratio=0)),
-            bbox_head=dict(
-                type='Shared2FCBBoxHead', in_channels=8, fc_out_channels=16,
-                roi_feat_size=3, num_classes=3, bbox_coder=coder)),
+        roi_head=roi_head,
         test_cfg=dict(
             rpn=dict(nms_pre=50, max_per_img=20, nms=nms, min_bbox_size=0),
-            rcnn=dict(score_thr=0.05, nms=nms, max_per_img=20)),
+            rcnn=dict(
+                score_thr=0.05, nms=nms, max_per_img=20, mask_thr_binary=0.5)),
         train_cfg=None), 'mmdet')

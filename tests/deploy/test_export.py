@@ -100,6 +100,43 @@ def test_both_stages_of_a_detector(two_stage, tmp_path, bits):
                     images=[images[:1].numpy()])
 
 
+@pytest.mark.parametrize(('kind', 'names', 'layers', 'quantised'), [
+    ('mask', ['roi_head', 'mask_head'], ['mask_head.convs.0.conv'], ['mask_head']),
+    ('cascade', ['roi_head.0', 'roi_head.1', 'mask_head.0', 'mask_head.1'],
+     ['bbox_head.1.shared_fcs.0', 'mask_head.1.upsample'],
+     ['roi_head.1', 'mask_head.1'])])
+@pytest.mark.parametrize('bits', [32, 8])
+def test_masks_and_cascades(
+    region_detector, kind, names, layers, quantised, bits, tmp_path
+):
+    model = region_detector(kind)
+    images = torch.randn(2, 3, 64, 64)
+    samples = [sample((64, 64)) for _ in range(2)]
+    quantise(model, Policy(bits={
+        f'roi_head.{name}': Bits(bits, bits) for name in layers}), (3, 64, 64))
+    calibrate(model, quantised_layers(model), [Batch(images, samples)])
+    files = export_onnx(
+        model, tmp_path / 'net.onnx', (3, 64, 64), images=[images[:1].numpy()])
+    assert [f.path.name for f in files] == [
+        'net.onnx', *(f'net.{name}.onnx' for name in names)]
+    integers = [f.path.name.split('.', 1)[1] for f in files if any(
+        n.op_type == 'DequantizeLinear' for n in onnx.load(f.path).graph.node)]
+    assert integers == ([f'{name}.onnx' for name in quantised] if bits == 8 else [])
+    wanted = [s.pred_instances.clone() for s in model(
+        images, [sample((64, 64)) for _ in range(2)], mode='predict')]
+    for weight in model.parameters():
+        nn.init.zeros_(weight)
+    attach(model, files[0].path, 'onnxruntime', threads=1)
+    got = model(images, [sample((64, 64)) for _ in range(2)], mode='predict')
+    for a, b in zip((s.pred_instances for s in got), wanted):
+        assert len(a) == len(b) > 0
+        torch.testing.assert_close(a.scores, b.scores, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(a.bboxes, b.bboxes, rtol=1e-2, atol=1e-1)
+        # A pixel of a mask that is next to the threshold may fall on the other side.
+        assert (a.masks != b.masks).float().mean() < 0.01
+        assert 0 < b.masks.float().mean() < 1
+
+
 @pytest.mark.parametrize('kind', ['yolox', 'retina', 'fcos', 'gfl'])
 def test_boxes_inside_the_file(detector, dense_detector, kind, tmp_path):
     if kind != 'yolox':
