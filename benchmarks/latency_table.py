@@ -63,7 +63,7 @@ def export(name: str, folder: Path, integer: bool) -> None:
             images = ()
             if integer and i >= len(rows) - POLICIES:
                 images = put_in_integers(slim, graph)
-            export_onnx(slim, path, shape, images=images)
+            export_onnx(slim, path, shape, images=images, quantised_tolerance=np.inf)
             print(path, flush=True)
 
 

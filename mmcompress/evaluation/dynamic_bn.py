@@ -3,6 +3,11 @@
 Unified two-stage framework (Pattern Recognition 140, 2023), stage 1. Compression
 shifts the statistics of every activation, so accuracy with the stored ones says
 little about a policy.
+
+Fresh statistics are those of a few images, perhaps without the augmentation of
+training, and differ from those of the training set even if nothing is compressed. The
+paired ones are ours: the dense network sees the same images (:func:`pair`), and what
+differs in it is taken off. So an uncompressed network keeps its stored statistics.
 """
 
 from __future__ import annotations
@@ -17,7 +22,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..errors import CompressionError, DataError
 from .images import Batch, forward_raw
 
-MODES = ('off', 'recalibrate', 'batch')
+MODES = ('off', 'recalibrate', 'paired', 'batch')
+
+FRESH = ('recalibrate', 'paired')
+"""The modes that find statistics for good."""
 
 
 @contextmanager
@@ -32,37 +40,51 @@ def dynamic_bn(
     Args:
         model (nn.Module): In evaluation mode.
         mode (str): ``'recalibrate'``: cumulative averages over ``batches``;
-            ``'batch'``: each evaluated batch's own statistics; ``'off'``: the
-            stored ones.
-        batches (Sequence[Batch]): Calibration images.
+            ``'paired'``: these, less what sets ``batches`` apart; ``'batch'``: each
+            evaluated batch's own statistics; ``'off'``: the stored ones.
+        batches (Sequence[Batch]): Calibration images; for ``'paired'`` those of
+            :func:`pair`.
 
     Raises:
         CompressionError: Unknown mode.
-        DataError: ``'recalibrate'`` without batches.
+        DataError: ``'recalibrate'`` or ``'paired'`` without batches.
     """
     if mode not in MODES:
         raise CompressionError(
             f'Unknown dynamic_bn {mode!r}; choose one of {", ".join(MODES)}.')
-    norms = [m for m in model.modules()
-             if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    if mode == 'off' or not norms:
-        yield
-        return
-    saved = [_state(norm) for norm in norms]
-    try:
-        if mode == 'recalibrate':
-            recalibrate(model, batches, norms)
-        else:
+    with _restoring(model) as norms:
+        if mode in FRESH:
+            recalibrate(model, batches, paired=mode == 'paired')
+        elif mode == 'batch':
             for norm in norms:
                 norm.train()
         yield
-    finally:
-        for norm, state in zip(norms, saved):
-            _restore(norm, state)
+
+
+def pair(model: nn.Module, batches: Sequence[Batch]) -> None:
+    """Remember how ``batches`` differ from what the stored statistics were made of.
+
+    Every norm gets two buffers, which are sliced as its statistics are and are not part
+    of its state dict: ``calibration_shift``, stored mean less that of the batches, and
+    ``calibration_ratio``, the same of the variances, each plus the norm's ``eps``.
+
+    Args:
+        model (nn.Module): The dense model, in evaluation mode; does not change.
+        batches (Sequence[Batch]): Calibration images.
+    """
+    with _restoring(model) as norms:
+        stored = [(n.running_mean.clone(), n.running_var.clone()) for n in norms]
+        recalibrate(model, batches)
+        for norm, (mean, var) in zip(norms, stored):
+            for name, value in (
+                    ('calibration_shift', mean - norm.running_mean),
+                    ('calibration_ratio',
+                     (var + norm.eps) / (norm.running_var + norm.eps))):
+                norm.register_buffer(name, value, persistent=False)
 
 
 def recalibrate(
-    model: nn.Module, batches: Sequence[Batch], norms: Sequence[nn.Module] | None = None
+    model: nn.Module, batches: Sequence[Batch], paired: bool = False
 ) -> None:
     """Replace the running statistics by those of ``batches``, for good.
 
@@ -70,15 +92,18 @@ def recalibrate(
         model (nn.Module): The model; everything but its batch norms stays in the
             mode it is in.
         batches (Sequence[Batch]): Calibration images.
-        norms (Sequence[nn.Module] | None): Norms to recalibrate. Defaults to all.
+        paired (bool): Take off what sets the batches apart; the model, or the dense one
+            that it was made of, has been through :func:`pair`. Defaults to False.
     """
-    if not batches:
+    norms = _norms(model)
+    if norms and not batches:
         raise DataError(
-            "dynamic_bn='recalibrate' needs calibration images; set "
-            'calibration_images of the evaluator above 0.')
-    if norms is None:
-        norms = [m for m in model.modules()
-                 if isinstance(m, _BatchNorm) and m.running_mean is not None]
+            'Batch norms are recalibrated on calibration images; set '
+            "calibration_images of the evaluator above 0, or dynamic_bn='off'.")
+    if paired and not all(hasattr(norm, 'calibration_shift') for norm in norms):
+        raise CompressionError(
+            "dynamic_bn='paired' needs statistics of the dense network; set it in the "
+            'evaluator as well.')
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -90,6 +115,26 @@ def recalibrate(
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
         norm.eval()
+        if paired:
+            norm.running_mean.add_(norm.calibration_shift)
+            norm.running_var.add_(norm.eps).mul_(norm.calibration_ratio).sub_(norm.eps)
+
+
+def _norms(model: nn.Module) -> list[_BatchNorm]:
+    return [m for m in model.modules()
+            if isinstance(m, _BatchNorm) and m.running_mean is not None]
+
+
+@contextmanager
+def _restoring(model: nn.Module) -> Iterator[list[_BatchNorm]]:
+    """Batch norms that have their statistics back after the block."""
+    norms = _norms(model)
+    saved = [_state(norm) for norm in norms]
+    try:
+        yield norms
+    finally:
+        for norm, state in zip(norms, saved):
+            _restore(norm, state)
 
 
 def _state(norm: nn.Module) -> tuple:

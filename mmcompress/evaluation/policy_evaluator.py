@@ -21,7 +21,7 @@ from ..mutators import Mutator
 from ..policy import Policy
 from ..registry import EVALUATORS
 from .distance import REFERENCES
-from .dynamic_bn import dynamic_bn, recalibrate
+from .dynamic_bn import FRESH, dynamic_bn, pair, recalibrate
 from .finetune import Finetuning, augmented_batches, finetune, training_batches
 from .images import Batch, build_dataset, load_batches, loss_of, pick, search_dataset
 from .precision import full_precision, silence
@@ -59,8 +59,8 @@ class PolicyEvaluator:
         images (int): Images to score on. Defaults to 256.
         calibration_images (int): Images to recalibrate batch norms on. Defaults to
             64.
-        dynamic_bn (str): ``'recalibrate'``, ``'batch'`` or ``'off'``. Defaults to
-            'recalibrate'.
+        dynamic_bn (str): ``'paired'``, ``'recalibrate'``, ``'batch'`` or ``'off'``; see
+            :mod:`.dynamic_bn`. Defaults to 'paired'.
         dataset (dict | None): Dataset to take all images from. Defaults to the
             training set under the test pipeline.
         evaluator (dict | list | None): Metrics. Defaults to ``val_evaluator``, with
@@ -83,7 +83,7 @@ class PolicyEvaluator:
         metric: str,
         images: int = 256,
         calibration_images: int = 64,
-        dynamic_bn: str = 'recalibrate',
+        dynamic_bn: str = 'paired',
         dataset: dict | None = None,
         evaluator: dict | list | None = None,
         batch_size: int = 16,
@@ -159,6 +159,8 @@ class PolicyEvaluator:
         self.augmented = augmented_batches(
             cfg, load, calibrated, self.batch_size, self.seed,
         ) if self.augment and len(calibrated) else []
+        self.model.paired_by = None
+        self._pair()
         if self.metric in REFERENCES:
             self._reference = REFERENCES[self.metric](self.model, self.scoring)
         if self.finetuning.steps:
@@ -174,6 +176,12 @@ class PolicyEvaluator:
         self._metrics = Evaluator(_with_annotations(metrics, spec, dataset))
         self._metrics.dataset_meta = dataset.metainfo
         self._restrict(dataset, scored)
+
+    def _pair(self) -> None:
+        """Measure the dense model for ``'paired'``, unless this evaluator did last."""
+        if self.mode == 'paired' and self.model.paired_by != id(self):
+            pair(self.model, self.recalibration)
+            self.model.paired_by = id(self)
 
     def _restrict(self, dataset: object, numbers: Sequence[int]) -> None:
         """COCO metrics count every image of their file unless told which ones."""
@@ -193,6 +201,7 @@ class PolicyEvaluator:
             CompressionError: The metrics lack ``metric``.
         """
         start = time.perf_counter()
+        self._pair()
         with torch.no_grad(), self._acting(policy, mutator) as model:
             if model is None:
                 return Score(math.nan, {}, time.perf_counter() - start)
@@ -243,8 +252,9 @@ class PolicyEvaluator:
 
     def recalibrate(self, model: nn.Module) -> None:
         """Give a slim model the statistics that its score was measured with."""
-        if self.mode == 'recalibrate':
-            recalibrate(model.eval(), self.recalibration)
+        if self.mode in FRESH:
+            recalibrate(
+                model.eval(), self.recalibration, paired=self.mode == 'paired')
 
     def losses(self) -> Iterator[Callable[[], Tensor]]:
         """Training losses of the calibration batches, for gradient importance."""

@@ -142,7 +142,10 @@ def _(module: QuantLinear, out: Kept, into: Kept) -> dict[str, Any]:
 
 @sliced.register(_NormBase)
 def _(module: _NormBase, out: Kept, into: Kept) -> dict[str, Any]:
-    names = ('weight', 'bias', 'running_mean', 'running_var')
+    names = ['weight', 'bias', 'running_mean', 'running_var']
+    # See mmcompress.evaluation.dynamic_bn.pair.
+    names += [n for n in ('calibration_shift', 'calibration_ratio')
+              if hasattr(module, n)]
     values = {n: take(getattr(module, n), 0, out) for n in names}
     return dict(values, num_features=_size(out, module.num_features))
 

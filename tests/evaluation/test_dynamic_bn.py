@@ -1,4 +1,4 @@
-"""Dynamic BN: three modes, everything restored exactly."""
+"""Dynamic BN: its modes, everything restored exactly."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torch import nn
 
 from mmcompress.errors import CompressionError, DataError
 from mmcompress.evaluation import Batch, dynamic_bn, recalibrate
+from mmcompress.evaluation.dynamic_bn import pair
 from mmcompress.mutators import ChannelMutator
 from mmcompress.policy import Policy
 from mmcompress.testing import ToyNetwork, toy_graph
@@ -55,8 +56,9 @@ def assert_same(model: nn.Module, before: tuple) -> None:
     assert rest == list(before[1:])
 
 
-@pytest.mark.parametrize('mode', ['off', 'recalibrate', 'batch'])
+@pytest.mark.parametrize('mode', ['off', 'recalibrate', 'paired', 'batch'])
 def test_everything_is_restored(model, mode):
+    pair(model, batches())
     before = state_of(model)
     with dynamic_bn(model, mode, batches()):
         for batch in batches():
@@ -90,6 +92,27 @@ def test_recalibrated_statistics_are_averages_over_the_batches(model):
         assert torch.equal(first, again)
 
 
+def test_pairing_leaves_the_dense_model_as_it_is(model):
+    before = state_of(model)
+    pair(model, batches())
+    assert_same(model, before)
+    with dynamic_bn(model, 'paired', batches()):
+        assert torch.allclose(model.bn.running_mean, torch.tensor(3.0))
+        assert torch.allclose(model.bn.running_var, torch.tensor(2.0))
+
+
+def test_paired_statistics_are_stored_ones_moved_as_the_images_move(model):
+    # The dense model saw means m and variances v of these images and has 3 and 2 stored.
+    # What doubles and shifts its inputs sees 2m + 1 and 4v, and gets
+    # 3 + (2m + 1 - m) and (4v + e)(2 + e) / (v + e) - e, 8 with a small e.
+    pair(model, batches())
+    moved = [Batch(2 * b.inputs + 1, []) for b in batches()]
+    mean = torch.stack([b.inputs.mean((0, 2, 3)) for b in batches()]).mean(0)
+    with dynamic_bn(model, 'paired', moved):
+        assert torch.allclose(model.bn.running_mean, 4 + mean, atol=1e-5)
+        assert torch.allclose(model.bn.running_var, torch.tensor(8.0), rtol=1e-3)
+
+
 def test_batch_mode_normalises_each_batch_by_itself(model):
     with dynamic_bn(model, 'batch'):
         for batch in batches():
@@ -116,12 +139,15 @@ def test_recalibrating_for_good(model):
 def test_errors(model):
     before = state_of(model)
     with pytest.raises(CompressionError, match=(
-            "Unknown dynamic_bn 'on'; choose one of off, recalibrate, batch")), \
+            "Unknown dynamic_bn 'on'; choose one of off, recalibrate, paired, batch")), \
             dynamic_bn(model, 'on'):
         pass
     with pytest.raises(DataError, match=(
-            "'recalibrate' needs calibration images; set calibration_images")), \
+            'recalibrated on calibration images; set calibration_images')), \
             dynamic_bn(model, 'recalibrate', []):
+        pass
+    with pytest.raises(CompressionError, match='set it in the evaluator as well'), \
+            dynamic_bn(model, 'paired', batches()):
         pass
     assert_same(model, before)
 
@@ -139,16 +165,17 @@ def test_models_without_norms_are_left_alone():
         pass
 
 
-@pytest.mark.parametrize('mode', ['recalibrate', 'batch'])
+@pytest.mark.parametrize('mode', ['recalibrate', 'paired', 'batch'])
 def test_statistics_of_a_policy_stay_its_own(mode):
     class Model(ToyNetwork):
         def forward(self, x, mode='tensor'):
             return super().forward(x)
 
     model, mutator = Model().eval(), ChannelMutator()
+    data = [Batch(torch.randn(4, 3, 16, 16), []) for _ in range(2)]
+    pair(model, data)
     mutator.prepare(model, toy_graph())
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    data = [Batch(torch.randn(4, 3, 16, 16), []) for _ in range(2)]
     policy = Policy({'stem': 5, 'reduce': 2})
     with mutator.acting(policy), dynamic_bn(model, mode, data):
         model(data[0].inputs)
@@ -156,3 +183,27 @@ def test_statistics_of_a_policy_stay_its_own(mode):
         assert not torch.equal(
             model.stem_bn.running_mean, before['stem_bn.running_mean'][:5])
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_a_slim_copy_is_paired_as_the_model_that_acts():
+    class Model(ToyNetwork):
+        def forward(self, x, mode='tensor'):
+            return super().forward(x)
+
+    model, mutator = Model().eval(), ChannelMutator(importance='l2')
+    for norm in model.modules():
+        if isinstance(norm, nn.BatchNorm2d):  # others than the images will give
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
+    data = [Batch(torch.randn(4, 3, 16, 16), []) for _ in range(2)]
+    pair(model, data)
+    mutator.prepare(model, toy_graph())
+    policy = Policy({'stem': 5, 'reduce': 2})
+    with mutator.acting(policy), dynamic_bn(model, 'paired', data), torch.no_grad():
+        acted = model(data[0].inputs)
+    slim = mutator.materialise(policy)
+    recalibrate(slim, data, paired=True)
+    with torch.no_grad():
+        for small, full in zip(slim(data[0].inputs), acted):
+            assert torch.allclose(small, full, rtol=1e-4, atol=1e-5)
+    assert not any('calibration' in name for name in slim.state_dict())

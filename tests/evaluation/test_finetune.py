@@ -59,6 +59,7 @@ def prepare(cfg, steps=6, **options):
     model.backbone.conv1.weight.requires_grad_(False)
     evaluator = PolicyEvaluator(
         'accuracy/top1', images=20, calibration_images=10, batch_size=10,
+        dynamic_bn='recalibrate',  # a network that has not been trained is no pair
         finetune=dict(steps=steps, batch_size=10, **options))
     evaluator.prepare(model, cfg)
     mutator = ChannelMutator(divisor=1)
@@ -144,12 +145,11 @@ def numbers(batches):
 
 
 def test_augmentation_without_calibration_images_says_so(resized):
-    _, mutator, model = prepare(resized, steps=0)
+    *_, model = prepare(resized, steps=0)
     evaluator = PolicyEvaluator(
         'accuracy/top1', images=20, calibration_images=0, batch_size=5, augment=True)
-    evaluator.prepare(model, resized)
     with pytest.raises(DataError, match='calibration_images'):
-        evaluator.evaluate(half(mutator), mutator)
+        evaluator.prepare(model, resized)
 
 
 def test_recalibration_on_augmented_calibration_images(resized):

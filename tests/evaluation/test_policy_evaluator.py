@@ -130,7 +130,7 @@ def test_images_are_decoded_once_and_disjoint(config, monkeypatch):
     assert not paths[0] & paths[1] and all('train' in p for p in paths[0])
 
 
-@pytest.mark.parametrize('mode', ['off', 'recalibrate', 'batch'])
+@pytest.mark.parametrize('mode', ['off', 'recalibrate', 'paired', 'batch'])
 def test_the_policy_acts_while_it_is_scored_and_not_after(config, mode):
     evaluator, mutator, model = prepared(config, dynamic_bn=mode)
     before = {k: v.clone() for k, v in model.state_dict().items()}
