@@ -35,6 +35,7 @@ from mmcompress.engine.cli import load_weights, search_runner
 from mmcompress.engine.policy_config import compress_config
 from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.evaluation.distance import REFERENCES
+from mmcompress.evaluation.dynamic_bn import pair
 from mmcompress.evaluation.precision import full_precision
 from mmcompress.graph import trace
 from mmcompress.mutators import JointMutator
@@ -96,6 +97,9 @@ PRICES = dict(
     detections=dict(type='MeasuredPrices', dynamic_bn='batch', measure='detections'))
 """Sources of prices."""
 
+BN = ('off', 'recalibrate', 'paired')
+"""Statistics of batch norms."""
+
 
 class Bench:
     """A dense network with its graph, costs and calibration images.
@@ -109,9 +113,9 @@ class Bench:
         self.name, self.case, self.out = name, CASES[name], out / name
         cfg = Config.fromfile(ROOT / self.case.config)
         self.quant = cfg.compression.quant.to_dict() | dict(self.case.quant)
-        self.fresh = cfg.search_cfg.evaluator.dynamic_bn == 'recalibrate'
+        self.bn = cfg.search_cfg.evaluator.dynamic_bn
         self.results = Results(self.out / 'results.json', dict(
-            case=str(self.case), quant=self.quant, recalibrate=self.fresh))
+            case=str(self.case), quant=self.quant, dynamic_bn=self.bn))
 
     @lru_cache(maxsize=4)  # noqa: B019  (one instance per process)
     def prepared(self, observer: str, draw: int | None = None):
@@ -134,6 +138,7 @@ class Bench:
         evaluator.prepare(runner.model, cfg)
         # The image set aside for scoring is calibrated on as well: none is scored.
         evaluator.calibration = [*evaluator.scoring, *evaluator.calibration]
+        pair(runner.model, evaluator.calibration)
         quant = dict(self.quant, observer=observer)
         mutator = JointMutator(quant=MUTATORS.build(quant))
         mutator.prepare(runner.model, graph, evaluator)
@@ -154,7 +159,7 @@ class Bench:
         return costs.of(policy)['bops'] / costs.dense()['bops']
 
     def write(
-        self, key: str, policy: Policy, observer: str, recalibrate: bool,
+        self, key: str, policy: Policy, observer: str, bn: str,
         draw: int | None = None,
     ) -> Path:
         """Policy file with the quantised checkpoint beside it."""
@@ -162,8 +167,8 @@ class Bench:
         path = self.out / 'policies' / f'{key}.json'
         PolicyFile(policy, graph.fingerprint, graph.input_shape).save(path)
         model = mutator.materialise(policy).eval()
-        if recalibrate:
-            evaluator.recalibrate(model)
+        evaluator.mode = bn
+        evaluator.recalibrate(model)
         save_checkpoint(
             dict(state_dict=model.state_dict()), str(path.with_suffix('.pth')))
         return path
@@ -199,7 +204,7 @@ class Bench:
             return runner.test()[self.case.metric] * self.case.scale
 
     def score(self, key: str, policy: Callable[[], Policy], observer: str = 'mse',
-              recalibrate: bool | None = None, epochs: int = 0,
+              bn: str | None = None, epochs: int = 0,
               draw: int | None = None) -> float:
         """Measured once: a policy without training, or after some epochs.
 
@@ -207,8 +212,8 @@ class Bench:
             key (str): Names the number; with ``epochs`` it gets them as a suffix.
             policy (Callable): Gives the policy, if it is not measured yet.
             observer (str): How ranges are found.
-            recalibrate (bool | None): Whether batch norms are; as the config says
-                if None.
+            bn (str | None): Statistics of batch norms, one of :data:`BN`; as the
+                config says if None.
             epochs (int): Of training.
             draw (int | None): See :meth:`prepared`.
         """
@@ -216,12 +221,11 @@ class Bench:
             key = f'{key}, draw {draw}'
         if epochs:
             key = f'{key}, {epochs} epochs'
-        if recalibrate is None:
-            recalibrate = self.fresh
+        bn = bn or self.bn
 
         def measure() -> float:
             name = re.sub(r'\W+', '_', key)
-            path = self.write(name, policy(), observer, recalibrate, draw)
+            path = self.write(name, policy(), observer, bn, draw)
             return self.train(path, name, epochs) if epochs else self.test(path, name)
         return self.results.get(key, measure)
 
@@ -238,20 +242,15 @@ def bits_of(label: str) -> tuple[int, int]:
 
 # -- parts -----------------------------------------------------------------------
 def ptq(bench: Bench, args: argparse.Namespace) -> None:
-    """Uniform bits without training: observers, with and without dynamic BN."""
+    """Uniform bits without training: observers, statistics of batch norms."""
     print('dense', bench.results.get('dense', lambda: bench.test(None, 'dense')))
     for bits in bench.case.uniform:
         name, policy = label(bits), lambda b=bits: bench.uniform(b)
         bench.results.get(f'bops {name}', lambda p=policy: bench.bops(p()))
         for observer in args.observers:
-            for recalibrate in (True, False):
-                key = ptq_key(name, observer, recalibrate)
-                print(key, bench.score(key, policy, observer, recalibrate), flush=True)
-
-
-def ptq_key(name: str, observer: str, recalibrate: bool) -> str:
-    """Name of a number of :func:`ptq`."""
-    return f'ptq {name} {observer} {"bn" if recalibrate else "-"}'
+            for bn in BN:
+                key = f'ptq {name} {observer} {bn}'
+                print(key, bench.score(key, policy, observer, bn), flush=True)
 
 
 def qat(bench: Bench, args: argparse.Namespace) -> None:
@@ -289,7 +288,7 @@ def search(
     if args.score != 'metric':
         options.evaluator.metric = args.score
     if 'channel' in compression:
-        options.evaluator.dynamic_bn = 'recalibrate'
+        options.evaluator.dynamic_bn = 'paired'
     if bench.case.augment:
         options.evaluator.augment = True
     options.prices = dict(
@@ -321,26 +320,26 @@ def mixed(bench: Bench, args: argparse.Namespace) -> None:
         return search(
             bench, tag, list(targets.values()), args, dict(quant=quant))
 
-    for (bits, target), fresh in product(
-            targets.items(), (True, False) if args.both_bn else (bench.fresh,)):
+    for (bits, target), bn in product(
+            targets.items(), BN if args.all_bn else (bench.bn,)):
         name = label(bits)
         for own, key, policy in (
-                (rival, ptq_key(name, 'mse', fresh), lambda b=bits: rival.uniform(b)),
-                (bench, f'{tag} {name}{"" if fresh == bench.fresh else ", other BN"}',
+                (rival, f'ptq {name} mse {bn}', lambda b=bits: rival.uniform(b)),
+                (bench, f'{tag} {name} {bn}',
                  lambda t=target: PolicyFile.load(found()[t]).policy)):
-            print_scores(own, key, policy, fresh, args)
+            print_scores(own, key, policy, bn, args)
 
 
 def print_scores(
-    bench: Bench, key: str, policy: Callable[[], Policy], fresh: bool,
+    bench: Bench, key: str, policy: Callable[[], Policy], bn: str,
     args: argparse.Namespace,
 ) -> None:
     """Score a policy of :func:`mixed` with all images, with draws, and trained."""
-    print(key, bench.score(key, policy, recalibrate=fresh), flush=True)
+    print(key, bench.score(key, policy, bn=bn), flush=True)
     for draw in range(args.draws):
         print(key, draw, bench.score(
-            key, policy, recalibrate=fresh, draw=draw), flush=True)
-    if args.epochs and fresh == bench.fresh and not bench.name.startswith('yolox'):
+            key, policy, bn=bn, draw=draw), flush=True)
+    if args.epochs and bn == bench.bn and not bench.name.startswith('yolox'):
         if key.startswith('ptq'):
             key = f'qat {key.split()[1]}'
         print(key, bench.score(key, policy, epochs=args.epochs), flush=True)
@@ -449,8 +448,8 @@ def main() -> None:
         '--draws', type=int, default=0,
         help='mixed: also score with this many draws of the calibration images')
     parser.add_argument(
-        '--both-bn', action='store_true',
-        help='mixed: score with recalibrated and with stored batch norms')
+        '--all-bn', action='store_true',
+        help='mixed: score with stored, recalibrated and paired batch norms')
     parser.add_argument(
         '--at', default='W4A8', help='uniform bits whose BOPs joint searches at')
     parser.add_argument('--observers', nargs='+', choices=OBSERVERS, default=['mse'])

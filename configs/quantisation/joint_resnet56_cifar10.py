@@ -4,4 +4,3 @@ _base_ = './mixed_resnet56_cifar10.py'
 compression = dict(
     channel=dict(
         type='ChannelMutator', importance='l2', divisor=4, min_ratio=0.25))
-search_cfg = dict(evaluator=dict(dynamic_bn='recalibrate'))

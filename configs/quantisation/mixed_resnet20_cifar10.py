@@ -11,7 +11,6 @@ search_cfg = dict(
         images=2000,
         calibration_images=1000,
         batch_size=250,
-        # Quantising shifts statistics less than a recalibration on few images does.
-        dynamic_bn='off'),
+        dynamic_bn='paired'),
     # About the BOPs of W4A8 and of W4A4.
     targets=dict(bops=[0.0325, 0.017]))

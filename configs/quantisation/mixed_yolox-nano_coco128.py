@@ -13,4 +13,4 @@ search_cfg = dict(
         images=96,
         calibration_images=32,
         batch_size=8,
-        dynamic_bn='recalibrate'))
+        dynamic_bn='paired'))

@@ -102,7 +102,7 @@ def test_pairing_leaves_the_dense_model_as_it_is(model):
 
 
 def test_paired_statistics_are_stored_ones_moved_as_the_images_move(model):
-    # The dense model saw means m and variances v of these images and has 3 and 2 stored.
+    # The dense model has 3 and 2 stored and saw means m and variances v of the images.
     # What doubles and shifts its inputs sees 2m + 1 and 4v, and gets
     # 3 + (2m + 1 - m) and (4v + e)(2 + e) / (v + e) - e, 8 with a small e.
     pair(model, batches())
@@ -139,7 +139,7 @@ def test_recalibrating_for_good(model):
 def test_errors(model):
     before = state_of(model)
     with pytest.raises(CompressionError, match=(
-            "Unknown dynamic_bn 'on'; choose one of off, recalibrate, paired, batch")), \
+            "Unknown dynamic_bn 'on'; choose one of off, recalibrate, paired")), \
             dynamic_bn(model, 'on'):
         pass
     with pytest.raises(DataError, match=(

@@ -8,4 +8,4 @@ search_cfg = dict(
         images=512,
         calibration_images=128,
         batch_size=8,
-        dynamic_bn='recalibrate'))
+        dynamic_bn='paired'))

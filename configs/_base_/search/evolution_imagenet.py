@@ -8,4 +8,4 @@ search_cfg = dict(
         images=5000,
         calibration_images=1024,
         batch_size=128,
-        dynamic_bn='recalibrate'))
+        dynamic_bn='paired'))

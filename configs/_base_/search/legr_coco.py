@@ -9,5 +9,5 @@ search_cfg = dict(
         images=512,
         calibration_images=128,
         batch_size=8,
-        dynamic_bn='recalibrate',
+        dynamic_bn='paired',
         finetune=dict(steps=50, lr=0.002, batch_size=8)))

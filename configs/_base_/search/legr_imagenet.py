@@ -9,5 +9,5 @@ search_cfg = dict(
         images=5000,
         calibration_images=1024,
         batch_size=128,
-        dynamic_bn='recalibrate',
+        dynamic_bn='paired',
         finetune=dict(steps=200, lr=0.01, batch_size=128)))

@@ -9,5 +9,5 @@ search_cfg = dict(
         images=512,
         calibration_images=128,
         batch_size=8,
-        dynamic_bn='recalibrate'),
+        dynamic_bn='paired'),
     prices=dict(type='GradientPrices', images=1024, batch_size=8))
