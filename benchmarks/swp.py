@@ -252,7 +252,8 @@ class Ranking:
                     'accuracy/top1', dynamic_bn=mode, dataset=dataset, **images)
                 evaluator.prepare(model, cfg)
                 found[key] = self._all(evaluator, policies)
-            evaluator = StageLossEvaluator(dataset=held_out, **images)
+            evaluator = StageLossEvaluator(
+                dynamic_bn='recalibrate', dataset=held_out, **images)
             evaluator.prepare(model, cfg)
             found['stage loss'] = self._all(evaluator, policies)
             evaluator = PolicyEvaluator(

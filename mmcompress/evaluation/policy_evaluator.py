@@ -179,7 +179,8 @@ class PolicyEvaluator:
 
     def _pair(self) -> None:
         """Measure the dense model for ``'paired'``, unless this evaluator did last."""
-        if self.mode == 'paired' and self.model.paired_by != id(self):
+        if self.mode == 'paired' and self.recalibration and \
+                self.model.paired_by != id(self):
             pair(self.model, self.recalibration)
             self.model.paired_by = id(self)
 

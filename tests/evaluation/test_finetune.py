@@ -145,11 +145,12 @@ def numbers(batches):
 
 
 def test_augmentation_without_calibration_images_says_so(resized):
-    *_, model = prepare(resized, steps=0)
+    _, mutator, model = prepare(resized, steps=0)
     evaluator = PolicyEvaluator(
         'accuracy/top1', images=20, calibration_images=0, batch_size=5, augment=True)
+    evaluator.prepare(model, resized)
     with pytest.raises(DataError, match='calibration_images'):
-        evaluator.prepare(model, resized)
+        evaluator.evaluate(half(mutator), mutator)
 
 
 def test_recalibration_on_augmented_calibration_images(resized):

@@ -161,6 +161,19 @@ def test_a_slim_model_is_recalibrated_on_the_same_images(config):
     assert torch.equal(model.network.stem_bn.running_mean, wanted)
 
 
+def test_evaluators_of_one_model_do_not_disturb_each_other(config):
+    first, mutator, model = prepared(config, dynamic_bn='paired')
+    policy = Policy({'network.stem': 6})
+    first.evaluate(policy, mutator)
+    wanted = model.seen[-1][0]
+    other = PolicyEvaluator(  # of other calibration images
+        'accuracy', images=5, calibration_images=1, dynamic_bn='paired', seed=1,
+        evaluator=first.evaluator)
+    other.prepare(model, config)
+    first.evaluate(policy, mutator)
+    assert torch.equal(model.seen[-1][0], wanted)
+
+
 def test_losses_are_of_the_calibration_images(config):
     evaluator, _, model = prepared(config)
     losses = [loss() for loss in evaluator.losses()]
