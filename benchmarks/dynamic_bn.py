@@ -22,7 +22,9 @@ from common import OUT, Results, machine, quiet_config
 
 from mmcompress.costs import Costs, CostTable, parse_targets
 from mmcompress.engine.cli import load_weights, search_runner
+from mmcompress.engine.input_shape import input_shape_of
 from mmcompress.evaluation import PolicyEvaluator, dynamic_bn
+from mmcompress.evaluation.images import build_dataset
 from mmcompress.graph import trace
 from mmcompress.mutators import JointMutator
 from mmcompress.policy import Bits, Policy, SearchSpace
@@ -83,11 +85,10 @@ class Bench:
         runner = search_runner(cfg)
         load_weights(runner.model, cfg.load_from)
         self.model, self.scale = runner.model.eval(), case.scale
-        shape = tuple(cfg.compression.input_shape)
-        self.graph = trace(self.model, shape)
+        self.graph = trace(self.model, input_shape_of(cfg))
         spec = cfg.test_dataloader.dataset.to_dict()
         self.val = PolicyEvaluator(
-            '', count_of(spec, cfg), 0, 'off', dataset=spec, batch_size=16,
+            '', len(build_dataset(spec)), 0, 'off', dataset=spec, batch_size=16,
             evaluator=cfg.test_evaluator.to_dict())
         self.train = PolicyEvaluator(
             '', 1, count, 'paired', seed=draw, augment=augment, batch_size=16)
@@ -126,13 +127,6 @@ class Bench:
             metrics = self.val.measure(self.model)
         found = [metrics[name] for name in METRICS if name in metrics]
         return self.scale * found[0] if found else 0.0
-
-
-def count_of(spec: dict, cfg) -> int:
-    """Images of a dataset."""
-    from mmcompress.evaluation.images import build_dataset
-
-    return len(build_dataset(spec))
 
 
 def measure(name: str, folder: Path, results: Results, draws: int) -> None:
