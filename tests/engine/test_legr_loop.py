@@ -75,13 +75,14 @@ def test_a_killed_search_continues(make, searched, tmp_path):
 def test_later_targets_without_another_search(make, searched):
     before = evaluations(searched)
     loop = make(searched.work_dir)
-    loop.answer(parse_target_options(['macs=0.4', 'macs=0.6', 'params=0.5']))
+    loop.answer(parse_target_options(['macs=0.4', 'macs=0.6', 'params=0.45']))
+    # Three policies that are not among those of the search.
     assert evaluations(loop)[:9] == before and len(evaluations(loop)) == 12
     names = ['macs_0.7', 'macs_0.6', 'macs_0.5', 'macs_0.4', 'macs_0.3']
     rows = loop.space.encode(
         PolicyFile.load(loop.work_dir / f'policies/{n}.json').policy for n in names)
     assert (np.diff(rows, axis=0) <= 0).all()
-    assert (loop.work_dir / 'policies/params_0.5.json').is_file()
+    assert (loop.work_dir / 'policies/params_0.45.json').is_file()
     # Asking again evaluates nothing, and neither does running the search again.
     loop.answer({'macs': [0.4]})
     make(searched.work_dir).run()
