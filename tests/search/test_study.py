@@ -319,9 +319,9 @@ def silence(study: Study, claim: Claim) -> None:
 
 
 def test_heartbeat_keeps_a_claim(url):
-    elsewhere(url, stale_after=0.5)
-    time.sleep(0.9)
-    study = open_study(url, stale_after=0.5)
+    elsewhere(url, stale_after=2.0)
+    time.sleep(2.6)
+    study = open_study(url, stale_after=2.0)
     assert study.running() == [0]
     assert study.claim(3).number == 1
 
