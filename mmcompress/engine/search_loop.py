@@ -25,6 +25,7 @@ from ..registry import EVALUATORS, LOOPS, PRICES, SEARCHERS, build
 from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
 from ..search.prices import PriceTable
 from ..visualization import Outcome, make_outcome, table_text, write_all
+from ..visualization.tradeoff import DENSE
 from .input_shape import input_shape_of
 from .latency import latency_of
 from .search_results import (
@@ -34,7 +35,7 @@ from .search_results import (
     write_checkpoint,
     write_policy,
 )
-from .test_set import DENSE, FamilyScores
+from .test_set import FamilyScores, check_test_set
 
 
 @LOOPS.register_module()
@@ -287,22 +288,29 @@ class PolicySearchLoop:
     # -- after ---------------------------------------------------------------
     def write(self) -> Outcome:
         """Write policies, checkpoints, table, plots and report."""
-        history = self.study.history()
-        names, winners = {}, self._winners(self.targets)
+        winners = self._winners(self.targets)
         for target, best in zip(self.targets, winners):
             if best is not None:
-                names[target.name] = self._write_policy(target.name, best)
-        tests = FamilyScores(self.runner.cfg, self.study).known(self._family())
-        for name, data in self.searcher.artefacts(history).items():
+                self._write_policy(target.name, best)
+        for name, data in self.searcher.artefacts(self.study.history()).items():
             content = data if isinstance(data, bytes) else \
                 json.dumps(data, indent=1).encode()
             write_bytes(self.work_dir / name, content)
+        return self._report(winners)
+
+    def _report(self, winners: Sequence[Evaluated | None]) -> Outcome:
+        """Write table, plots and report."""
+        family = self._family(winners)
         outcome = make_outcome(
-            history=history, targets=self.targets, dense=self.costs.dense(),
-            dense_score=self.dense_score, score_name=self.evaluator.metric,
-            policy_files=names, graph=self.graph, facts=self._facts(),
+            history=self.study.history(), targets=self.targets,
+            dense=self.costs.dense(), dense_score=self.dense_score,
+            score_name=self.evaluator.metric,
+            policy_files={name: member[1].name
+                          for name, member in family.items() if member},
+            graph=self.graph, facts=self._facts(),
             searcher=self.searcher_cfg['type'], failures=len(self.study.failures()),
-            winners=winners, tests=tests)
+            winners=winners,
+            tests=FamilyScores(self.runner.cfg, self.study).known(family))
         write_all(outcome, self.work_dir)
         return outcome
 
@@ -313,32 +321,36 @@ class PolicySearchLoop:
             CompressionError: There are no checkpoints, or no test set.
         """
         cfg = self.runner.cfg
-        if cfg.get('test_dataloader') is None:
-            raise CompressionError(f'{cfg.filename} has no test_dataloader to test on.')
+        check_test_set(cfg)
         if not self.save_checkpoints or not cfg.get('load_from'):
             raise CompressionError(
                 'Testing needs checkpoints: set load_from in the config, and leave '
                 'search_cfg.save_checkpoints on.')
 
     def test(self) -> Outcome:
-        """Test what was written on the test set of the config, and write it again.
+        """Test what was written on the test set of the config, and report it.
 
         Returns:
             Outcome: With the metrics.
         """
         self.check_testable()
-        FamilyScores(self.runner.cfg, self.study).measure(self._family())
-        outcome = self.write()
+        winners = self._winners(self.targets)
+        FamilyScores(self.runner.cfg, self.study).measure(self._family(winners))
+        outcome = self._report(winners)
         self.runner.logger.info('Tested:\n' + table_text(outcome.tradeoff))
         return outcome
 
-    def _family(self) -> dict[str, tuple[int, Path] | None]:
+    def _family(
+        self, winners: Sequence[Evaluated | None]
+    ) -> dict[str, tuple[int, Path] | None]:
         """See :class:`FamilyScores`."""
-        folder = self.work_dir / 'policies'
         return {DENSE: None} | {
-            target.name: (best.number, folder / f'{target.name}.json')
-            for target, best in zip(self.targets, self._winners(self.targets))
-            if best is not None}
+            target.name: (best.number, self._policy_path(target.name))
+            for target, best in zip(self.targets, winners) if best is not None}
+
+    def _policy_path(self, name: str) -> Path:
+        """Where the policy of a target is written."""
+        return self.work_dir / 'policies' / f'{name}.json'
 
     def _winners(self, targets: Sequence[Target]) -> tuple[Evaluated | None, ...]:
         """What is written for each target."""
@@ -350,7 +362,7 @@ class PolicySearchLoop:
         return tuple(scored.get(policy) for policy in answers)
 
     def _write_policy(self, name: str, best: Evaluated) -> str:
-        path = self.work_dir / 'policies' / f'{name}.json'
+        path = self._policy_path(name)
         write_policy(path, best, self.graph, self.mutator, dict(
             dense_score=self.dense_score, metric=self.evaluator.metric,
             searcher=self.searcher_cfg['type']))

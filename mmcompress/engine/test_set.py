@@ -18,12 +18,20 @@ from ..errors import CompressionError
 from ..evaluation.images import reading
 from ..evaluation.precision import full_precision
 from ..search import Study
+from ..visualization.tradeoff import DENSE
 from .cli import load_weights
 from .policy_config import compress_config
 from .search_results import plain
 
-DENSE = 'dense'
-"""What the dense network is called among those of a family."""
+
+def check_test_set(cfg: Config) -> None:
+    """Check that a config has something to test on.
+
+    Raises:
+        CompressionError: It has no ``test_dataloader``.
+    """
+    if cfg.get('test_dataloader') is None:
+        raise CompressionError(f'{cfg.filename} has no test_dataloader to test on.')
 
 
 def score_on_test_set(
@@ -43,8 +51,7 @@ def score_on_test_set(
     Raises:
         CompressionError: The config has no test set, or the weights do not fit.
     """
-    if cfg.get('test_dataloader') is None:
-        raise CompressionError(f'{cfg.filename} has no test_dataloader to test on.')
+    check_test_set(cfg)
     cfg.load_from = checkpoint
     if backend != 'torch':
         cfg.load_from = None  # the file holds the weights and the policy
@@ -68,7 +75,7 @@ def score_on_test_set(
 class FamilyScores:
     """Scores of the networks that a search wrote, each measured once.
 
-    A family maps :data:`DENSE` to None, and targets to the number of the evaluation and
+    A family maps ``'dense'`` to None, and targets to the number of the evaluation and
     the policy file, which has its checkpoint beside it.
 
     Args:

@@ -69,6 +69,22 @@ def test_detector_file_predicts_what_the_model_predicts(detector, detector_file)
             a.pred_instances.scores, b.scores, rtol=1e-3, atol=1e-4)
 
 
+def compare_regions(model, path, images) -> list[tuple]:
+    """Instances of the files and of the model, whose scores and boxes are equal."""
+    wanted = [s.pred_instances.clone() for s in model(
+        images, [sample((64, 64)) for _ in range(2)], mode='predict')]
+    for weight in model.parameters():
+        nn.init.zeros_(weight)
+    attach(model, path, 'onnxruntime', threads=1)
+    got = model(images, [sample((64, 64)) for _ in range(2)], mode='predict')
+    pairs = list(zip((s.pred_instances for s in got), wanted))
+    for a, b in pairs:
+        assert len(a) == len(b) > 0
+        torch.testing.assert_close(a.scores, b.scores, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(a.bboxes, b.bboxes, rtol=1e-2, atol=1e-1)
+    return pairs
+
+
 @pytest.mark.parametrize('bits', [32, 8])
 def test_both_stages_of_a_detector(two_stage, tmp_path, bits):
     images = torch.randn(2, 3, 64, 64)
@@ -85,16 +101,7 @@ def test_both_stages_of_a_detector(two_stage, tmp_path, bits):
     # reshape as well.
     assert [k.count('DequantizeLinear') for k in kinds] == (
         [2, 3] if bits == 8 else [0, 0])
-    wanted = [s.pred_instances.clone() for s in two_stage(
-        images, [sample((64, 64)) for _ in range(2)], mode='predict')]
-    for weight in two_stage.parameters():
-        nn.init.zeros_(weight)
-    attach(two_stage, files[0].path, 'onnxruntime', threads=1)
-    got = two_stage(images, [sample((64, 64)) for _ in range(2)], mode='predict')
-    for a, b in zip((s.pred_instances for s in got), wanted):
-        assert len(a) == len(b) > 0
-        torch.testing.assert_close(a.scores, b.scores, rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(a.bboxes, b.bboxes, rtol=1e-2, atol=1e-1)
+    compare_regions(two_stage, files[0].path, images)
     with pytest.raises(ExportError, match='FasterRCNN cannot be baked'):
         export_onnx(two_stage, tmp_path / 'net.onnx', (3, 64, 64), boxes=True,
                     images=[images[:1].numpy()])
@@ -122,16 +129,7 @@ def test_masks_and_cascades(
     integers = [f.path.name.split('.', 1)[1] for f in files if any(
         n.op_type == 'DequantizeLinear' for n in onnx.load(f.path).graph.node)]
     assert integers == ([f'{name}.onnx' for name in quantised] if bits == 8 else [])
-    wanted = [s.pred_instances.clone() for s in model(
-        images, [sample((64, 64)) for _ in range(2)], mode='predict')]
-    for weight in model.parameters():
-        nn.init.zeros_(weight)
-    attach(model, files[0].path, 'onnxruntime', threads=1)
-    got = model(images, [sample((64, 64)) for _ in range(2)], mode='predict')
-    for a, b in zip((s.pred_instances for s in got), wanted):
-        assert len(a) == len(b) > 0
-        torch.testing.assert_close(a.scores, b.scores, rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(a.bboxes, b.bboxes, rtol=1e-2, atol=1e-1)
+    for a, b in compare_regions(model, files[0].path, images):
         # A pixel of a mask that is next to the threshold may fall on the other side.
         assert (a.masks != b.masks).float().mean() < 0.01
         assert 0 < b.masks.float().mean() < 1
