@@ -19,15 +19,15 @@ from mmengine.runner import Runner
 from torch import nn
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.deploy.parts import random_images
-from mmcompress.engine.cli import load_weights
-from mmcompress.evaluation.images import Batch
+from mmcompress.data.images import Batch
+from mmcompress.export.parts import random_images
 from mmcompress.files import write_text
-from mmcompress.graph.mmdet_inputs import detector_samples, is_detector
-from mmcompress.models.compressed import quantise, with_preprocessor
-from mmcompress.mutators.calibration import calibrate
-from mmcompress.ops.quant_layers import quantised_layers
+from mmcompress.layers.quantised import quantised_layers
+from mmcompress.openmmlab.cli import load_weights
+from mmcompress.openmmlab.detectors.inputs import detector_samples, is_detector
+from mmcompress.openmmlab.models.compressed import quantise, with_preprocessor
 from mmcompress.policy import Bits, ModelGraph, Policy
+from mmcompress.quant.calibration import calibrate
 
 ROOT = Path(__file__).resolve().parents[1]
 OUT = Path('work_dirs/benchmarks')

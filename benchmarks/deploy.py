@@ -25,29 +25,24 @@ from mmengine.config import Config
 from torch import nn
 
 from mmcompress.costs import Costs, CostTable, parse_targets
-from mmcompress.deploy.backend import attach
-from mmcompress.deploy.export import export_onnx
-from mmcompress.deploy.fitting import fit_quantisers
-from mmcompress.deploy.materialise import materialise
-from mmcompress.deploy.parts import head_of
-from mmcompress.deploy.runtimes import OnnxRuntime
-from mmcompress.deploy.timing import time_files
-from mmcompress.deploy.twin import twin_of
-from mmcompress.engine.export_images import calibration_images
+from mmcompress.data.images import build_dataset, load_batches, pick, search_dataset
 from mmcompress.evaluation import PolicyEvaluator
-from mmcompress.evaluation.images import (
-    build_dataset,
-    load_batches,
-    pick,
-    search_dataset,
-)
+from mmcompress.export.export import export_onnx
+from mmcompress.export.parts import head_of
+from mmcompress.export.runtimes import OnnxRuntime
+from mmcompress.export.timing import time_files
+from mmcompress.export.twin.fitting import fit_quantisers
+from mmcompress.export.twin.twin import twin_of
 from mmcompress.graph import trace
-from mmcompress.models.compressed import quantise
-from mmcompress.mutators.calibration import calibrate
-from mmcompress.ops.quant_layers import quantised_layers
+from mmcompress.layers.quantised import quantised_layers
+from mmcompress.openmmlab.backend import attach
+from mmcompress.openmmlab.export_images import calibration_images
+from mmcompress.openmmlab.models.compressed import quantise
 from mmcompress.policy import Bits, Policy, SearchSpace
-from mmcompress.search.uniform import largest_uniform, uniform_rows
-from mmcompress.visualization.tables import TextTable
+from mmcompress.quant.calibration import calibrate
+from mmcompress.report.tables import TextTable
+from mmcompress.search.searchers.uniform import largest_uniform, uniform_rows
+from mmcompress.surgery.materialise import materialise
 
 CORES = 2
 """Threads of one stream, or streams of one thread."""

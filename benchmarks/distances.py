@@ -19,14 +19,14 @@ from common import OUT, Results, machine, quiet_config
 from mmengine.config import Config
 from scipy.stats import spearmanr
 
-from mmcompress.engine.cli import load_weights, search_runner
 from mmcompress.evaluation import PolicyEvaluator, dynamic_bn
 from mmcompress.evaluation.distance import REFERENCES
 from mmcompress.graph import trace
 from mmcompress.mutators import JointMutator
+from mmcompress.openmmlab.cli import load_weights, search_runner
 from mmcompress.policy import Bits, Policy
 from mmcompress.registry import MUTATORS
-from mmcompress.visualization.tables import TextTable
+from mmcompress.report.tables import TextTable
 
 CONFIG = 'configs/quantisation/mixed_yolox-nano_coco128.py'
 METRIC = 'coco/bbox_mAP'

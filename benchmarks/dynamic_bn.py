@@ -21,15 +21,15 @@ import torch
 from common import OUT, Results, machine, quiet_config
 
 from mmcompress.costs import Costs, CostTable, parse_targets
-from mmcompress.engine.cli import load_weights, search_runner
-from mmcompress.engine.input_shape import input_shape_of
+from mmcompress.data.images import build_dataset
 from mmcompress.evaluation import PolicyEvaluator, dynamic_bn
-from mmcompress.evaluation.images import build_dataset
 from mmcompress.graph import trace
 from mmcompress.mutators import JointMutator
+from mmcompress.openmmlab.cli import load_weights, search_runner
+from mmcompress.openmmlab.input_shape import input_shape_of
 from mmcompress.policy import Bits, Policy, SearchSpace
-from mmcompress.search.uniform import largest_uniform, uniform_rows
-from mmcompress.visualization.tables import TextTable
+from mmcompress.report.tables import TextTable
+from mmcompress.search.searchers.uniform import largest_uniform, uniform_rows
 
 MODES = ('off', 'recalibrate', 'paired')
 METRICS = ('coco/bbox_mAP', 'accuracy/top1')

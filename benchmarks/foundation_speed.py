@@ -25,8 +25,8 @@ from mmcompress.evaluation.dynamic_bn import dynamic_bn
 from mmcompress.graph import trace, verify
 from mmcompress.mutators import ChannelMutator
 from mmcompress.policy import Policy, SearchSpace
+from mmcompress.report.tables import TextTable
 from mmcompress.search import Random
-from mmcompress.visualization.tables import TextTable
 
 POLICIES = 100_000
 CANDIDATES = {

@@ -21,16 +21,16 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from mmcompress.costs import CostTable
-from mmcompress.costs.latency import LatencyTable, make_latency
-from mmcompress.deploy.export import export_onnx
-from mmcompress.deploy.layer_timer import LayerTimer
-from mmcompress.deploy.materialise import materialise
-from mmcompress.deploy.timing import time_files
-from mmcompress.engine.latency import FITTED, fitting_rows
+from mmcompress.export.export import export_onnx
+from mmcompress.export.timing import time_files
 from mmcompress.graph import trace
+from mmcompress.latency.layer_timer import LayerTimer
+from mmcompress.latency.measure import FITTED, fitting_rows
+from mmcompress.latency.table import LatencyTable, make_latency
 from mmcompress.policy import ModelGraph, SearchSpace
+from mmcompress.report.tables import TextTable
+from mmcompress.surgery.materialise import materialise
 from mmcompress.testing.networks import random_policy
-from mmcompress.visualization.tables import TextTable
 
 SHAPES = {'ResNet-18': (3, 112, 112), 'YOLOX-nano': (3, 416, 416)}
 POLICIES = 20

@@ -16,10 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmcompress.costs import Target, parse_targets
-from mmcompress.engine.cli import load_weights, search_runner
-from mmcompress.engine.policy_config import compress_config
-from mmcompress.engine.search_loop import PolicySearchLoop
-from mmcompress.engine.search_results import write_checkpoint, write_policy
+from mmcompress.data.images import Batch
 from mmcompress.evaluation import (
     Finetuning,
     PolicyEvaluator,
@@ -28,7 +25,10 @@ from mmcompress.evaluation import (
     recalibrate,
 )
 from mmcompress.evaluation.finetune import training_batches
-from mmcompress.evaluation.images import Batch
+from mmcompress.openmmlab.cli import load_weights, search_runner
+from mmcompress.openmmlab.loops.search import PolicySearchLoop
+from mmcompress.openmmlab.policy_config import compress_config
+from mmcompress.openmmlab.search_results import write_checkpoint, write_policy
 from mmcompress.policy import Policy
 from mmcompress.search import Evaluated, Searcher
 

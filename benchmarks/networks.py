@@ -13,8 +13,8 @@ from dataclasses import asdict
 
 from common import NETWORKS, OUT, Results, machine
 
+from mmcompress.report.tables import TextTable
 from mmcompress.testing.networks import check_network
-from mmcompress.visualization.tables import TextTable
 
 
 def measure(name: str, seed: int) -> dict:

@@ -30,21 +30,21 @@ from common import OUT, ROOT, Results, machine, quiet_config
 from mmengine.config import Config
 from mmengine.runner import Runner, save_checkpoint
 
+from mmcompress.arithmetic.quantizers import ActivationQuantizer
+from mmcompress.arithmetic.ranges import OBSERVERS
 from mmcompress.costs import Costs, CostTable
-from mmcompress.engine.cli import load_weights, search_runner
-from mmcompress.engine.policy_config import compress_config
 from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.evaluation.distance import REFERENCES
 from mmcompress.evaluation.dynamic_bn import pair
-from mmcompress.evaluation.precision import full_precision
 from mmcompress.graph import trace
 from mmcompress.mutators import JointMutator
-from mmcompress.ops import ActivationQuantizer
-from mmcompress.ops.ranges import OBSERVERS
+from mmcompress.openmmlab.cli import load_weights, search_runner
+from mmcompress.openmmlab.metrics import full_precision
+from mmcompress.openmmlab.policy_config import compress_config
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.policy.files import PolicyFile
 from mmcompress.registry import LOOPS, MUTATORS
-from mmcompress.visualization.tables import TextTable
+from mmcompress.report.tables import TextTable
 
 
 @dataclass(frozen=True)

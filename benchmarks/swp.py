@@ -44,16 +44,16 @@ from scipy.stats import kendalltau
 from torch import channels_last, nn
 
 from mmcompress.costs import Costs, CostTable, parse_targets
-from mmcompress.engine.cli import build_model
-from mmcompress.engine.policy_config import compress_config
 from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.graph import trace, verify
 from mmcompress.mutators import ChannelMutator
+from mmcompress.openmmlab.cli import build_model
+from mmcompress.openmmlab.policy_config import compress_config
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.policy.files import PolicyFile
+from mmcompress.report.tables import TextTable
 from mmcompress.search import Random
 from mmcompress.supernet import StageLossEvaluator
-from mmcompress.visualization.tables import TextTable
 
 FOLDER = OUT / 'swp'
 ARCHIVE = ROOT / '../shared/data/cifar10/cifar10_jpeg.tar.xz'

@@ -16,11 +16,11 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
-from mmcompress.engine.cli import load_weights, search_runner
-from mmcompress.engine.policy_config import compress_config
-from mmcompress.engine.search_loop import PolicySearchLoop
+from mmcompress.openmmlab.cli import load_weights, search_runner
+from mmcompress.openmmlab.loops.search import PolicySearchLoop
+from mmcompress.openmmlab.policy_config import compress_config
 from mmcompress.policy.files import PolicyFile
-from mmcompress.visualization.tables import TextTable
+from mmcompress.report.tables import TextTable
 
 FOLDER = OUT / 'swp'
 

@@ -32,20 +32,16 @@ from scipy.stats import kendalltau, pearsonr
 from torch import nn
 
 from mmcompress.costs import Target, parse_targets
-from mmcompress.engine.cli import load_weights, search_runner
-from mmcompress.engine.search_loop import PolicySearchLoop
-from mmcompress.evaluation import (
-    Finetuning,
-    GradientPrices,
-    MeasuredPrices,
-    PolicyEvaluator,
-    dynamic_bn,
-    finetune,
-)
+from mmcompress.data.images import loss_of
+from mmcompress.evaluation import Finetuning, PolicyEvaluator, dynamic_bn, finetune
 from mmcompress.evaluation.finetune import training_batches
-from mmcompress.evaluation.images import loss_of
-from mmcompress.evaluation.prices import Layout, Subject, mean_square
+from mmcompress.openmmlab.cli import load_weights, search_runner
+from mmcompress.openmmlab.loops.search import PolicySearchLoop
 from mmcompress.policy import FLOAT, Policy
+from mmcompress.prices import Layout, Subject, mean_square
+from mmcompress.prices.gradient import GradientPrices
+from mmcompress.prices.measured import MeasuredPrices
+from mmcompress.prices.table import PriceTable
 from mmcompress.search import (
     Evaluated,
     Evolution,
@@ -55,7 +51,6 @@ from mmcompress.search import (
     Uniform,
     best_per_target,
 )
-from mmcompress.search.prices import PriceTable
 from mmcompress.search.solvers import exact, sweep
 
 FOLDER = OUT / 'two_stage'

@@ -17,13 +17,13 @@ from common import NETWORKS, machine
 from mmpretrain.structures import DataSample
 
 from mmcompress.costs import Costs, CostTable
-from mmcompress.evaluation import GradientPrices
-from mmcompress.evaluation.images import Batch
-from mmcompress.evaluation.prices import Layout, Subject, mean_square
+from mmcompress.data.images import Batch
 from mmcompress.graph import trace
 from mmcompress.mutators import JointMutator
 from mmcompress.policy import SearchSpace
-from mmcompress.search.prices import PriceTable
+from mmcompress.prices import Layout, Subject, mean_square
+from mmcompress.prices.gradient import GradientPrices
+from mmcompress.prices.table import PriceTable
 from mmcompress.search.solvers import exact, greedy, sweep
 
 

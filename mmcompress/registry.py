@@ -7,29 +7,27 @@ from typing import Any
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
-from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
 from .errors import CompressionError
 
 HOOKS = Registry(
-    'hook', parent=MMENGINE_HOOKS, scope='mmcompress', locations=['mmcompress.engine'])
+    'hook', parent=MMENGINE_HOOKS, scope='mmcompress',
+    locations=['mmcompress.openmmlab.hooks'])
 LOOPS = Registry(
     'loop', parent=MMENGINE_LOOPS, scope='mmcompress',
-    locations=['mmcompress.engine', 'mmcompress.supernet'])
+    locations=['mmcompress.openmmlab.loops'])
 MODELS = Registry(
     'model', parent=MMENGINE_MODELS, scope='mmcompress',
-    locations=['mmcompress.models'])
+    locations=['mmcompress.openmmlab.models'])
 DATASETS = Registry(
     'dataset', parent=MMENGINE_DATASETS, scope='mmcompress',
-    locations=['mmcompress.datasets'])
-METRICS = Registry(
-    'metric', parent=MMENGINE_METRICS, scope='mmcompress',
-    locations=['mmcompress.evaluation'])
+    locations=['mmcompress.openmmlab.datasets'])
 
 MUTATORS = Registry('mutator', scope='mmcompress', locations=['mmcompress.mutators'])
-SEARCHERS = Registry('searcher', scope='mmcompress', locations=['mmcompress.search'])
+SEARCHERS = Registry(
+    'searcher', scope='mmcompress', locations=['mmcompress.search.searchers'])
 PREDICTORS = Registry(
     'predictor', scope='mmcompress', locations=['mmcompress.search.predictors'])
 EVALUATORS = Registry(
@@ -37,7 +35,7 @@ EVALUATORS = Registry(
     locations=['mmcompress.evaluation', 'mmcompress.supernet'])
 PRICES = Registry(
     'source of prices', scope='mmcompress',
-    locations=['mmcompress.evaluation', 'mmcompress.supernet'])
+    locations=['mmcompress.prices', 'mmcompress.supernet'])
 COSTS = Registry('cost', scope='mmcompress', locations=['mmcompress.costs'])
 """From a name to ``f(table, widths, weight_bits, activation_bits) -> Tensor``."""
 

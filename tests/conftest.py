@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from mmengine.registry import DefaultScope
+from networks_in_a_line import Net
 
 import mmcompress  # noqa: F401  (declares torchvision's operators where needed)
 
@@ -17,6 +18,12 @@ REPO = Path(__file__).resolve().parents[1]
 def repo() -> Path:
     """Root of the repository."""
     return REPO
+
+
+@pytest.fixture
+def net() -> type[Net]:
+    """See :class:`Net`."""
+    return Net
 
 
 @pytest.fixture(scope='session')

@@ -7,7 +7,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint, set_random_seed
 from torch import nn
 
-from mmcompress.models import convert_akamaster
+from mmcompress.openmmlab.models import convert_akamaster
 from mmcompress.testing.networks import NetworkReport, check_network
 
 

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 import mmcompress  # noqa: F401
-from mmcompress.deploy.runtimes import RUNTIMES, OnnxRuntime
-from mmcompress.deploy.timing import Timing, blame, time_files
-from mmcompress.engine.cli import run_tool
+from mmcompress.export.runtimes import RUNTIMES, OnnxRuntime
+from mmcompress.export.timing import Timing, blame, time_files
+from mmcompress.openmmlab.cli import run_tool
 
 
 def parse_args() -> argparse.Namespace:

@@ -22,8 +22,8 @@ from typing import IO
 import torch
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.engine.cli import run_tool
 from mmcompress.errors import CompressionError
+from mmcompress.openmmlab.cli import run_tool
 from mmcompress.testing.zoo import ZooResult, check_config, family_of
 from mmcompress.testing.zoo_table import zoo_table
 

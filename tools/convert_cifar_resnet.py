@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from mmcompress.models import convert_akamaster
+from mmcompress.openmmlab.models import convert_akamaster
 
 
 def main() -> None:

@@ -16,8 +16,8 @@ import threading
 import time
 from pathlib import Path
 
-from mmcompress.visualization import load_outcome
-from mmcompress.visualization.tables import TextTable
+from mmcompress.report import load_outcome
+from mmcompress.report.tables import TextTable
 
 ROOT = Path(__file__).resolve().parents[1]
 DENSE, SEARCH = 'configs/demo/digits_detector.py', 'configs/demo/digits_search.py'

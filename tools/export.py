@@ -5,17 +5,17 @@ import os.path as osp
 from functools import partial
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.deploy.agreement import QUANTISED_TOLERANCE
-from mmcompress.deploy.export import export_onnx
-from mmcompress.deploy.fitting import fit_quantisers
-from mmcompress.deploy.plan import plan_of
-from mmcompress.deploy.twin import twin_of
-from mmcompress.engine.class_names import class_names_of
-from mmcompress.engine.cli import base_parser, build_model, load_config, run_tool
-from mmcompress.engine.export_images import calibration_images
-from mmcompress.engine.input_shape import input_shape_of
-from mmcompress.engine.policy_config import compress_config
-from mmcompress.engine.policy_model import check_model_out, write_model
+from mmcompress.export.agreement import QUANTISED_TOLERANCE
+from mmcompress.export.export import export_onnx
+from mmcompress.export.quantise.plan import plan_of
+from mmcompress.export.twin.fitting import fit_quantisers
+from mmcompress.export.twin.twin import twin_of
+from mmcompress.openmmlab.class_names import class_names_of
+from mmcompress.openmmlab.cli import base_parser, build_model, load_config, run_tool
+from mmcompress.openmmlab.export_images import calibration_images
+from mmcompress.openmmlab.input_shape import input_shape_of
+from mmcompress.openmmlab.policy_config import compress_config
+from mmcompress.openmmlab.policy_model import check_model_out, write_model
 
 
 def parse_args() -> argparse.Namespace:

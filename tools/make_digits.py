@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import replace
 
-from mmcompress.datasets import DigitsOptions, make_digits
+from mmcompress.openmmlab.datasets import DigitsOptions, make_digits
 
 
 def main() -> None:

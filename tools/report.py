@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmcompress.errors import CompressionError
 from mmcompress.files import write_text
-from mmcompress.visualization import (
+from mmcompress.report import (
     comparison_table,
     load_outcome,
     make_comparison,

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.engine.cli import (
+from mmcompress.errors import CompressionError
+from mmcompress.openmmlab.cli import (
     base_parser,
     load_config,
     load_weights,
@@ -14,7 +15,6 @@ from mmcompress.engine.cli import (
     run_tool,
     search_runner,
 )
-from mmcompress.errors import CompressionError
 from mmcompress.registry import LOOPS, build
 
 

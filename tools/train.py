@@ -8,10 +8,10 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.engine.cli import base_parser, load_config, load_weights, run_tool
-from mmcompress.engine.policy_config import compress_config, distil_config
+from mmcompress.data.images import reading
 from mmcompress.errors import CompressionError
-from mmcompress.evaluation.images import reading
+from mmcompress.openmmlab.cli import base_parser, load_config, load_weights, run_tool
+from mmcompress.openmmlab.policy_config import compress_config, distil_config
 
 
 def parse_args() -> argparse.Namespace:

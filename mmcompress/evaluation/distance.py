@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..deploy.decoding import can_decode, decode
+from ..arithmetic.labels import tensors_in
+from ..data.images import Batch, forward_raw
 from ..errors import CompressionError
-from ..graph.labels import tensors_in
-from ..graph.mmdet_inputs import is_detector
-from .images import Batch, forward_raw
+from ..openmmlab.detectors.decoding import can_decode, decode
+from ..openmmlab.detectors.inputs import is_detector
 
 _OTHER_SHAPES = (
     'The distance from the dense model needs outputs of fixed shapes, which proposals '
@@ -77,7 +77,8 @@ class DetectionReference:
         batches (Sequence[Batch]): The images.
 
     Raises:
-        CompressionError: A model whose boxes :mod:`mmcompress.deploy.decoding` cannot
+        CompressionError: A model whose boxes
+            :mod:`mmcompress.openmmlab.detectors.decoding` cannot
             decode.
     """
 

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..data.images import Batch, forward_raw
 from ..errors import CompressionError, DataError
-from .images import Batch, forward_raw
 
 MODES = ('off', 'recalibrate', 'paired', 'batch')
 

@@ -16,8 +16,8 @@ from mmengine.dataset import pseudo_collate
 from mmengine.logging import MessageHub
 from torch import nn
 
+from ..data.images import Batch, build_dataset
 from ..errors import CompressionError, DataError
-from .images import Batch, build_dataset
 
 KEPT_BATCHES = 50
 """Batches that are decoded once and kept; more steps go through them again."""

@@ -16,15 +16,22 @@ from mmengine.config import Config
 from mmengine.evaluator import Evaluator
 from torch import Tensor, nn
 
+from ..data.images import (
+    Batch,
+    build_dataset,
+    load_batches,
+    loss_of,
+    pick,
+    search_dataset,
+)
 from ..errors import CompressionError
 from ..mutators import Mutator
+from ..openmmlab.metrics import full_precision, silence
 from ..policy import Policy
 from ..registry import EVALUATORS
 from .distance import REFERENCES
 from .dynamic_bn import FRESH, dynamic_bn, pair, recalibrate
 from .finetune import Finetuning, augmented_batches, finetune, training_batches
-from .images import Batch, build_dataset, load_batches, loss_of, pick, search_dataset
-from .precision import full_precision, silence
 
 
 @dataclass(frozen=True)

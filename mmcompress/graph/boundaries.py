@@ -12,10 +12,10 @@ import numpy as np
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from ..arithmetic.labels import LabelTracer
 from ..errors import TraceError
-from ..ops.slicing import Kept, shadowed
+from ..layers.slicing import Kept, shadowed
 from ..policy import IN, OUT, ModelGraph
-from .labels import LabelTracer
 from .trace import inference, trace_labels
 
 Boundary = tuple[str, int, str, int]

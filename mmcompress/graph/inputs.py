@@ -9,7 +9,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from .mmdet_inputs import (
+from ..openmmlab.detectors.inputs import (
     detector_forward,
     fixed_regions,
     is_detector,

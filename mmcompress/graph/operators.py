@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 if TYPE_CHECKING:
-    from .labels import LabelTracer
+    from ..arithmetic.labels import LabelTracer
 
 SAME = frozenset('''
     alias detach clone contiguous _to_copy lift_fresh native_dropout dropout

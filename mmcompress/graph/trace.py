@@ -16,11 +16,9 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..arithmetic.labels import LabelTracer, tensors_in
 from ..errors import TraceError
-from ..modes import evaluating
-from ..ops.slicing import can_slice
-from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
-from .attention import (
+from ..layers.attention import (
     any_number_of_heads,
     attentions,
     begin_heads,
@@ -29,10 +27,12 @@ from .attention import (
     own_tensors,
     params_per_head,
 )
+from ..layers.follow import even_convs, follow, has_rule
+from ..layers.slicing import can_slice
+from ..openmmlab.layers.mmcv_layers import CLOSED
+from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
+from ..surgery.modes import evaluating
 from .inputs import run
-from .labels import LabelTracer, tensors_in
-from .mmcv_rules import CLOSED
-from .rules import even_convs, follow, has_rule
 
 SMALL = (64, 128)
 """Sides of the image to trace labels on; channels do not depend on it."""
@@ -48,7 +48,7 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
     """Find the channel units and the cost coefficients of a model.
 
     Two forward passes without gradients: one on a small image follows the labels
-    of all channels (:mod:`mmcompress.graph.labels`), one at ``input_shape`` counts
+    of all channels (:mod:`mmcompress.arithmetic.labels`), one at ``input_shape`` counts
     at how many positions each layer is applied, with the arithmetic of convs and
     linears left out. The model is left as it was.
 
@@ -188,9 +188,9 @@ def trace_labels(
 def _register_rules() -> None:
     """Import the rules for the packages whose layers a model may have."""
     if 'mmdet.models' in sys.modules:
-        from . import mmdet_attention, mmdet_rules  # noqa: F401
+        from ..openmmlab.layers import mmdet_attention  # noqa: F401
     if 'mmpretrain.models' in sys.modules:
-        from . import mmpretrain_attention, mmpretrain_rules  # noqa: F401
+        from ..openmmlab.layers import mmpretrain_attention  # noqa: F401
 
 
 def _pin_what_cannot_be_sliced(model: nn.Module, tracer: LabelTracer) -> None:

@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..arithmetic.labels import tensors_in
 from ..errors import TraceError
-from ..modes import evaluating
-from ..ops.slicing import Shadow, shadowed
+from ..layers.slicing import Shadow, shadowed
 from ..policy import IN, OUT, ModelGraph
+from ..surgery.modes import evaluating
+from ..surgery.precision import precisely
+from ..surgery.selection import Selection
 from .inputs import run
-from .labels import tensors_in
-from .precision import precisely
-from .selection import Selection
 from .trace import is_layer
 
 TOLERANCE = 1e-4

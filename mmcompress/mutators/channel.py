@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..deploy.materialise import check_policy, materialise
-from ..graph.selection import Selection
-from ..ops.slicing import Shadow, overwrite
+from ..layers.slicing import Shadow, overwrite
 from ..policy import ModelGraph, Policy
 from ..registry import MUTATORS
+from ..surgery.materialise import check_policy, materialise
+from ..surgery.selection import Selection
 from .base import Mutator
 from .importance import channel_scores
 

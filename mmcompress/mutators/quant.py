@@ -10,23 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..arithmetic.quantizers import fake_quantise
+from ..arithmetic.ranges import Sample, activation_range, check_observer, weight_scales
+from ..data.images import Batch
 from ..errors import PolicyError
-from ..evaluation.images import Batch
-from ..graph.attention import call_layers
-from ..ops.quant_layers import QuantLayer, make_quantisable
-from ..ops.quantizers import fake_quantise
-from ..ops.ranges import (
-    Sample,
-    activation_range,
-    check_observer,
-    weight_scales,
-)
-from ..ops.slicing import Shadow, take, window
+from ..layers.attention import call_layers
+from ..layers.quantised import QuantLayer, make_quantisable
+from ..layers.slicing import Shadow, take, window
 from ..policy import FLOAT, Bits, ModelGraph, Policy
+from ..quant.calibration import observe, samples, shared_inputs
+from ..quant.presets import bit_choices
 from ..registry import MUTATORS
 from .base import Mutator
-from .calibration import observe, samples, shared_inputs
-from .presets import bit_choices
 
 Inputs = Mapping[str, np.ndarray]
 """By layer, the positions of its input axis that are kept; all, if absent."""
@@ -52,7 +47,7 @@ class QuantMutator(Mutator):
         weight_bits, activation_bits (Sequence[int] | None): Choices for one of the
             two. Default to ``bits``.
         keep8 (Sequence[str]): Layers that stay at 8 bits; see
-            :func:`mmcompress.mutators.presets.preset`. Defaults to the first layer
+            :func:`mmcompress.quant.presets.preset`. Defaults to the first layer
             and those that predict.
         skip (Sequence[str]): Layers that stay in float. Defaults to none.
         observer (str): How ranges are found: ``'mse'``, ``'percentile'`` or
@@ -281,7 +276,7 @@ def quantised_weight(
         layer (QuantLayer): Says which axis the output channels are on.
         weight (Tensor): Its weight, or a slice of it.
         bits (int): Bit width.
-        observer (str): See :func:`mmcompress.ops.ranges.weight_scales`.
+        observer (str): See :func:`mmcompress.arithmetic.ranges.weight_scales`.
     """
     scale = weight_scales(
         weight.movedim(layer.axis, 0).flatten(1), bits, observer)

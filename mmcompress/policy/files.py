@@ -13,8 +13,8 @@ import numpy as np
 
 from ..errors import PolicyError
 from ..files import write_text
+from .points import Site
 from .policy import Policy
-from .site import Site
 
 FORMAT, VERSION = 'mmcompress.policy', 1
 

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..errors import CompressionError
 from ..graph.boundaries import Boundary, Occupancy, Passed, calls_watched, tensors_of
-from ..ops.slicing import take
+from ..layers.slicing import take
 from ..policy import IN, OUT
 from .stages import Stage
 

@@ -9,11 +9,11 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from ..engine.input_shape import input_shape_of
+from ..data.images import Batch, forward_raw
 from ..errors import CompressionError
-from ..evaluation import Batch, PolicyEvaluator, Score
-from ..evaluation.images import forward_raw
+from ..evaluation import PolicyEvaluator, Score
 from ..mutators import ChannelMutator, JointMutator
+from ..openmmlab.input_shape import input_shape_of
 from ..policy import Policy
 from ..registry import EVALUATORS
 from .recording import Recording

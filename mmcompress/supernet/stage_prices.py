@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..engine.input_shape import input_shape_of
+from ..data.images import Batch
 from ..errors import CompressionError
-from ..evaluation import Batch
-from ..evaluation.prices import PriceSource, Subject
-from ..evaluation.prices.store import PriceStore
+from ..openmmlab.input_shape import input_shape_of
 from ..policy import ModelGraph, SearchSpace
+from ..prices import PriceSource, Subject
+from ..prices.store import PriceStore
+from ..prices.table import PriceGroup, PriceTable
 from ..registry import PRICES
-from ..search.prices import PriceGroup, PriceTable
-from ..search.random import random_rows
+from ..search.searchers.random import random_rows
 from .stage_losses import channels_of, mean_stage_losses
 from .stages import Stage, read_stages
 from .supernet import Supernet

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..graph.boundaries import Passed, calls_watched, trace_boundaries
+from ..layers.slicing import shadowed
 from ..mutators import ChannelMutator
-from ..ops.slicing import shadowed
 from ..policy import ModelGraph, Policy
 from .distillation import distance_of
 from .recording import Recording

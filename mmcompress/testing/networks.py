@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..arithmetic.labels import tensors_in
 from ..costs import Costs, CostTable
-from ..deploy import materialise
 from ..graph import trace, verify
 from ..graph.inputs import run
-from ..graph.labels import tensors_in
-from ..graph.mmcv_rules import CLOSED
-from ..graph.precision import precisely
 from ..graph.trace import is_layer, slow_attention
 from ..graph.verify import TOLERANCE, audible, lively, relative_error
 from ..mutators import ChannelMutator
+from ..openmmlab.layers.mmcv_layers import CLOSED
 from ..policy import Policy, SearchSpace
+from ..surgery.materialise import materialise
+from ..surgery.precision import precisely
 
 
 @dataclass(frozen=True)

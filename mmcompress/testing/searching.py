@@ -10,8 +10,8 @@ import numpy as np
 
 from ..costs import Costs, parse_targets
 from ..policy import Policy, SearchSpace
+from ..prices.table import PriceTable
 from ..search import Evaluated, Searcher
-from ..search.prices import PriceTable
 from .toy import toy_costs, toy_space
 
 

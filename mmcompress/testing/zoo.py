@@ -23,8 +23,8 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from ..errors import TraceError
-from ..graph.mmdet_inputs import is_detector
 from ..mutators import ChannelMutator
+from ..openmmlab.detectors.inputs import is_detector
 from ..policy import SearchSpace
 from ..policy.files import PolicyFile
 from ..registry import MODELS

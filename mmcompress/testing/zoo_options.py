@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from ..deploy.export import export_onnx
-from ..evaluation.images import Batch
+from ..data.images import Batch
+from ..export.export import export_onnx
 from ..graph.inputs import random_image
-from ..graph.mmdet_inputs import detector_samples, fixed_regions, is_detector
-from ..modes import evaluating
 from ..mutators import ChannelMutator, JointMutator, QuantMutator
+from ..openmmlab.detectors.inputs import detector_samples, fixed_regions, is_detector
 from ..policy import SearchSpace
+from ..surgery.modes import evaluating
 from .networks import outputs, random_policy
 
 PASSED = 'passed'

@@ -9,10 +9,10 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from mmcompress.data.images import Batch
 from mmcompress.errors import CompressionError
 from mmcompress.evaluation import distance
 from mmcompress.evaluation.distance import DetectionReference, Reference, detections
-from mmcompress.evaluation.images import Batch
 
 
 class Affine(BaseModel):

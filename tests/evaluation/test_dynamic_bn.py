@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmcompress.data.images import Batch
 from mmcompress.errors import CompressionError, DataError
-from mmcompress.evaluation import Batch, dynamic_bn, recalibrate
+from mmcompress.evaluation import dynamic_bn, recalibrate
 from mmcompress.evaluation.dynamic_bn import pair
 from mmcompress.mutators import ChannelMutator
 from mmcompress.policy import Policy

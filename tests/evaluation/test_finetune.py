@@ -11,13 +11,14 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mmcompress.errors import CompressionError, DataError
-from mmcompress.evaluation import Finetuning, GradientPrices, PolicyEvaluator
+from mmcompress.evaluation import Finetuning, PolicyEvaluator
 from mmcompress.evaluation.finetune import seeded, training_batches
-from mmcompress.evaluation.prices import Subject
 from mmcompress.graph import trace
-from mmcompress.models.compressed import with_preprocessor
 from mmcompress.mutators import ChannelMutator
+from mmcompress.openmmlab.models.compressed import with_preprocessor
 from mmcompress.policy import Policy, SearchSpace
+from mmcompress.prices import Subject
+from mmcompress.prices.gradient import GradientPrices
 
 IMAGES = 60
 

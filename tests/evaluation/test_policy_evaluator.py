@@ -12,12 +12,12 @@ from mmengine.model import BaseModel
 from mmengine.registry import METRICS, init_default_scope
 from mmengine.structures import InstanceData
 
-from mmcompress.datasets import DigitsOptions, make_digits
 from mmcompress.errors import CompressionError, DataError
 from mmcompress.evaluation import PolicyEvaluator
-from mmcompress.evaluation.precision import full_precision, silence
 from mmcompress.graph import trace
 from mmcompress.mutators import ChannelMutator
+from mmcompress.openmmlab.datasets import DigitsOptions, make_digits
+from mmcompress.openmmlab.metrics import full_precision, silence
 from mmcompress.policy import Policy
 from mmcompress.registry import EVALUATORS
 from mmcompress.testing import ToyNetwork

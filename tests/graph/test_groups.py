@@ -8,11 +8,11 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmcompress.costs import Costs, CostTable
-from mmcompress.evaluation.prices.layout import Layout
 from mmcompress.graph import trace, verify
+from mmcompress.layers.slicing import sliced, window
 from mmcompress.mutators import ChannelMutator
-from mmcompress.ops.slicing import sliced, window
 from mmcompress.policy import Policy, SearchSpace
+from mmcompress.prices.layout import Layout
 from mmcompress.testing.networks import check_network
 from mmcompress.testing.zoo import rebuild_error
 

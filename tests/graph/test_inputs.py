@@ -5,9 +5,9 @@ from mmengine.registry import init_default_scope
 from mmpretrain.models import ImageClassifier
 from torch import nn
 
+from mmcompress.arithmetic.labels import tensors_in
 from mmcompress.graph.inputs import make_forward
-from mmcompress.graph.labels import tensors_in
-from mmcompress.graph.mmdet_inputs import is_detector
+from mmcompress.openmmlab.detectors.inputs import is_detector
 
 
 def test_plain_modules_get_the_image_alone():

@@ -13,16 +13,10 @@ from torch import nn
 
 from mmcompress.errors import TraceError
 from mmcompress.graph import trace, verify
-from mmcompress.graph.precision import in_float64
-from mmcompress.graph.selection import Selection, axis_size, bare_parameter
-from mmcompress.graph.verify import (
-    compare,
-    difference,
-    lively,
-    relative_error,
-    zeroed,
-)
+from mmcompress.graph.verify import compare, difference, lively, relative_error, zeroed
 from mmcompress.policy import IN, OUT, ChannelUnit, ModelGraph, Policy
+from mmcompress.surgery.precision import in_float64
+from mmcompress.surgery.selection import Selection, axis_size, bare_parameter
 from mmcompress.testing import ToyNetwork, toy_graph
 
 

@@ -4,8 +4,8 @@
 import pytest
 import torch
 
+from mmcompress.data.images import Batch
 from mmcompress.errors import CompressionError, DataError, PolicyError
-from mmcompress.evaluation.images import Batch
 from mmcompress.graph import trace, verify
 from mmcompress.mutators import ChannelMutator, JointMutator, QuantMutator
 from mmcompress.policy import Bits, Policy, SearchSpace

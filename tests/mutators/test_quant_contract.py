@@ -2,7 +2,7 @@
 
 import torch
 
-from mmcompress.evaluation.images import Batch
+from mmcompress.data.images import Batch
 from mmcompress.graph import trace, verify
 from mmcompress.mutators import QuantMutator
 from mmcompress.policy import Policy

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from supernet_training import make_config, trained
 
-from mmcompress.engine import latency
-from mmcompress.engine.cli import load_weights, search_runner
-from mmcompress.engine.search_loop import PolicySearchLoop
 from mmcompress.errors import CompressionError
+from mmcompress.latency import measure as latency
+from mmcompress.openmmlab.cli import load_weights, search_runner
+from mmcompress.openmmlab.loops.search import PolicySearchLoop
 from mmcompress.policy import Policy
 from mmcompress.policy.files import PolicyFile
 

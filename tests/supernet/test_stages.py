@@ -7,10 +7,10 @@ from mmengine.registry import init_default_scope
 from torch import nn
 from torch.nn import functional as F
 
-from mmcompress.engine.cli import build_model
 from mmcompress.errors import CompressionError
 from mmcompress.graph import trace
 from mmcompress.mutators import ChannelMutator
+from mmcompress.openmmlab.cli import build_model
 from mmcompress.policy import Policy
 from mmcompress.supernet import Stage, Supernet, find_stages, read_stages
 from mmcompress.supernet.recording import Recording

@@ -7,7 +7,7 @@ import pytest
 import torch
 from command_lines import Job, metrics_of, run_apart
 
-from mmcompress.evaluation.images import pick
+from mmcompress.data.images import pick
 
 COMPRESSED = """
 _base_ = {base!r}

@@ -14,8 +14,8 @@ from scipy.sparse import csr_array, vstack
 
 from ...costs import Costs
 from ...errors import TargetError
+from ...prices.table import PriceTable
 from ..budget import SLACK
-from ..prices import PriceTable
 from .knapsack import greedy, refill
 from .reduction import undominated
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...costs import Costs
+from ...prices.table import PriceTable
 from ..budget import SLACK
-from ..prices import PriceTable
 from .reduction import hull
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...costs import Costs, Target
-from ..prices import PriceTable
+from ...prices.table import PriceTable
 from .knapsack import refill
 from .reduction import undominated
 

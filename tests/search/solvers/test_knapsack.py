@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mmcompress.costs import Costs, parse_targets
 from mmcompress.errors import CompressionError, TargetError
 from mmcompress.policy import SearchSpace
-from mmcompress.search.prices import PriceGroup, PriceTable
+from mmcompress.prices.table import PriceGroup, PriceTable
 from mmcompress.search.solvers import exact, greedy, refill, solve_linear, sweep
 from mmcompress.testing import toy_costs, toy_graph, toy_prices, toy_space
 

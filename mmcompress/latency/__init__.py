@@ -1,0 +1,4 @@
+"""Milliseconds: measured of layers, added up for policies, timed of files.
+
+Other costs are arithmetic and live in `costs`.
+"""

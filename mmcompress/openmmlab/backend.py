@@ -1,0 +1,170 @@
+"""Exported files inside OpenMMLab's own pipelines."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ..errors import ExportError
+from ..export.metadata import read_metadata
+from ..export.parts import head_of, nest, part_path
+from ..export.runtimes import Runtime, load_runtime
+from .detectors.regions import is_two_stage, region_heads
+
+
+class FileNetwork:
+    """An exported file that takes and returns tensors.
+
+    Images go through in the batches that the file was made for, and smaller images
+    are padded with zeros, as the data preprocessor pads those of a batch.
+
+    Args:
+        path (str | os.PathLike): The file.
+        backend (str): Name of the runtime.
+        threads (int | None): Threads of the runtime. Defaults to its own choice.
+
+    Raises:
+        ExportError: The file or the runtime is missing.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike, backend: str, threads: int | None = None
+    ) -> None:
+        self.path = path
+        self.facts = read_metadata(path)
+        self.runtime: Runtime = load_runtime(backend, path, threads)
+
+    def __call__(self, inputs: Tensor) -> Any:
+        """Outputs of a batch in the nesting that the model has them in.
+
+        Args:
+            inputs (Tensor): ``(N, ...)``.
+        """
+        if not self.facts['part']:
+            inputs = self._padded(inputs)
+        size = self.facts['batch'] or len(inputs)
+        if self.facts.get('boxes'):
+            return torch.from_numpy(self.runtime(inputs.cpu().numpy())[0])
+        chunks = [self._run(chunk, size) for chunk in inputs.split(size)]
+        whole = [torch.cat(tensors) for tensors in zip(*chunks)]
+        return nest(self.facts['structure'], [x.to(inputs.device) for x in whole])
+
+    def __deepcopy__(self, memo: dict) -> FileNetwork:
+        """The same: runtimes cannot be copied, hooks such as EMA copy models."""
+        return self
+
+    def _run(self, chunk: Tensor, size: int) -> list[Tensor]:
+        count = len(chunk)
+        array = chunk.cpu().numpy().astype(np.float32)
+        if count < size:
+            rest = np.zeros((size - count, *array.shape[1:]), np.float32)
+            array = np.concatenate([array, rest])
+        return [torch.from_numpy(out[:count]) for out in self.runtime(array)]
+
+    def _padded(self, images: Tensor) -> Tensor:
+        _, height, width = self.facts['shape']
+        down, right = height - images.shape[2], width - images.shape[3]
+        if down < 0 or right < 0:
+            raise ExportError(
+                f'An image of {images.shape[2]} x {images.shape[3]} does not fit into '
+                f'{self.path}, which takes {height} x {width}; export with --shape.')
+        return pad(images, (0, right, 0, down)) if down or right else images
+
+
+class BoxPredictor:
+    """``predict`` of a detector whose file finds the boxes itself.
+
+    Args:
+        model (nn.Module): The detector.
+        network (FileNetwork): Its file.
+    """
+
+    def __init__(self, model: nn.Module, network: FileNetwork) -> None:
+        self.model, self.network = model, network
+
+    def __call__(self, images: Tensor, samples: list, rescale: bool = True) -> list:
+        """Samples with boxes; in the pixels of the original image if ``rescale``."""
+        results = []
+        for image, sample in zip(images.split(1), samples):
+            found = self.network(image)
+            boxes = found[:, :4]
+            if self.network.facts['boxes']['clipped']:  # to the file's shape so far
+                height, width = sample.img_shape[:2]
+                boxes = torch.minimum(
+                    boxes, boxes.new_tensor([width, height, width, height]))
+            if rescale:
+                boxes = boxes / boxes.new_tensor(sample.scale_factor).repeat(1, 2)
+            results.append(InstanceData(
+                bboxes=boxes, scores=found[:, 4], labels=found[:, 5].long()))
+        return self.model.add_pred_to_datasample(samples, results)
+
+
+class Proposals:
+    """What a file computes of images for both stages of a detector.
+
+    Args:
+        network (FileNetwork): Gives features and the outputs of the RPN.
+    """
+
+    def __init__(self, network: FileNetwork) -> None:
+        self.network, self._outputs = network, None
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Features of all levels; the RPN's outputs are kept for :meth:`rpn`."""
+        features, self._outputs = self.network(images)
+        return features
+
+    def rpn(self, _: tuple[Tensor, ...]) -> tuple:
+        """Outputs of the RPN on the images of the last call."""
+        return self._outputs
+
+
+def attach(
+    model: nn.Module, path: str | os.PathLike, backend: str,
+    threads: int | None = None,
+) -> nn.Module:
+    """Let a file compute what a model's network would.
+
+    The model's data preprocessor and post-processing stay, so that every tool and
+    metric works on the file.
+
+    Args:
+        model (nn.Module): Built from the config that the file was exported from; its
+            weights do not matter.
+        path (str | os.PathLike): The exported file.
+        backend (str): Name of the runtime.
+        threads (int | None): Threads of the runtime.
+
+    Returns:
+        nn.Module: ``model``.
+
+    Raises:
+        ExportError: The file belongs to another kind of model.
+    """
+    network = FileNetwork(path, backend, threads)
+    if network.facts['model'] != type(model).__name__:
+        raise ExportError(
+            f'{path} is a {network.facts["model"]}, the config describes a '
+            f'{type(model).__name__}.')
+    if network.facts.get('boxes'):
+        model.predict = BoxPredictor(model, network)
+        return model
+    if is_two_stage(model):
+        proposals = Proposals(network)
+        model.extract_feat = proposals.features
+        model.rpn_head.forward = proposals.rpn
+        for head in region_heads(model):
+            head.of(model).forward = FileNetwork(
+                part_path(path, head.name), backend, threads)
+        if model.roi_head.with_shared_head:  # in the files
+            model.roi_head.shared_head.forward = lambda pooled: pooled
+        return model
+    head_of(model).forward = network
+    model.extract_feat = lambda images, *_, **__: images
+    return model

@@ -1,0 +1,1 @@
+"""What the detectors and trackers of mmdet need besides an image."""

@@ -1,0 +1,49 @@
+"""Calibration images for exporting."""
+
+from __future__ import annotations
+
+import numpy as np
+from mmengine.config import Config
+from torch import nn
+from torch.nn.functional import pad
+
+from ..data.images import build_dataset, load_batches, pick, search_dataset
+from ..errors import DataError
+
+
+def calibration_images(
+    cfg: Config, model: nn.Module, shape: tuple[int, ...], count: int = 32,
+    batch: int = 1, seed: int = 0,
+) -> list[np.ndarray]:
+    """Preprocessed training images in the shape that a file takes.
+
+    Args:
+        cfg (Config): Says where the training images are.
+        model (nn.Module): Its data preprocessor is used.
+        shape (tuple[int, ...]): ``(C, H, W)``; smaller images are padded.
+        count (int): Number of arrays. Defaults to 32.
+        batch (int): Images in each. Defaults to 1.
+        seed (int): Seed of the choice of images. Defaults to 0.
+
+    Returns:
+        list[np.ndarray]: ``count`` times ``(batch, C, H, W)``.
+
+    Raises:
+        DataError: Images are missing, too few or too large.
+    """
+    dataset = build_dataset(search_dataset(cfg))
+    [numbers] = pick(len(dataset), [min(count * batch, len(dataset))], seed)
+    numbers = numbers[:len(numbers) // batch * batch]
+    if not len(numbers):
+        raise DataError(
+            f'{len(dataset)} training images do not fill one batch of {batch}.')
+    found = []
+    for item in load_batches(dataset, numbers, model.data_preprocessor, batch):
+        height, width = item.inputs.shape[2:]
+        if height > shape[1] or width > shape[2]:
+            raise DataError(
+                f'A calibration image of {height} x {width} does not fit into '
+                f'{shape[1]} x {shape[2]}; export with --shape.')
+        found.append(pad(
+            item.inputs, (0, shape[2] - width, 0, shape[1] - height)).cpu().numpy())
+    return found

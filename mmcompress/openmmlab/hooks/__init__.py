@@ -1,0 +1,9 @@
+"""Hooks of searches and trainings."""
+
+from .calibration import CalibrationHook
+from .search import SearchLoggerHook, SearchProgressHook
+from .seed import EpochSeedHook
+
+__all__ = [
+    'CalibrationHook', 'EpochSeedHook', 'SearchLoggerHook', 'SearchProgressHook',
+]

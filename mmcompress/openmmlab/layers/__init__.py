@@ -1,0 +1,4 @@
+"""Rules for the layers of mmcv, mmdet and mmpretrain.
+
+Each module is imported only where its package is loaded.
+"""

@@ -1,0 +1,65 @@
+"""Writing a model beside the policy file that rebuilds it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mmengine.runner import save_checkpoint
+from torch import nn
+
+from ..errors import CompressionError
+from ..files import replacing
+from ..policy.files import PolicyFile
+from ..quant.points import file_points
+
+
+def write_model(
+    model: nn.Module, policy: str | os.PathLike, path: str | os.PathLike
+) -> None:
+    """Write the policy file of a model with points between layers, and its weights.
+
+    Args:
+        model (nn.Module): Built from ``policy``.
+        policy (str | os.PathLike): Its policy file.
+        path (str | os.PathLike): The policy file to write; the checkpoint gets the same
+            name and ``.pth``.
+
+    """
+    path = Path(path)
+    points = file_points(model)
+    file = replace(
+        PolicyFile.load(policy), points=() if points is None else points.sites)
+    write_weights(path.with_suffix('.pth'), model)
+    file.save(path)
+
+
+def write_weights(path: Path, model: nn.Module, **meta: Any) -> None:
+    """Write a checkpoint beside the policy file of the same stem.
+
+    Args:
+        path (Path): The checkpoint; it appears complete or not at all.
+        model (nn.Module): The network of the policy.
+        meta: What else to say in the checkpoint's ``meta``.
+    """
+    meta = dict(policy=path.with_suffix('.json').name, **meta)
+    with replacing(path) as temporary:
+        save_checkpoint(dict(meta=meta, state_dict=model.state_dict()), str(temporary))
+
+
+def check_model_out(path: str | os.PathLike, policy: str | os.PathLike | None) -> None:
+    """Check what :func:`write_model` will be given.
+
+    Raises:
+        CompressionError: ``path`` is not that of a JSON file, or there is no policy.
+    """
+    if not policy:
+        raise CompressionError(
+            '--model-out is for quantised networks: a file in float computes what its '
+            'checkpoint does. Give the --policy.')
+    if Path(path).suffix != '.json':
+        raise CompressionError(
+            f'{path} has to end in .json: it is a policy file, and its checkpoint is '
+            'written beside it.')

@@ -1,0 +1,189 @@
+"""What quantisers must know about activations, from calibration images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..arithmetic.ranges import Sample, activation_range, weight_scales
+from ..data.images import Batch, forward_raw
+from ..errors import DataError
+from ..graph.inputs import run
+from ..layers.quantised import QuantLayer
+from ..policy import FLOAT
+from ..surgery.modes import evaluating, in_float
+
+VALUES = 2 ** 13
+"""Values drawn from every input of a layer in every batch, besides the extremes."""
+
+
+@dataclass
+class InputStatistics:
+    """What was seen at the input of one layer.
+
+    Args:
+        parts (list): Drawn values, and how many values each stands for.
+        sums (Tensor): ``(C,)``, sum over everything but the channels.
+        count (int): Elements per channel.
+    """
+
+    parts: list[tuple[Tensor, float]] = field(default_factory=list)
+    sums: Tensor | float = 0.0
+    count: int = 0
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of every channel, ``(C,)``."""
+        return self.sums / max(1, self.count)
+
+    def update(self, x: Tensor, linear: bool, generator: torch.Generator) -> None:
+        """Take one input into account."""
+        if x.numel() == 0:
+            return
+        channel = x.dim() - 1 if linear else 1
+        axes = [i for i in range(x.dim()) if i != channel]
+        self.sums = self.sums + x.double().sum(axes)
+        self.count += x.numel() // x.shape[channel]
+        flat, size = x.flatten(), x.numel()
+        if size > VALUES:
+            index = torch.randint(size, (VALUES,), generator=generator)
+            flat = flat[index.to(x.device)]
+        self.parts.append((flat.clone(), size / len(flat)))
+        # The extremes stand for themselves.
+        self.parts.append((torch.stack([x.min(), x.max()]), 1.0))
+
+
+@torch.no_grad()
+def observe(
+    model: nn.Module, names: Sequence[str], batches: Sequence[Batch], seed: int = 0
+) -> dict[str, InputStatistics]:
+    """Run calibration images through the float model and watch inputs of layers.
+
+    Args:
+        model (nn.Module): In evaluation mode.
+        names (Sequence[str]): Layers to watch.
+        batches (Sequence[Batch]): Calibration images.
+        seed (int): Seed of the values drawn. Defaults to 0.
+
+    Raises:
+        DataError: No images.
+    """
+    if not batches:
+        raise DataError(
+            'Quantisation needs calibration images; set calibration_images of the '
+            'evaluator above 0.')
+    modules = dict(model.named_modules())
+    statistics = {name: InputStatistics() for name in names}
+    generator = torch.Generator().manual_seed(seed)
+
+    def watch(name: str, module: nn.Module):
+        linear = isinstance(module, nn.Linear)
+
+        def hook(_: nn.Module, args: tuple) -> None:
+            statistics[name].update(args[0], linear, generator)
+        return module.register_forward_pre_hook(hook)
+
+    handles = [watch(name, modules[name]) for name in names]
+    try:
+        with in_float(model):
+            for batch in batches:
+                forward_raw(model, batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return statistics
+
+
+@torch.no_grad()
+def shared_inputs(
+    model: nn.Module, names: Sequence[str], shape: tuple[int, ...]
+) -> dict[str, str]:
+    """Find layers that read the same tensor.
+
+    They need one common range: a deployed network quantises the tensor once.
+
+    Args:
+        model (nn.Module): The model; run once on a random image.
+        names (Sequence[str]): Layers to look at.
+        shape (tuple[int, ...]): ``(C, H, W)`` of the image.
+
+    Returns:
+        dict[str, str]: By layer, the first layer of its group.
+    """
+    modules = dict(model.named_modules())
+    leader = {name: name for name in names}
+    readers: dict[tuple, str] = {}
+    alive = []
+
+    def find(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    def watch(name: str):
+        def hook(_: nn.Module, args: tuple) -> None:
+            x = args[0]
+            alive.append(x)  # or its memory would be used again
+            key = (x.data_ptr(), x._version, tuple(x.shape), x.stride())
+            leader[find(name)] = find(readers.setdefault(key, name))
+        return hook
+
+    handles = [modules[n].register_forward_pre_hook(watch(n)) for n in names]
+    try:
+        with evaluating(model), in_float(model):
+            run(model, shape)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: find(name) for name in names}
+
+
+def samples(
+    statistics: Mapping[str, InputStatistics], groups: Mapping[str, str]
+) -> dict[str, Sample]:
+    """One sample for every group of layers, by the name of its first layer."""
+    parts: dict[str, list] = {}
+    for name, leader in groups.items():
+        if seen := statistics[name].parts:
+            parts.setdefault(leader, []).extend(seen)
+    return {leader: Sample.of(found) for leader, found in parts.items()}
+
+
+def calibrate(
+    model: nn.Module, layers: Mapping[str, QuantLayer], batches: Sequence[Batch],
+    observer: str = 'mse', symmetric: bool = False,
+) -> None:
+    """Give quantised layers scales for the bits they are at.
+
+    Layers that share an input quantiser get the range of all their inputs.
+
+    Args:
+        model (nn.Module): In evaluation mode.
+        layers (Mapping[str, QuantLayer]): Layers of the model to calibrate.
+        batches (Sequence[Batch]): Calibration images.
+        observer (str): See :data:`mmcompress.arithmetic.ranges.OBSERVERS`.
+        symmetric (bool): See :func:`activation_range`.
+
+    Raises:
+        DataError: No images, or a layer that they never reach.
+    """
+    statistics = observe(model, list(layers), batches)
+    first: dict[nn.Module, str] = {}
+    groups = {name: first.setdefault(layer.input_quantizer, name)
+              for name, layer in layers.items()}
+    found = samples(statistics, groups)
+    for name, layer in layers.items():
+        bits = layer.bits
+        if bits.weight < FLOAT:
+            layer.weight_quantizer.assign(
+                weight_scales(layer.weight_rows(), bits.weight, observer))
+        if bits.activation < FLOAT:
+            if groups[name] not in found:
+                raise DataError(
+                    f'No calibration image reaches the layer {name!r}; take more '
+                    'images.')
+            layer.input_quantizer.assign(*activation_range(
+                found[groups[name]], bits.activation, observer, symmetric))

@@ -1,0 +1,89 @@
+"""What the command-line tools share."""
+
+import argparse
+
+import pytest
+import torch
+from torch import nn
+
+from mmcompress.errors import CompressionError, TargetError
+from mmcompress.openmmlab.cli import base_parser, load_config, load_weights, run_tool
+from mmcompress.registry import SEARCHERS, build
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+
+
+@pytest.mark.parametrize('wrap, prefix', [(True, ''), (False, ''), (True, 'module.')])
+def test_weights_load(tmp_path, wrap, prefix):
+    source, target = net(), net()
+    state = {prefix + k: v for k, v in source.state_dict().items()}
+    torch.save(dict(state_dict=state) if wrap else state, tmp_path / 'w.pth')
+    load_weights(target, str(tmp_path / 'w.pth'))
+    assert torch.equal(target[0].weight, source[0].weight)
+
+
+def test_weights_must_fit(tmp_path):
+    path = tmp_path / 'w.pth'
+    state = net().state_dict()
+    del state['0.bias'], state['1.num_batches_tracked']
+    torch.save(state, path)
+    with pytest.raises(CompressionError, match=r'1 tensors are missing, e.g. 0.bias'):
+        load_weights(net(), str(path))
+    torch.save(nn.Sequential(nn.Conv2d(3, 5, 1), nn.BatchNorm2d(5)).state_dict(), path)
+    with pytest.raises(CompressionError, match=r'6 tensors have another shape, e.g.'):
+        load_weights(net(), str(path))
+    path.write_bytes(b'nonsense')
+    with pytest.raises(CompressionError, match='cannot be loaded'):
+        load_weights(net(), str(path))
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    return base_parser('A tool.').parse_args(words)
+
+
+def test_config_and_options(tmp_path):
+    path = tmp_path / 'mine.py'
+    path.write_text('a = dict(b=1, c=[1, 2])\n')
+    cfg = load_config(arguments(str(path), '--cfg-options', 'a.b=2', 'a.c=[3]'))
+    assert (cfg.a.b, cfg.a.c) == (2, [3])
+    assert cfg.work_dir == 'work_dirs/mine' and cfg.launcher == 'none'
+    assert load_config(arguments(str(path), '--work-dir', 'w')).work_dir == 'w'
+    with pytest.raises(CompressionError, match='--cfg-options does not fit'):
+        load_config(arguments(str(path), '--cfg-options', 'a.c.d=2'))
+
+
+def test_options_are_not_abbreviated(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        arguments('mine.py', '--work', 'w')
+    assert 'unrecognized arguments: --work' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('error, ends', [
+    (TargetError('Raise it.'), 'TargetError: Raise it.'),
+    (FileNotFoundError('no a.json'), 'A file is missing: no a.json.'),
+    (KeyError('X is not in the mmengine::model registry.'), 'an unknown type: X is'),
+])
+def test_mistakes_end_in_a_sentence(error, ends):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit, match=ends):
+        run_tool(main)
+
+
+def test_a_defect_keeps_its_traceback():
+    def main() -> None:
+        raise KeyError('a')
+
+    with pytest.raises(KeyError):
+        run_tool(main)
+
+
+def test_build_names_what_is_known():
+    with pytest.raises(CompressionError, match=r"no searcher 'Nobody'; known: Evol"):
+        build(SEARCHERS, dict(type='Nobody'))
+    with pytest.raises(CompressionError, match=r"'Uniform' .*'evals'; it takes eval"):
+        build(SEARCHERS, dict(type='Uniform', evals=3), space=None, costs=None,
+              targets=())

@@ -1,0 +1,71 @@
+import pytest
+
+from mmcompress.errors import PolicyError
+from mmcompress.policy import Bits, Policy
+from mmcompress.report import (
+    make_chart,
+    make_charts,
+    plot_charts,
+    plot_tradeoff,
+    summarise,
+)
+
+
+def test_summary_says_who_holds_the_channels(graph):
+    stem, body = summarise(graph).units
+    assert (stem.producers, stem.consumers, stem.others) == (
+        ('stem',), ('body',), ('bn',))
+    assert (body.width, body.granularity) == (8, 2)
+    macs = {layer.name: layer.macs for layer in graph.layers}
+    assert stem.share == (macs['stem'] + macs['body']) / sum(macs.values())
+
+
+def test_summary_of_a_summary_is_itself(graph):
+    summary = summarise(graph)
+    assert summarise(summary) is summary
+
+
+def test_absent_units_stay_dense(graph):
+    stem, body = make_chart(graph, Policy({'stem': 2})).units
+    assert (stem.kept, stem.ratio) == (2, 0.25)
+    assert (body.kept, body.ratio) == (8, 1.0)
+
+
+def test_bits_are_listed_only_if_something_is_quantised(graph):
+    assert make_chart(graph, Policy({'stem': 2})).bits == {}
+    chart = make_chart(graph, Policy(bits={'body': Bits(4, 8)}))
+    assert chart.bits == {'stem': Bits(), 'body': Bits(4, 8), 'head.cls': Bits()}
+    assert chart.units[1].bits == (Bits(4, 8),)
+
+
+@pytest.mark.parametrize('policy', [
+    Policy({'other': 3}), Policy(bits={'other': Bits(4, 4)})])
+def test_policy_of_another_model_is_refused(graph, policy):
+    with pytest.raises(PolicyError, match="'other'"):
+        make_chart(graph, policy, 'macs_0.5')
+
+
+@pytest.mark.parametrize('policies', [
+    {'one': Policy({'stem': 2})},
+    {'one': Policy({'stem': 2}), 'two': Policy({'body': 1})},
+    {'one': Policy({'stem': 2}, {'body': Bits(4, 8)}), 'two': Policy()}])
+@pytest.mark.parametrize('suffix', ['png', 'svg'])
+def test_charts_are_drawn(graph, policies, suffix, tmp_path):
+    path = plot_charts(make_charts(graph, policies), tmp_path / f'chart.{suffix}')
+    start = path.read_bytes()[:200]
+    assert start.startswith(b'\x89PNG') if suffix == 'png' else b'<?xml' in start
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_nothing_to_draw_is_an_error(tmp_path):
+    with pytest.raises(PolicyError, match='no target was met'):
+        plot_charts((), tmp_path / 'chart.png')
+    assert not list(tmp_path.iterdir())
+
+
+def test_tradeoff_is_drawn_without_pyplot_state(outcome, tmp_path):
+    import matplotlib.pyplot as plt
+
+    path = plot_tradeoff(outcome.tradeoff, tmp_path / 'tradeoff.png')
+    assert path.read_bytes().startswith(b'\x89PNG')
+    assert not plt.get_fignums()
