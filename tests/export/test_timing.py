@@ -5,8 +5,8 @@ from threading import Barrier
 import pytest
 
 from mmcompress.errors import ExportError
+from mmcompress.export import timing as timing_module
 from mmcompress.export.timing import Timing, blame, layer_times, time_files
-from mmcompress.latency import timing as timing_module
 
 
 def test_times_and_layers(detector_file):

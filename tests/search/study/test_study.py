@@ -168,7 +168,7 @@ def test_signature_of_another_search(url):
 
 
 def test_signature_names_what_is_missing_and_stops_at_five():
-    from mmcompress.search.study.study.signature import check_signature
+    from mmcompress.search.study.signature import check_signature
     check_signature('Study', {'a': [1, {'b': 2}]}, {'a': [1, {'b': 2}]})
     with pytest.raises(StudyError, match=r'b \(study: not set, now: 1\)'):
         check_signature('Study', {}, {'b': 1})
