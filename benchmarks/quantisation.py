@@ -140,7 +140,7 @@ class Bench:
         evaluator.calibration = [*evaluator.scoring, *evaluator.calibration]
         pair(runner.model, evaluator.calibration)
         quant = dict(self.quant, observer=observer)
-        mutator = JointMutator(quant=MUTATORS.build(quant))
+        mutator = JointMutator(MUTATORS.build(quant))
         mutator.prepare(runner.model, graph, evaluator)
         return graph, mutator, evaluator
 

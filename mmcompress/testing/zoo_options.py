@@ -11,7 +11,7 @@ import torch
 from ..data.images import Batch
 from ..export.export import export_onnx
 from ..graph.inputs import random_image
-from ..mutators import ChannelMutator, JointMutator, QuantMutator
+from ..mutators import Calibration, ChannelMutator, JointMutator, QuantMutator
 from ..openmmlab.detectors.inputs import detector_samples, fixed_regions, is_detector
 from ..policy import SearchSpace
 from ..surgery.modes import evaluating
@@ -64,7 +64,7 @@ def check_fake_quant(mutator: ChannelMutator) -> str:
     with evaluating(model), torch.no_grad(), fixed_regions(model, shape):
         dense = outputs(model, shape)
         quant = QuantMutator()
-        quant.prepare(model, graph, [Batch(image, samples)])
+        quant.prepare(model, graph, Calibration([Batch(image, samples)]))
         joint = JointMutator(mutator, quant)
         space = SearchSpace.from_graph(graph, **joint.space_options)
         joint.apply(random_policy(space, seed=2))
