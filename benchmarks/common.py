@@ -23,9 +23,10 @@ from mmcompress.data.images import Batch
 from mmcompress.export.parts import random_images
 from mmcompress.files import write_text
 from mmcompress.layers.quantised import quantised_layers
+from mmcompress.mutators.rebuild import quantise
 from mmcompress.openmmlab.cli import load_weights
 from mmcompress.openmmlab.detectors.inputs import detector_samples, is_detector
-from mmcompress.openmmlab.models.compressed import quantise, with_preprocessor
+from mmcompress.openmmlab.models.compressed import with_preprocessor
 from mmcompress.policy import Bits, ModelGraph, Policy
 from mmcompress.quant.calibration import calibrate
 

@@ -35,9 +35,9 @@ from mmcompress.export.twin.fitting import fit_quantisers
 from mmcompress.export.twin.twin import twin_of
 from mmcompress.graph import trace
 from mmcompress.layers.quantised import quantised_layers
+from mmcompress.mutators.rebuild import quantise
 from mmcompress.openmmlab.backend import attach
 from mmcompress.openmmlab.export_images import calibration_images
-from mmcompress.openmmlab.models.compressed import quantise
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.quant.calibration import calibrate
 from mmcompress.report.tables import TextTable

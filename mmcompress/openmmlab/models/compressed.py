@@ -8,6 +8,7 @@ import os
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
 
+from ...mutators.rebuild import rebuild
 from ...policy.files import PolicyFile
 from ...registry import MODELS
 
