@@ -59,6 +59,11 @@ class ProgressBar(Listener):
     def __init__(self) -> None:
         self._bar: Progress | None = None
 
+    @property
+    def shown(self) -> bool:
+        """Whether there is a bar at the moment."""
+        return self._bar is not None
+
     def before_search(self, run: SearchRun) -> None:
         """Open the bar at what a resumed search has already done."""
         if not sys.stderr.isatty():
