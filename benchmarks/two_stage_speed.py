@@ -80,7 +80,7 @@ def resnet50(images: int, size: int, batch: int) -> None:
         channel=dict(divisor=16, min_ratio=0.5), quant=dict(bits=[2, 4, 6, 8])))
     mutator.prepare(model, graph, Calibration(load(slice(0, batch))))
     space = SearchSpace.from_graph(graph, **mutator.space_options)
-    subject = Subject(model, graph, space, mutator, None, None,
+    subject = Subject(model, graph, space, mutator, None,
                       lambda line: print(line, flush=True))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     store = SimpleNamespace(get=lambda _: None, put=lambda *_: None)

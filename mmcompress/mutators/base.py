@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..data.images import Batch
+from ..kinds import copy_of
 from ..layers.slicing import Shadow
 from ..policy import ChannelScores, ModelGraph, Policy
 
@@ -165,6 +165,6 @@ class Mutator(ABC):
         """
         assert not self._shadows, 'the model acts as a policy; reset it first'
         self.check(policy)
-        model = copy.deepcopy(self.model)
+        model = copy_of(self.model)
         self.write(model, policy, self.kept(policy))
         return model
