@@ -15,6 +15,7 @@ from ..files import write_bytes
 from ..latency.measure import latency_of
 from ..plain import plain
 from ..policy import Policy
+from ..prices import Subject
 from ..prices.table import PriceTable
 from ..registry import PRICES, SEARCHERS, build
 from ..report import Outcome, make_outcome, write_all
@@ -116,7 +117,10 @@ class SearchRun:
 
     def _prices(self) -> PriceTable:
         source = build(PRICES, {**self.session.price_source, **self.prices_cfg})
-        return source.compute(self.session, self.work_dir / 'prices')
+        session = self.session
+        return source.compute(
+            Subject(session.model, session.graph, session.space, session.mutator,
+                    session.evaluator, self.listener.log), self.work_dir / 'prices')
 
     def _measured_costs(self) -> dict[str, Callable]:
         """Costs that are measured on this machine, if a target needs them."""

@@ -112,8 +112,9 @@ class _Surgery:
         share = torch.linalg.solve(columns[place], columns.T).T  # (C, count)
         self.inverse -= share @ columns.T
         gone = self.gram[place].clone()
-        # B := B - share B_p, hence G := G - share G_p: - G_:p share' + share G_pp share'
-        self.gram += share @ (gone[:, place] @ share.T) - share @ gone - gone.T @ share.T
+        # B := B - share B_p, and G = B B'.
+        moved = share @ gone
+        self.gram += share @ gone[:, place] @ share.T - moved - moved.T
         self.cross -= share @ self.cross[place]
         # What is removed has no weight and no partners any more; exactly.
         for matrix in (self.inverse, self.gram):
