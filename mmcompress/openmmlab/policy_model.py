@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from mmengine.runner import save_checkpoint
 from torch import nn
 
+from ..api.results import write_weights
 from ..errors import CompressionError
-from ..files import replacing
 from ..policy.files import PolicyFile
 from ..quant.points import file_points
 
@@ -34,19 +32,6 @@ def write_model(
         PolicyFile.load(policy), points=() if points is None else points.sites)
     write_weights(path.with_suffix('.pth'), model)
     file.save(path)
-
-
-def write_weights(path: Path, model: nn.Module, **meta: Any) -> None:
-    """Write a checkpoint beside the policy file of the same stem.
-
-    Args:
-        path (Path): The checkpoint; it appears complete or not at all.
-        model (nn.Module): The network of the policy.
-        meta: What else to say in the checkpoint's ``meta``.
-    """
-    meta = dict(policy=path.with_suffix('.json').name, **meta)
-    with replacing(path) as temporary:
-        save_checkpoint(dict(meta=meta, state_dict=model.state_dict()), str(temporary))
 
 
 def check_model_out(path: str | os.PathLike, policy: str | os.PathLike | None) -> None:

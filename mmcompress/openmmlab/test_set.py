@@ -14,6 +14,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..errors import CompressionError
+from ..plain import plain
 from ..report.tradeoff import DENSE
 from ..search import Study
 from .backend import attach
@@ -21,7 +22,6 @@ from .cli import load_weights
 from .images import reading
 from .metrics import full_precision
 from .policy_config import compress_config
-from .search_results import plain
 
 
 def check_test_set(cfg: Config) -> None:
