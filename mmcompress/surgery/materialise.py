@@ -9,9 +9,9 @@ import numpy as np
 from torch import nn
 
 from ..errors import PolicyError
-from ..layers.slicing import overwrite
 from ..policy import ModelGraph, Policy
 from .selection import Selection
+from .shadow import overwrite
 
 
 def materialise(

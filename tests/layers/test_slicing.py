@@ -10,9 +10,10 @@ from mmcv.ops import ModulatedDeformConv2d
 from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
-import mmcompress.graph  # noqa: F401  (registers the rules of mmcv's layers)
+from mmcompress.arithmetic.slices import take
 from mmcompress.layers.pad import ChannelPad
-from mmcompress.layers.slicing import Shadow, can_slice, overwrite, sliced, take
+from mmcompress.layers.rule import rule_of, sliced
+from mmcompress.surgery.shadow import Shadow, overwrite
 
 FIRST, SOME = np.array([0, 1, 2]), np.array([0, 2, 5])
 """Kept positions: a prefix, and any."""
@@ -157,8 +158,8 @@ def test_channel_pad_follows_both_sides():
 def test_layers_without_a_rule_are_named():
     with pytest.raises(TypeError, match='No slicing rule for Bilinear'):
         sliced(nn.Bilinear(2, 2, 2), None, None)
-    assert not can_slice(nn.Bilinear(2, 2, 2)) and not can_slice(nn.ReLU())
-    assert can_slice(nn.Linear(2, 2)) and can_slice(nn.SyncBatchNorm(2))
+    assert rule_of(nn.Bilinear(2, 2, 2)) is None and rule_of(nn.ReLU()) is None
+    assert rule_of(nn.Linear(2, 2)) and rule_of(nn.SyncBatchNorm(2))
 
 
 # -- views -----------------------------------------------------------------------

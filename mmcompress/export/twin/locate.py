@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
+from ...surgery.hooks import hooked
 from ...surgery.modes import in_float
 from ..parts import FlatOutputs
 from ..runtimes import probe
@@ -74,23 +76,17 @@ def _outputs(network: FlatOutputs, image: np.ndarray) -> list[Output]:
     found: list[Output] = []
     calls: dict[str, int] = {}
 
-    def watch(name: str):
-        def hook(module: nn.Module, args: tuple, output: object) -> None:
-            call = calls[name] = calls.get(name, -1) + 1
-            if isinstance(output, Tensor) and output.is_floating_point():
-                found.append(Output(
-                    name, call, _is_silu(module, args, output), tuple(output.shape),
-                    _some(output.numpy())))
-        return hook
+    def watch(name: str, module: nn.Module, args: tuple, output: object) -> None:
+        call = calls[name] = calls.get(name, -1) + 1
+        if isinstance(output, Tensor) and output.is_floating_point():
+            found.append(Output(
+                name, call, _is_silu(module, args, output), tuple(output.shape),
+                _some(output.numpy())))
 
-    handles = [module.register_forward_hook(watch(name))
-               for name, module in network.model.named_modules() if name]
-    try:
-        with in_float(network.model):
-            network(torch.from_numpy(image))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with in_float(network.model), hooked(after={
+            module: partial(watch, name)
+            for name, module in network.model.named_modules() if name}):
+        network(torch.from_numpy(image))
     return found
 
 
