@@ -327,7 +327,7 @@ def _layers(uses: _Uses, names: dict[nn.Module, str]) -> tuple[Layer, ...]:
             in_channels=rule.in_size(module),
             groups=rule.groups(module),
             kernel=rule.window_size(module),
-            has_bias=getattr(module, 'bias', None) is not None,
+            has_bias=rule.has_bias(module),
             positions=positions,
             calls=uses.calls[module],
             reads=uses.reads[module],

@@ -166,16 +166,22 @@ def layer_shapes(
     calls: dict[str, list[LayerShape]] = {layer.name: [] for layer in graph.layers}
 
     def watch(name: str, module: nn.Module, args: tuple) -> None:
-        rule, parent = rule_of(module), modules.get(name.rpartition('.')[0])
-        around = rule_of(parent)
+        rule = rule_of(module)
         calls[name].append(LayerShape(
             rule.kind, **rule.geometry(module, args[0]),
-            activation=around.activation(parent) if around else ''))
+            activation=_activation(modules.get(name.rpartition('.')[0]))))
 
     with evaluating(model), hooked(
             before={modules[name]: partial(watch, name) for name in calls}):
         run(model, graph.input_shape, boxes=None)
     return calls
+
+
+def _activation(parent: nn.Module | None) -> str:
+    """The operator of its own that a container applies behind its layer."""
+    rule = rule_of(parent)
+    follows = rule_of(rule.activation(parent)) if rule else None
+    return follows.operator if follows else ''
 
 
 def make_latency(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..arithmetic.labels import LabelTracer
 from ..arithmetic.slices import Kept, size_of
 from .norm import ChannelwiseRule
-from .rule import own_vectors, register_rule
+from .rule import LayerRule, own_vectors, register_rule
 
 
 class PReLURule(ChannelwiseRule):
@@ -34,4 +34,12 @@ class PReLURule(ChannelwiseRule):
         return dict(own_vectors(module, size, out), num_parameters=size_of(out, size))
 
 
+class SiLURule(LayerRule):
+    """``x sigmoid(x)``."""
+
+    whole = False
+    operator = 'SiLU'
+
+
 register_rule(nn.PReLU, PReLURule())
+register_rule(nn.SiLU, SiLURule())

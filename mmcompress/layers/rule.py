@@ -46,6 +46,8 @@ class LayerRule:
             False: layers inside that have rules are followed too.
         even (tuple[str, ...]): Convs inside, by path, whose groups are added up
             afterwards and must lose the same channels. Defaults to none.
+        operator (str): Of an activation, the operator of its own that it is in a file.
+            Defaults to '': a runtime computes it with the layer before.
     """
 
     kind = ''
@@ -53,6 +55,7 @@ class LayerRule:
     whole = True
     closed = False
     even: tuple[str, ...] = ()
+    operator = ''
 
     # -- axes ----------------------------------------------------------------
     def in_size(self, module: nn.Module) -> int:
@@ -151,9 +154,9 @@ class LayerRule:
         """
         return dict(size=(x.numel() // self.in_size(module),))
 
-    def activation(self, module: nn.Module) -> str:
-        """What a container applies to its layers' outputs, '' if it costs nothing."""
-        return ''
+    def activation(self, module: nn.Module) -> nn.Module | None:
+        """What a container applies to its layers' outputs. Defaults to None."""
+        return None
 
     # -- weights -------------------------------------------------------------
     def weight(self, module: nn.Module) -> Tensor | None:
@@ -164,6 +167,10 @@ class LayerRule:
         """Why a layer cannot have the quantised type; empty if it can."""
         computed = self.weight(module) is None
         return 'its weight is computed, not a parameter' if computed else ''
+
+    def has_bias(self, module: nn.Module) -> bool:
+        """Whether a layer with MACs has a bias."""
+        return getattr(module, 'bias', None) is not None
 
     def by_output(self, module: nn.Module, weight: Tensor) -> Tensor:
         """A weight as ``(out, in per group, *window)``. Defaults to as it is."""

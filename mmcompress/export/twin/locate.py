@@ -10,6 +10,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from ...layers.rule import rule_of
 from ...surgery.hooks import hooked
 from ...surgery.modes import in_float
 from ..parts import FlatOutputs
@@ -91,7 +92,8 @@ def _outputs(network: FlatOutputs, image: np.ndarray) -> list[Output]:
 
 
 def _is_silu(module: nn.Module, args: tuple, output: Tensor) -> bool:
-    if isinstance(module, nn.SiLU):  # in place, its input is its output by now
+    rule = rule_of(module)
+    if rule and rule.operator == 'SiLU':  # in place, its input is its output by now
         return True
     if len(args) != 1 or not isinstance(args[0], Tensor) or \
             args[0].shape != output.shape:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from mmcv.cnn import ConvModule
+from mmcv.cnn.bricks.swish import Swish
 from mmcv.cnn.bricks.wrappers import Conv2d, ConvTranspose2d, Linear
 from mmcv.ops import DeformConv2d, ModulatedDeformConv2d, RoIAlign, RoIPool
 from torch import Tensor, nn
 
 from ...arithmetic.labels import LabelTracer
 from ...arithmetic.slices import Kept, size_of, take
+from ...layers.activation import SiLURule
 from ...layers.conv import (
     ConvRule,
     QuantConv2d,
@@ -67,11 +69,9 @@ class ConvModuleRule(LayerRule):
 
     whole = False
 
-    def activation(self, module: ConvModule) -> str:
-        """SiLU is an operator of its own in a file; a ReLU is part of the conv."""
-        if not module.with_activation:
-            return ''
-        return 'SiLU' if type(module.activate).__name__ in ('SiLU', 'Swish') else ''
+    def activation(self, module: ConvModule) -> nn.Module | None:
+        """The last of the three."""
+        return module.activate if module.with_activation else None
 
 
 register_rule(Conv2d, ConvRule(QuantConv2d))
@@ -82,3 +82,4 @@ register_rule(RoIPool, RoIRule())
 register_rule(DeformConv2d, DeformConvRule())
 register_rule(ModulatedDeformConv2d, DeformConvRule())
 register_rule(ConvModule, ConvModuleRule())
+register_rule(Swish, SiLURule())
