@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -15,6 +14,7 @@ from ..arithmetic.ranges import Sample, activation_range, check_observer, weight
 from ..arithmetic.slices import take
 from ..data.images import Batch
 from ..errors import PolicyError
+from ..kinds import copy_of
 from ..layers.quantised import QuantLayer
 from ..layers.rule import rule_of
 from ..policy import FLOAT, Bits, ModelGraph, Policy
@@ -199,7 +199,7 @@ class QuantMutator(Mutator):
     def materialise(self, policy: Policy) -> nn.Module:
         """A copy of the model with the layers of ``policy`` quantised."""
         self.check(policy)
-        model = copy.deepcopy(self.model)
+        model = copy_of(self.model)
         self.write(model, policy)
         return model
 

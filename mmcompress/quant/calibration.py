@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..arithmetic.ranges import Sample, activation_range, weight_scales
-from ..data.images import Batch, forward_raw
+from ..data.images import Batch
 from ..errors import DataError
 from ..graph.inputs import run
+from ..kinds import kind_of
 from ..layers.quantised import QuantLayer
 from ..layers.rule import rule_of
 from ..policy import FLOAT
@@ -88,7 +89,7 @@ def observe(
     with in_float(model), hooked(
             before={modules[name]: partial(watch, name) for name in names}):
         for batch in batches:
-            forward_raw(model, batch)
+            kind_of(model).raw(model, batch)
     return statistics
 
 
