@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..data.images import Batch
 from ..kinds import copy_of
-from ..layers.slicing import Shadow
 from ..policy import ChannelScores, ModelGraph, Policy
+from ..surgery.shadow import Shadow
 
 if TYPE_CHECKING:
     from .channel import ChannelMutator

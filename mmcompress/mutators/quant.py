@@ -11,14 +11,16 @@ from torch import Tensor, nn
 
 from ..arithmetic.quantizers import fake_quantise
 from ..arithmetic.ranges import Sample, activation_range, check_observer, weight_scales
+from ..arithmetic.slices import take
 from ..errors import PolicyError
-from ..layers.attention import call_layers
-from ..layers.quantised import QuantLayer, make_quantisable
-from ..layers.slicing import take, window
+from ..layers.quantised import QuantLayer
+from ..layers.rule import rule_of
 from ..policy import FLOAT, IN, Bits, ModelGraph, Policy
 from ..quant.calibration import observe, samples, shared_inputs
 from ..quant.presets import bit_choices
 from ..registry import MUTATORS
+from ..surgery.heads import call_layers
+from ..surgery.quantise import make_quantisable
 from .base import NO_IMAGES, Calibration, Kept, Mutator, Values
 
 
@@ -174,14 +176,7 @@ class QuantMutator(Mutator):
         mean = self.means[name].to(lost)
         if kept is not None:
             mean = mean[torch.as_tensor(kept, device=mean.device)]
-        # As (outputs, inputs per group), summed over the window.
-        lost = lost.movedim(layer.axis, 0).flatten(2).sum(2) if lost.dim() > 2 else lost
-        groups = getattr(layer, 'groups', 1)
-        mean = mean.reshape(groups, 1, -1)
-        change = (lost.reshape(groups, -1, lost.shape[1]) * mean).sum(2).flatten()
-        if layer.axis == 1:  # each output sees one window in stride x stride
-            change = change / float(np.prod(layer.stride))
-        return change
+        return rule_of(layer).mean_output(layer, lost, mean)
 
     # -- the quantised model ---------------------------------------------------
     @torch.no_grad()
@@ -196,14 +191,10 @@ class QuantMutator(Mutator):
             into = kept.get(name, {}).get(IN)
             layer.set_bits(bits)
             if bits.weight < FLOAT:
-                weight = layer.weight
-                if getattr(layer, 'groups', 1) > 1:
-                    within = window(layer, into)
-                    # Of groups that leave as a whole, the others keep all inputs.
-                    into = None if within is None else into
-                else:
-                    within = into
-                weight = take(weight, 1 - layer.axis, within)
+                within = rule_of(layer).window(layer, into)
+                # Of groups that leave as a whole, the others keep all inputs.
+                into = None if within is None else into
+                weight = take(layer.weight, 1 - layer.axis, within)
                 scale, quantised = quantised_weight(
                     layer, weight, bits.weight, self.observer)
                 layer.weight_quantizer.assign(scale)

@@ -6,14 +6,14 @@ from torch import nn
 
 from ..errors import PolicyError
 from ..graph import trace
-from ..layers.attention import call_layers
-from ..layers.quantised import make_quantisable
 from ..policy import Policy
 from ..policy.files import PolicyFile
 from ..quant.calibration import shared_inputs
 from ..quant.points import add_file_points
 from ..surgery.dense_checkpoint import DenseCheckpointSlicer
+from ..surgery.heads import call_layers
 from ..surgery.materialise import check_policy, materialise
+from ..surgery.quantise import make_quantisable
 from ..surgery.selection import Selection
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from ..arithmetic.slices import take
 from ..errors import CompressionError
-from ..layers.slicing import sliced, take
+from ..layers.rule import sliced
 from ..policy import IN, OUT
 from .selection import Selection
 
