@@ -101,7 +101,7 @@ class _Surgery:
         return solved.diagonal(dim1=1, dim2=2).sum(1) / self.energy
 
     def loss(self) -> Tensor:
-        """Error of the outputs over their variance, ``tr(dB' H dB)`` over the energy."""
+        """Error of the outputs over their variance: ``tr(dB' H dB)`` by energy."""
         change = self.gram - self.cross - self.cross.T + self.dense
         return (self.covariance * change).sum() / self.energy
 
