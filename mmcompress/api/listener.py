@@ -57,37 +57,37 @@ class ProgressBar(Listener):
     """
 
     def __init__(self) -> None:
-        self._bar: Progress | None = None
+        self.progress: Progress | None = None
 
     @property
     def shown(self) -> bool:
         """Whether there is a bar at the moment."""
-        return self._bar is not None
+        return self.progress is not None
 
     def before_search(self, run: SearchRun) -> None:
         """Open the bar at what a resumed search has already done."""
         if not sys.stderr.isatty():
             return
-        self._bar = Progress(
+        self.progress = Progress(
             TextColumn('search'), BarColumn(), MofNCompleteColumn(),
             TextColumn('{task.fields[best]}'), TimeElapsedColumn(),
             TimeRemainingColumn(), console=Console(stderr=True))
-        self._task = self._bar.add_task(
+        self._task = self.progress.add_task(
             'search', total=run.searcher.evaluations, best='',
             completed=len(run.study.history()))
-        self._bar.start()
+        self.progress.start()
 
     def after_evaluation(self, run: SearchRun, evaluated: Evaluated) -> None:
         """Advance the bar; other workers' evaluations count too."""
-        if self._bar is not None:
+        if self.progress is not None:
             history = run.study.history()
             best = best_per_target(history, run.targets)
             text = ' '.join(f'{t.value:g}:{b.score:.3f}' if b else f'{t.value:g}:-'
                             for t, b in zip(run.targets, best))
-            self._bar.update(self._task, completed=len(history), best=text)
+            self.progress.update(self._task, completed=len(history), best=text)
 
     def after_search(self, run: SearchRun, outcome: Outcome) -> None:
         """Close the bar."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None

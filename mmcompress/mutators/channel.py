@@ -50,7 +50,7 @@ class ChannelMutator(Mutator):
     def space_options(self) -> dict:
         """What this mutator says about the search space."""
         return dict(divisor=self.divisor, min_ratio=self.min_ratio, step=self.step,
-                    dense=self.dense, prune=True)
+                    dense=self.dense)
 
     def prepare(
         self, model: nn.Module, graph: ModelGraph,

@@ -55,7 +55,7 @@ class JointMutator(Mutator):
         options: dict = {}
         for mutator in reversed(self.mutators):
             options.update(mutator.space_options)
-        return options
+        return dict(options, prune=True) if self.channel else options
 
     def _first(self, name: str):
         """The first value of an attribute that a mutator has."""

@@ -177,7 +177,7 @@ def test_weights_are_quantised_once_per_bit_width(monkeypatch):
 
 def test_single_tensors_for_prices():
     mutator, _, _ = prepared(joint())
-    assert mutator.quantiser is mutator.quant
+    assert mutator.quantiser is mutator.mutators[1]
     weight = mutator.quantiser.weight('head', 4)
     assert max(len(row.unique()) for row in weight) <= 15
     x = torch.randn(1, 16, 4, 4)
