@@ -63,11 +63,7 @@ class HeadsRule(LayerRule):
     whole = False
 
     def __init__(self, cls: type[nn.Module], heads: Heads) -> None:
-        self.cls, self.heads = cls, heads
-
-    def out_size(self, module: nn.Module) -> int:
-        """Number of heads."""
-        return getattr(module, self.heads.count)
+        self.cls, self.heads, self.outputs = cls, heads, heads.count
 
     def slice(self, module: nn.Module, out: Kept, into: Kept) -> dict[str, Any]:
         """What the attention itself holds by heads, and what counts them."""

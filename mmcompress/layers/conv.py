@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from ..arithmetic.labels import LabelTracer
-from ..arithmetic.slices import Kept, groups_left, size_of, take, window
+from ..arithmetic.slices import Kept, groups_left, take, window
 from ..policy import IN, OUT
 from .quantised import QuantLayer
 from .rule import LayerRule, register_rule
@@ -49,22 +49,12 @@ class ConvRule(LayerRule):
     def __init__(self, quantised: type[QuantLayer] | None = None) -> None:
         self.quantised = quantised
 
-    def in_size(self, module: _ConvNd) -> int:
-        """Channels of all groups."""
-        return module.in_channels
-
-    def out_size(self, module: _ConvNd) -> int:
-        """Channels of all groups."""
-        return module.out_channels
-
     def channel_axis(self, module: _ConvNd, x: Tensor) -> int:
-        """The one before those of the window."""
         return x.dim() - len(module.kernel_size) - 1
 
     def follow(
         self, module: _ConvNd, tracer: LabelTracer, name: str, x: Tensor, out: Tensor
     ) -> None:
-        """With groups, tie the channels that go together."""
         dim = self.channel_axis(module, x)
         into = tracer.consume(name, IN, x, dim)
         made = tracer.block(name, OUT, module.out_channels)
@@ -84,24 +74,17 @@ class ConvRule(LayerRule):
         tracer.emit(out, dim, atoms)
 
     def slice(self, module: _ConvNd, out: Kept, into: Kept) -> dict[str, Any]:
-        """Rows, columns and groups."""
         groups = module.groups
         for kept, dense in ((out, module.out_channels), (into, module.in_channels)):
             if kept is not None:
                 groups = groups_left(kept, dense // module.groups)
         within = self.window(module, into)
         return dict(
+            self.sizes(module, out, into), groups=groups,
             weight=take(take(module.weight, 0, out), 1, within),
-            bias=take(module.bias, 0, out), groups=groups,
-            in_channels=size_of(into, module.in_channels),
-            out_channels=size_of(out, module.out_channels))
-
-    def groups(self, module: _ConvNd) -> int:
-        """Groups."""
-        return module.groups
+            bias=take(module.bias, 0, out))
 
     def window_size(self, module: _ConvNd) -> int:
-        """Elements of the kernel."""
         return prod(module.kernel_size)
 
     def output(self, module: _ConvNd, x: Tensor) -> Tensor | None:
@@ -115,7 +98,6 @@ class ConvRule(LayerRule):
         return x.new_zeros(x.shape[0], module.out_channels, *sizes)
 
     def geometry(self, module: _ConvNd, x: Tensor) -> dict[str, tuple[int, ...]]:
-        """Of the image and of the kernel."""
         return dict(
             size=tuple(x.shape[2:]), kernel=module.kernel_size, stride=module.stride,
             padding=tuple(module.padding), dilation=module.dilation)
@@ -142,24 +124,17 @@ class TransposedConvRule(ConvRule):
     kind = 'conv_transpose'
 
     def slice(self, module: _ConvTransposeNd, out: Kept, into: Kept) -> dict[str, Any]:
-        """Columns, rows and groups."""
-        into_size = size_of(into, module.in_channels)
-        weight = take(module.weight, 0, into)
+        sizes = self.sizes(module, out, into)
+        weight, groups = take(module.weight, 0, into), 1
         if module.groups == 1:
-            weight, groups = take(weight, 1, out), 1
+            weight = take(weight, 1, out)
         else:
-            groups = into_size * module.groups // module.in_channels
-        return dict(
-            weight=weight, bias=take(module.bias, 0, out), groups=groups,
-            in_channels=into_size, out_channels=size_of(out, module.out_channels))
+            groups = sizes['in_channels'] * module.groups // module.in_channels
+        return dict(sizes, groups=groups, weight=weight, bias=take(module.bias, 0, out))
 
     def positions(self, read: int, written: int) -> int:
         """Those of the input, each of which adds a window to the output."""
         return read
-
-    def output(self, module: _ConvTransposeNd, x: Tensor) -> None:
-        """The layer computes it."""
-        return None
 
     def by_output(self, module: _ConvTransposeNd, weight: Tensor) -> Tensor:
         """From ``(groups * in, out, ...)`` to ``(groups * out, in, ...)``."""
@@ -167,7 +142,6 @@ class TransposedConvRule(ConvRule):
         return groups.transpose(1, 2).flatten(0, 1)
 
     def obstacle(self, module: _ConvTransposeNd) -> str:
-        """Groups, too."""
         if module.groups > 1:
             return 'output channels of a transposed conv with groups are not one axis'
         return super().obstacle(module)

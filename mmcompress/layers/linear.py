@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..arithmetic.slices import Kept, size_of, take
+from ..arithmetic.slices import Kept, take
 from .quantised import QuantLayer
 from .rule import LayerRule, register_rule
 
@@ -25,29 +25,19 @@ class LinearRule(LayerRule):
     """A linear layer."""
 
     kind = 'linear'
+    inputs, outputs = 'in_features', 'out_features'
 
     def __init__(self, quantised: type[QuantLayer] | None = QuantLinear) -> None:
         self.quantised = quantised
 
-    def in_size(self, module: nn.Linear) -> int:
-        """Features that it reads."""
-        return module.in_features
-
-    def out_size(self, module: nn.Linear) -> int:
-        """Features that it makes."""
-        return module.out_features
-
     def channel_axis(self, module: nn.Linear, x: Tensor) -> int:
-        """The last one."""
         return x.dim() - 1
 
     def slice(self, module: nn.Linear, out: Kept, into: Kept) -> dict[str, Any]:
-        """Rows and columns."""
         return dict(
+            self.sizes(module, out, into),
             weight=take(take(module.weight, 0, out), 1, into),
-            bias=take(module.bias, 0, out),
-            in_features=size_of(into, module.in_features),
-            out_features=size_of(out, module.out_features))
+            bias=take(module.bias, 0, out))
 
     def output(self, module: nn.Linear, x: Tensor) -> Tensor | None:
         """Where the layer is a plain ``nn.Linear``."""
@@ -56,7 +46,6 @@ class LinearRule(LayerRule):
         return x.new_zeros(*x.shape[:-1], module.out_features)
 
     def pull(self, module: nn.Linear, weight: Tensor, x: Tensor, gy: Tensor) -> Tensor:
-        """A product with the weight."""
         return gy @ weight
 
 

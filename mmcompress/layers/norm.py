@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from ..arithmetic.labels import LabelTracer
-from ..arithmetic.slices import Kept, size_of
+from ..arithmetic.slices import Kept, size_of, take
 from ..policy import OUT
-from .rule import LayerRule, own_vectors, register_rule
+from .rule import LayerRule, register_rule
 
 
 class ChannelwiseRule(LayerRule):
-    """What passes each channel on by itself, with parameters for it or without."""
+    """What passes each channel on, with parameters for it or without."""
 
     def owns(self, module: nn.Module) -> bool:
         """Whether it has an axis of its own. Defaults to True."""
@@ -29,96 +29,92 @@ class ChannelwiseRule(LayerRule):
         self, module: nn.Module, tracer: LabelTracer, name: str, x: Tensor, out: Tensor
     ) -> None:
         """The output has the labels of the input; an own axis is tied to them."""
-        dim = self.channel_axis(module, x)
+        self.follow_along(self.channel_axis(module, x), module, tracer, name, x, out)
+
+    def follow_along(
+        self, dim: int, module: nn.Module, tracer: LabelTracer, name: str, x: Tensor,
+        out: Tensor,
+    ) -> None:
+        """As :meth:`follow`, with the channels along axis ``dim``."""
         labels = tracer.vector(x, dim)
-        if labels is None:
-            return
-        if self.owns(module):
-            block = tracer.block(name, OUT, x.shape[dim])
-            tracer.tie(block.atoms, labels)
-        tracer.emit(out, dim, labels)
+        if labels is not None:
+            if self.owns(module):
+                tracer.tie(tracer.block(name, OUT, x.shape[dim]).atoms, labels)
+            tracer.emit(out, dim, labels)
+
+    def slice(self, module: nn.Module, out: Kept, into: Kept) -> dict[str, Any]:
+        """Entries of every parameter and buffer that has one by channel."""
+        size = self.out_size(module)
+        own = {name: getattr(module, name)
+               for name in (*module._parameters, *module._buffers)}
+        values = {name: take(value, 0, out) for name, value in own.items()
+                  if value is not None and value.shape == (size,)}
+        return {**values, self.outputs: size_of(out, size)}
 
 
 class NormRule(ChannelwiseRule):
     """Batch and instance norms."""
 
-    def out_size(self, module: _NormBase) -> int:
-        """Channels."""
-        return module.num_features
+    outputs = 'num_features'
 
     def owns(self, module: _NormBase) -> bool:
-        """If it has a scale or statistics."""
         return module.affine or module.running_mean is not None
 
-    def slice(self, module: _NormBase, out: Kept, into: Kept) -> dict[str, Any]:
-        """Scale, shift, statistics and whatever else was added by channel."""
-        size = module.num_features
-        return dict(own_vectors(module, size, out), num_features=size_of(out, size))
-
     def scale(self, module: nn.Module) -> Tensor | None:
-        """Its weight."""
         return module.weight
 
 
 class GroupNormRule(NormRule):
     """A norm over groups of channels, which leave as a whole."""
 
-    def out_size(self, module: nn.GroupNorm) -> int:
-        """Channels of all groups."""
-        return module.num_channels
+    outputs = 'num_channels'
+
+    def owns(self, module: nn.GroupNorm) -> bool:
+        return True
 
     def follow(
         self, module: nn.GroupNorm, tracer: LabelTracer, name: str, x: Tensor,
         out: Tensor,
     ) -> None:
-        """All channels of one group go together."""
+        tracer.block(name, OUT, module.num_channels)
         labels = tracer.vector(x, 1)
         if labels is not None:
             groups = labels.reshape(module.num_groups, -1)
             tracer.tie(groups, groups[:, :1])
-        block = tracer.block(name, OUT, module.num_channels)
-        if labels is not None:
-            tracer.tie(block.atoms, labels)
-            tracer.emit(out, 1, labels)
+        super().follow(module, tracer, name, x, out)
 
     def slice(self, module: nn.GroupNorm, out: Kept, into: Kept) -> dict[str, Any]:
-        """Scale, shift and groups."""
-        size = module.num_channels
-        kept = size_of(out, size)
-        return dict(own_vectors(module, size, out), num_channels=kept,
-                    num_groups=kept * module.num_groups // size)
+        values = super().slice(module, out, into)
+        groups = values['num_channels'] * module.num_groups // module.num_channels
+        return dict(values, num_groups=groups)
 
 
 class LayerNormRule(NormRule):
     """A norm over all channels: those that are removed take no part in it."""
 
+    outputs = 'normalized_shape'
+
     def out_size(self, module: nn.LayerNorm) -> int:
-        """Channels, if it is over these alone."""
         return module.normalized_shape[0]
 
     def channel_axis(self, module: nn.LayerNorm, x: Tensor) -> int:
-        """The last one."""
         return x.dim() - 1
 
     def owns(self, module: nn.LayerNorm) -> bool:
-        """If it has a scale."""
         return module.elementwise_affine
 
     def follow(
         self, module: nn.LayerNorm, tracer: LabelTracer, name: str, x: Tensor,
         out: Tensor,
     ) -> None:
-        """Over more axes than the channels', all that it reads stays."""
-        if len(module.normalized_shape) != 1:
+        if len(module.normalized_shape) != 1:  # over places as well
             tracer.pin(tracer.get(x))
         else:
             super().follow(module, tracer, name, x, out)
 
     def slice(self, module: nn.LayerNorm, out: Kept, into: Kept) -> dict[str, Any]:
-        """Scale and shift."""
-        size = module.normalized_shape[0]
-        return dict(own_vectors(module, size, out),
-                    normalized_shape=(size_of(out, size),))
+        values = super().slice(module, out, into)
+        return dict(values, normalized_shape=(values['normalized_shape'],))
 
     def mask(self, module: nn.LayerNorm, gone: np.ndarray) -> Callable[..., Tensor]:
         """A layer norm over the channels that remain."""

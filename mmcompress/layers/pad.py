@@ -99,18 +99,9 @@ def _as_run(source: tuple[int, ...]) -> tuple[int, int, int, int] | None:
 class PadRule(LayerRule):
     """Each output channel is an input channel, or zero."""
 
-    def in_size(self, module: ChannelPad) -> int:
-        """Channels that it reads."""
-        return module.in_channels
-
-    def out_size(self, module: ChannelPad) -> int:
-        """Channels that it makes."""
-        return module.out_channels
-
     def follow(
         self, module: ChannelPad, tracer: LabelTracer, name: str, x: Tensor, out: Tensor
     ) -> None:
-        """Tie the copies to what they copy."""
         into = tracer.consume(name, IN, x, 1)
         made = tracer.block(name, OUT, module.out_channels)
         source = torch.tensor(module.source)

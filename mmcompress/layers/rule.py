@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arithmetic.labels import LabelTracer
-from ..arithmetic.slices import Kept, take
+from ..arithmetic.slices import Kept, size_of
 from ..policy import IN, OUT
 from .quantised import QuantLayer
 
@@ -26,18 +26,18 @@ from .quantised import QuantLayer
 class LayerRule:
     """Everything about one kind of layer that the core needs.
 
-    A rule has no state: each method is told the module. There are three sorts of rules.
-    A **layer with MACs** has a ``kind``; its outputs are sums over its input channels,
-    and its axes are called ``'in'`` and ``'out'``. It must say :meth:`in_size`,
-    :meth:`out_size` and :meth:`slice`. A **norm or the like** passes its channels on;
-    it has the axis ``'out'`` if it owns something by channel, and says
-    :meth:`out_size`, :meth:`slice` and :meth:`follow`. A **container** (``whole =
-    False``) is followed through the layers inside it, and only adds to what is known
-    about these.
+    A rule knows no module: each method is told it. There are three sorts of rules. That
+    of a **layer with MACs** has a ``kind``: its outputs are sums over its input
+    channels, and it says :meth:`slice`. **What passes channels on**, e.g. a norm, has
+    one axis, the outputs (:class:`mmcompress.layers.norm.ChannelwiseRule`). A
+    **container** (``whole = False``) is followed through the layers inside it, and only
+    adds to what is known about these.
 
     Attributes:
         kind (str): Of :class:`mmcompress.policy.Layer`: ``'conv'``,
             ``'conv_transpose'`` or ``'linear'``. Defaults to '': no MACs.
+        inputs, outputs (str): Attributes of the layer that are its numbers of channels.
+            Default to 'in_channels' and 'out_channels'.
         quantised (type[QuantLayer] | None): The type that computes the same with
             quantised inputs and weights. Defaults to None: stays in float.
         whole (bool): Whether labels are followed by this rule, not through the
@@ -51,6 +51,7 @@ class LayerRule:
     """
 
     kind = ''
+    inputs, outputs = 'in_channels', 'out_channels'
     quantised: type[QuantLayer] | None = None
     whole = True
     closed = False
@@ -59,12 +60,17 @@ class LayerRule:
 
     # -- axes ----------------------------------------------------------------
     def in_size(self, module: nn.Module) -> int:
-        """Channels that a layer with MACs reads."""
-        raise TypeError(f'No input axis of {type(module).__name__}.')
+        """Channels that it reads."""
+        return getattr(module, self.inputs)
 
     def out_size(self, module: nn.Module) -> int:
-        """Channels that it makes, or that a norm has."""
-        raise TypeError(f'No output axis of {type(module).__name__}.')
+        """Channels that it makes or passes on."""
+        return getattr(module, self.outputs)
+
+    def sizes(self, module: nn.Module, out: Kept, into: Kept) -> dict[str, int]:
+        """The two attributes when only some channels are kept."""
+        return {self.inputs: size_of(into, self.in_size(module)),
+                self.outputs: size_of(out, self.out_size(module))}
 
     def channel_axis(self, module: nn.Module, x: Tensor) -> int:
         """The axis of the channels of an input or output. Defaults to 1."""
@@ -122,8 +128,8 @@ class LayerRule:
 
     # -- cost ----------------------------------------------------------------
     def groups(self, module: nn.Module) -> int:
-        """Groups of a layer with MACs. Defaults to 1."""
-        return 1
+        """Groups of a layer with MACs."""
+        return getattr(module, 'groups', 1)
 
     def window_size(self, module: nn.Module) -> int:
         """Elements of its window. Defaults to 1."""
@@ -322,17 +328,3 @@ def obstacle(module: nn.Module) -> str:
     if cls not in _RULES or rule.quantised is None:
         return f'no quantised kind of {cls.__module__}.{cls.__qualname__}'
     return rule.obstacle(module)
-
-
-def own_vectors(module: nn.Module, size: int, out: Kept) -> dict[str, Tensor]:
-    """Kept entries of every parameter and buffer that has one entry by channel.
-
-    Args:
-        module (nn.Module): A layer without MACs.
-        size (int): Its channels.
-        out (np.ndarray | None): The kept ones.
-    """
-    own = {name: getattr(module, name)
-           for name in (*module._parameters, *module._buffers)}
-    return {name: take(value, 0, out) for name, value in own.items()
-            if value is not None and value.shape == (size,)}

@@ -11,7 +11,7 @@ from mmcv.ops import DeformConv2d, ModulatedDeformConv2d, RoIAlign, RoIPool
 from torch import Tensor, nn
 
 from ...arithmetic.labels import LabelTracer
-from ...arithmetic.slices import Kept, size_of, take
+from ...arithmetic.slices import Kept, take
 from ...layers.activation import SiLURule
 from ...layers.conv import (
     ConvRule,
@@ -29,7 +29,6 @@ class RoIRule(ChannelwiseRule):
     """Cuts boxes out of every channel."""
 
     def owns(self, module: nn.Module) -> bool:
-        """It has no parameters."""
         return False
 
 
@@ -55,13 +54,12 @@ class DeformConvRule(ConvRule):
         tracer.emit(out, 1, made.atoms)
 
     def slice(self, module: nn.Module, out: Kept, into: Kept) -> dict[str, Any]:
-        """Rows and columns; the kernels want contiguous weights."""
+        # The kernels want contiguous weights.
         weight = take(take(module.weight, 0, out), 1, into)
         return dict(
+            self.sizes(module, out, into),
             weight=weight if weight is None else weight.contiguous(),
-            bias=take(getattr(module, 'bias', None), 0, out),
-            in_channels=size_of(into, module.in_channels),
-            out_channels=size_of(out, module.out_channels))
+            bias=take(getattr(module, 'bias', None), 0, out))
 
 
 class ConvModuleRule(LayerRule):
@@ -70,7 +68,6 @@ class ConvModuleRule(LayerRule):
     whole = False
 
     def activation(self, module: ConvModule) -> nn.Module | None:
-        """The last of the three."""
         return module.activate if module.with_activation else None
 
 

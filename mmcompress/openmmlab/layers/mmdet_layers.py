@@ -26,15 +26,10 @@ from .split_attention import RadixSoftmaxRule, SplitAttentionRule
 class RoIExtractorRule(LayerRule):
     """Gathers the boxes of all levels in one tensor of ``out_channels``."""
 
-    def out_size(self, module: SingleRoIExtractor) -> int:
-        """Channels of every level."""
-        return module.out_channels
-
     def follow(
         self, module: SingleRoIExtractor, tracer: LabelTracer, name: str,
         x: tuple[Tensor, ...], out: Tensor,
     ) -> None:
-        """Tie the channels of all levels."""
         made = tracer.block(name, OUT, module.out_channels)
         for level in x:
             labels = tracer.vector(level, 1)
@@ -46,7 +41,6 @@ class RoIExtractorRule(LayerRule):
 
     def slice(self, module: SingleRoIExtractor, out: Kept, into: Kept
               ) -> dict[str, Any]:
-        """What it allocates."""
         return dict(out_channels=size_of(out, module.out_channels))
 
 

@@ -13,10 +13,9 @@ from mmpretrain.models.utils import GRN, LayerNorm2d
 from torch import Tensor
 
 from ...arithmetic.labels import LabelTracer
-from ...arithmetic.slices import Kept, size_of
+from ...arithmetic.slices import Kept
 from ...layers.norm import ChannelwiseRule, LayerNormRule
-from ...layers.rule import own_vectors, register_rule
-from ...policy import OUT
+from ...layers.rule import register_rule
 from . import mmpretrain_attention  # noqa: F401  (registers)
 from .split_attention import RadixSoftmaxRule, SplitAttentionRule
 
@@ -37,9 +36,7 @@ class LayerNorm2dRule(LayerNormRule):
 class GRNRule(ChannelwiseRule):
     """The response of every channel is divided by the mean of all of them."""
 
-    def out_size(self, module: GRN) -> int:
-        """Channels."""
-        return module.in_channels
+    outputs = 'in_channels'
 
     def follow(
         self, module: GRN, tracer: LabelTracer, name: str, x: Tensor, out: Tensor
@@ -48,15 +45,7 @@ class GRNRule(ChannelwiseRule):
         labels = tracer.get(x)
         last = labels is not None and labels.shape[-1] == module.in_channels
         dim = x.dim() - 1 if last else 1
-        vector = tracer.vector(x, dim)
-        if vector is not None:
-            tracer.tie(tracer.block(name, OUT, x.shape[dim]).atoms, vector)
-            tracer.emit(out, dim, vector)
-
-    def slice(self, module: GRN, out: Kept, into: Kept) -> dict[str, Any]:
-        """Scale and shift."""
-        size = module.in_channels
-        return dict(own_vectors(module, size, out), in_channels=size_of(out, size))
+        self.follow_along(dim, module, tracer, name, x, out)
 
     def mask(self, module: GRN, gone: np.ndarray) -> Callable[..., Tensor]:
         """The mean is that of the channels that remain."""

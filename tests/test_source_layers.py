@@ -8,7 +8,7 @@ from torch import nn
 
 import mmcompress
 
-PACKAGE = Path(mmcompress.__file__).parent
+ROOT = Path(mmcompress.__file__).parent
 KNOW_LAYERS = ('layers', 'openmmlab', 'testing', 'kinds.py')
 CONTAINERS = {'Module', 'ModuleDict', 'ModuleList', 'ParameterDict', 'ParameterList',
               'Sequential'}
@@ -18,8 +18,8 @@ PRIVATE = {'_ConvNd', '_ConvTransposeNd', '_BatchNorm', '_NormBase', '_InstanceN
 
 
 def files():
-    for path in sorted(PACKAGE.rglob('*.py')):
-        if path.relative_to(PACKAGE).parts[0] not in KNOW_LAYERS:
+    for path in sorted(ROOT.rglob('*.py')):
+        if path.relative_to(ROOT).parts[0] not in KNOW_LAYERS:
             yield path
 
 
@@ -51,10 +51,10 @@ def asked_attributes(path: Path) -> list[str]:
 
 @pytest.mark.parametrize('search', [names_of_layers, asked_attributes])
 def test_no_layer_is_named_outside_its_page(search):
-    found = {str(path.relative_to(PACKAGE)): names
+    found = {str(path.relative_to(ROOT)): names
              for path in files() if (names := search(path))}
     assert not found, 'ask the rule (mmcompress/layers/rule.py) instead'
 
 
 def test_the_search_finds_something():
-    assert names_of_layers(PACKAGE / 'layers' / 'conv.py')
+    assert names_of_layers(ROOT / 'layers' / 'conv.py')
