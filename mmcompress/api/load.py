@@ -11,9 +11,10 @@ from torch import nn
 
 from ..data.items import as_batch
 from ..errors import CompressionError
-from ..kinds import copy_of, declare_kind
+from ..kinds import declare_kind
 from ..mutators.rebuild import rebuild
 from ..policy.files import PolicyFile
+from ..surgery.copies import copy_of
 from .family import Family
 from .functions import FunctionKind
 

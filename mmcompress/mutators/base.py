@@ -12,8 +12,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..data.images import Batch
-from ..kinds import copy_of
 from ..policy import ChannelScores, ModelGraph, Policy
+from ..surgery.copies import copy_of
 from ..surgery.shadow import Shadow
 
 if TYPE_CHECKING:
