@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..arithmetic.labels import LabelTracer, tensors_in
 from ..errors import TraceError
-from ..layers.attention import attentions, head_sites, own_tensors
+from ..layers.attention import HeadSite, attentions, head_sites, own_tensors
 from ..layers.rule import even_convs, is_followed, is_layer, rule_of
 from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
 from ..surgery.heads import any_number_of_heads
@@ -129,26 +131,9 @@ def trace_labels(
     for shape in dict.fromkeys([*small, tuple(input_shape)]):
         tracer = LabelTracer({id(p): (n, p) for n, p in model.named_parameters()
                               if id(p) not in by_head}, even)
-
-        def call(module, name, forward, args, kwargs, tracer=tracer):
-            rule = rule_of(module)
-            inner = not rule.closed and any(map(is_followed, module.children()))
-            tracer.paused += not inner
-            out = forward(*args, **kwargs)
-            tracer.paused -= not inner
-            x = args[0] if args else next(iter(kwargs.values()))
-            site = sites.get(module)
-            tracer.paused += 1
-            if site and site.side == IN:
-                site.end(module, tracer, x)
-            rule.follow(module, tracer, name, x, out)
-            if site and site.side == OUT:
-                site.begin(module, tracer, out)
-            tracer.paused -= 1
-            return out
-
         try:
-            with any_number_of_heads(model), _watched(model, call), \
+            with any_number_of_heads(model), _watched(
+                    model, partial(_follow, tracer, sites)), \
                     Following(tracer), during(tracer) if during else nullcontext():
                 outputs = run(model, shape)
         except Exception as error:
@@ -166,6 +151,27 @@ def trace_labels(
         _pin_what_cannot_be_sliced(model, tracer)
         return tracer, shape
     raise AssertionError('unreachable: the last shape returns or raises')
+
+
+def _follow(
+    tracer: LabelTracer, sites: Mapping[nn.Module, HeadSite], module: nn.Module,
+    name: str, forward: Callable, args: tuple, kwargs: dict,
+) -> Any:
+    """Run a layer with a rule, and label what it returns."""
+    rule, site = rule_of(module), sites.get(module)
+    inner = not rule.closed and any(map(is_followed, module.children()))
+    tracer.paused += not inner
+    out = forward(*args, **kwargs)
+    tracer.paused -= not inner
+    x = args[0] if args else next(iter(kwargs.values()))
+    tracer.paused += 1
+    if site and site.side == IN:
+        site.end(module, tracer, x)
+    rule.follow(module, tracer, name, x, out)
+    if site and site.side == OUT:
+        site.begin(module, tracer, out)
+    tracer.paused -= 1
+    return out
 
 
 def _pin_what_cannot_be_sliced(model: nn.Module, tracer: LabelTracer) -> None:
