@@ -37,6 +37,7 @@ from mmcompress.evaluation.distance import REFERENCES
 from mmcompress.evaluation.dynamic_bn import pair
 from mmcompress.graph import trace
 from mmcompress.mutators import JointMutator
+from mmcompress.openmmlab.checkpoints import loading
 from mmcompress.openmmlab.cli import load_weights, search_runner
 from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.openmmlab.metrics import full_precision
@@ -461,4 +462,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with loading():  # runners load checkpoints, too
+        main()

@@ -20,6 +20,7 @@ from ..prices.table import PriceTable
 from ..registry import PRICES, SEARCHERS, build
 from ..report import Outcome, make_outcome, write_all
 from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
+from ..search.study.storage import STORAGE, STUDY, placed
 from ..session import Session
 from .listener import Listener
 from .results import evaluation_facts, facts_of, write_checkpoint, write_policy
@@ -64,8 +65,8 @@ class SearchRun:
         searcher: Mapping,
         targets: Targets,
         work_dir: Path,
-        storage: str = 'sqlite:///search.db',
-        study: str = 'search',
+        storage: str = STORAGE,
+        study: str = STUDY,
         prices: Mapping | None = None,
         latency: Mapping | None = None,
         save_checkpoints: bool = True,
@@ -86,7 +87,7 @@ class SearchRun:
             SEARCHERS, self.searcher_cfg, space=session.space, costs=self.costs,
             targets=self.targets, **self._needed())
         self.study = Study(
-            self._storage_url(storage), study, dict(
+            placed(storage, self.work_dir), study, dict(
                 session.signature, searcher=plain(self.searcher_cfg),
                 targets=plain(targets), prices=plain(self.prices_cfg)))
         self._check_weights(study, storage)
@@ -130,13 +131,6 @@ class SearchRun:
         session = self.session
         return dict(latency_ms=latency_of(
             session.model, session.graph, session.space, **options))
-
-    def _storage_url(self, storage: str) -> str:
-        """The storage with a relative file placed in the work dir."""
-        scheme, separator, path = storage.partition(':///')
-        if separator and scheme in ('sqlite', 'journal') and not path.startswith('/'):
-            return f'{scheme}:///{(self.work_dir / path).absolute()}'
-        return storage
 
     def _score_dense(self) -> float:
         known = self.study.get_attr('dense_score')

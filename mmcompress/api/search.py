@@ -10,6 +10,7 @@ from torch import nn
 
 from ..errors import CompressionError
 from ..policy.files import PolicyFile
+from ..search.study.storage import STORAGE, STUDY
 from ..session import Session
 from .family import Family
 from .listener import Listener, ProgressBar
@@ -25,8 +26,8 @@ def search(
     targets: Mapping[str, float | Sequence] | None = None,
     prices: Mapping[str, Any] | None = None,
     latency: Mapping[str, Any] | None = None,
-    storage: str = 'sqlite:///search.db',
-    study: str = 'search',
+    storage: str = STORAGE,
+    study: str = STUDY,
     seed: int | None = None,
     listener: Listener | None = None,
     **costs: float | Sequence[float],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from ..quant.points import file_points
 
 
 def write_model(
-    model: nn.Module, policy: str | os.PathLike, path: str | os.PathLike
+    model: nn.Module, policy: str | os.PathLike, path: str | os.PathLike,
+    classes: Sequence[str] = (),
 ) -> None:
     """Write the policy file of a model with points between layers, and its weights.
 
@@ -24,13 +26,15 @@ def write_model(
         policy (str | os.PathLike): Its policy file.
         path (str | os.PathLike): The policy file to write; the checkpoint gets the same
             name and ``.pth``.
-
+        classes (Sequence[str]): Names of its classes, which OpenMMLab's inferencers
+            read from the checkpoint. Defaults to none: they take COCO's.
     """
     path = Path(path)
     points = file_points(model)
     file = replace(
         PolicyFile.load(policy), points=() if points is None else points.sites)
-    write_weights(path.with_suffix('.pth'), model)
+    meta = dict(dataset_meta=dict(classes=list(classes))) if classes else {}
+    write_weights(path.with_suffix('.pth'), model, **meta)
     file.save(path)
 
 

@@ -16,6 +16,7 @@ from ...registry import LOOPS
 from ...report import Outcome, table_text
 from ...report.tradeoff import DENSE
 from ...search import Evaluated
+from ...search.study.storage import STORAGE, STUDY
 from ..sessions import session_of
 from ..test_set import FamilyScores, check_test_set
 
@@ -44,7 +45,8 @@ class PolicySearchLoop:
         study (str): Name of the study in the storage. Defaults to 'search'.
         save_checkpoints (bool): Write the slim checkpoint of every target's best
             policy beside its policy file. Defaults to True.
-        seed (int | None): Seed of the searcher. Defaults to that of the runner.
+        seed (int | None): Seed of the searcher. Defaults to that of the runner, which
+            :func:`search_runner` takes from the study if the config names none.
         latency (dict | None): Where ``latency_ms``, if it is a target, is measured:
             ``path`` (``latency.json`` in the work dir), ``backend``, ``threads``; see
             :func:`latency_of`.
@@ -58,8 +60,8 @@ class PolicySearchLoop:
         searcher: dict,
         evaluator: dict,
         targets: Mapping[str, float | Sequence[float]],
-        storage: str = 'sqlite:///search.db',
-        study: str = 'search',
+        storage: str = STORAGE,
+        study: str = STUDY,
         save_checkpoints: bool = True,
         seed: int | None = None,
         prices: dict | None = None,

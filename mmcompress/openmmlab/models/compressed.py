@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import os
+from typing import Any
 
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from ...mutators.rebuild import rebuild
 from ...policy.files import PolicyFile
 from ...registry import MODELS
+from .architecture import overridden, with_preprocessor
 
 
 @MODELS.register_module()
@@ -19,6 +20,7 @@ def Compressed(
     policy: str | os.PathLike,
     data_preprocessor: dict | None = None,
     symmetric: bool = False,
+    **overrides: Any,
 ) -> nn.Module:
     """Build the slim, quantised model of a policy: a plain detector or classifier.
 
@@ -28,6 +30,11 @@ def Compressed(
     layers add their scales to the state dict and nothing else; a checkpoint without
     scales must be calibrated, which ``tools/train.py`` does.
 
+    OpenMMLab's tools and users change parts of a model's config where these usually
+    are, beside ``type``: ``mmdet.apis.init_detector`` reads ``model.backbone`` and
+    sets its ``init_cfg``. Such keys are merged into the architecture. mmdet insists on
+    ``backbone``; an empty dict changes nothing.
+
     Args:
         architecture (dict): Config of the dense model.
         policy (str | os.PathLike): Policy file.
@@ -35,6 +42,8 @@ def Compressed(
             mmengine hands to every model; the architecture's own goes first.
         symmetric (bool): Keep the zero points of activations while training.
             Defaults to False.
+        overrides (Any): Parts of the architecture that replace its own: dicts go into
+            its dicts, key by key.
 
     Returns:
         nn.Module: An instance of the architecture's own class.
@@ -45,13 +54,6 @@ def Compressed(
             nor of this policy.
     """
     file = PolicyFile.load(policy)
-    model = MMENGINE_MODELS.build(with_preprocessor(architecture, data_preprocessor))
+    model = MMENGINE_MODELS.build(
+        with_preprocessor(overridden(architecture, overrides), data_preprocessor))
     return rebuild(model, file, symmetric)
-
-
-def with_preprocessor(architecture: dict, data_preprocessor: dict | None) -> dict:
-    """The config of a model with a data preprocessor, unless it has its own."""
-    architecture = copy.deepcopy(architecture)
-    if data_preprocessor is not None:
-        architecture.setdefault('data_preprocessor', data_preprocessor)
-    return architecture
