@@ -5,10 +5,10 @@ from pathlib import Path
 
 import optuna
 import pytest
-from mmcompress.search.study.study.seed import study_seed
-from mmcompress.search.study.study.storage import open_storage
 
 from mmcompress.search import Study
+from mmcompress.search.study.seed import study_seed
+from mmcompress.search.study.storage import open_storage
 
 # Children are forked from a small server that has imported all: they start as one.
 CONTEXT = multiprocessing.get_context('forkserver')
