@@ -62,6 +62,7 @@ def images() -> torch.Tensor:
 
 class TestClipMutator(MutatorContract):
     mutator = ClipMutator
+    options = dict(share=0.05)
     unknown = ()
 
     def prepare(self, mutator, model):
