@@ -85,4 +85,5 @@ def search(
     def builder(path: Path) -> Callable[[], nn.Module]:
         return lambda: session.materialise(PolicyFile.load(path).policy)
 
-    return Family(run.work_dir, builder)
+    images = [batch.inputs for batch in session.evaluator.calibration]
+    return Family(run.work_dir, builder, images)
