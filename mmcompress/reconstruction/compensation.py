@@ -1,9 +1,9 @@
 """Weights that take over what removed channels did.
 
 Least squares over channels: the removed inputs of a layer are predicted linearly from
-those that stay, and the prediction goes into the weights (He et al., "Channel Pruning",
-ICCV 2017, sec. 3.1; GRAIL, PMLR 328, 2026, for one Gram matrix a layer). The closed form
-needs the dense statistic alone, no forward pass.
+those that stay, and the prediction goes into the weights (He et al., "Channel
+Pruning", ICCV 2017, sec. 3.1; GRAIL, PMLR 328, 2026, for one Gram matrix a layer). The
+closed form needs the dense statistic alone, no forward pass.
 """
 
 from __future__ import annotations

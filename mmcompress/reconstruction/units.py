@@ -1,4 +1,4 @@
-"""The elimination of every unit of a model, from the moments of its readers."""
+"""The layers that read a unit, as the order of its channels sees them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from ..layers.rule import rule_of
-from ..policy import IN, ChannelUnit, ModelGraph
+from ..policy import IN, ChannelUnit
 from .moments import Moments
-from .order import PRICING_RIDGE, Elimination, Reader, eliminate
+from .order import Reader
 
 
 def readers_of(
@@ -34,24 +34,4 @@ def readers_of(
             found.append(Reader(
                 moments[member.layer].covariance, columns @ columns.T,
                 torch.as_tensor(member.positions, device=columns.device)))
-    return found
-
-
-def eliminations(
-    model: nn.Module, graph: ModelGraph, moments: Mapping[str, Moments],
-    ridge: float = PRICING_RIDGE,
-) -> dict[str, Elimination]:
-    """Order and price of the channels of every unit that a measured layer reads.
-
-    Args:
-        model (nn.Module): The dense model.
-        graph (ModelGraph): Its units.
-        moments (Mapping[str, Moments]): Of :func:`measure`.
-        ridge (float): See :func:`eliminate`.
-    """
-    found = {}
-    for unit in graph.units:
-        readers = readers_of(model, unit, moments)
-        if readers:
-            found[unit.name] = eliminate(readers, unit.width, ridge)
     return found
