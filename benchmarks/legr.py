@@ -30,7 +30,7 @@ from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.mutators.channel import permute
 from mmcompress.policy import Policy
 from mmcompress.search import Evolution, LeGR, Random, Ranking, best_per_target
-from mmcompress.search.searchers.uniform import largest_uniform, uniform_rows
+from mmcompress.search.starts import largest_uniform, uniform_rows
 
 
 def over_seeds(bench: Bench) -> dict[str, list[dict[float, Policy]]]:

@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..costs import Costs
-from ..policy import Policy, SearchSpace
-from .base import Evaluated
+from ..costs import Costs, Target
+from ..policy import Policy
+
+if TYPE_CHECKING:
+    from .base import Evaluated
 
 
-def first_new(
-    space: SearchSpace,
-    costs: Costs,
-    cost: str,
-    rows: Iterable[np.ndarray],
-    history: Sequence[Evaluated],
-    pending: Sequence[Policy] = (),
-) -> Policy | None:
-    """Return the first row, as a policy, that nobody has taken yet.
+class Taken:
+    """Policies that are evaluated or being evaluated.
 
     Equal policies have equal costs, so only the few evaluated policies of equal
     cost need comparing; that keeps a long history cheap.
 
     Args:
-        space (SearchSpace): The space of the rows.
         costs (Costs): Costs of the model.
-        cost (str): Name of the cost to compare first.
-        rows (Iterable[np.ndarray]): Allowed rows in order of preference.
+        target (Target): Its cost is compared first.
         history (Sequence[Evaluated]): Finished evaluations.
         pending (Sequence[Policy]): Policies that are being evaluated.
-
-    Returns:
-        Policy | None: None if every row is evaluated or being evaluated.
     """
-    rows = np.atleast_2d(np.asarray(rows))
-    known = np.array([e.costs[cost] for e in history], dtype=float)
-    busy = space.encode(pending)
-    for row, value in zip(rows, costs.of_rows(cost, rows).tolist()):
-        alike = np.flatnonzero(np.isclose(known, value, rtol=1e-9, atol=0))
-        evaluated = space.encode(history[i].policy for i in alike)
-        taken = np.concatenate([evaluated, busy])
-        if not (taken == row).all(1).any():
-            return space.decode(row)[0]
-    return None
+
+    def __init__(
+        self, costs: Costs, target: Target, history: Sequence[Evaluated],
+        pending: Sequence[Policy],
+    ) -> None:
+        self._space, self._costs, self._target = costs.space, costs, target
+        self._history = history
+        self._known = np.array([target.of(e.costs) for e in history], dtype=float)
+        self._pending = self._space.encode(pending)
+
+    def first_new(self, rows: np.ndarray) -> Policy | None:
+        """The first of some rows ``(N, D)`` that is not taken; None if all are."""
+        cost = self._target.of_rows(self._costs, rows)
+        for row, value in zip(rows, cost.tolist()):
+            alike = np.flatnonzero(np.isclose(self._known, value, rtol=1e-9, atol=0))
+            evaluated = self._space.encode(self._history[i].policy for i in alike)
+            taken = np.concatenate([evaluated, self._pending])
+            if not (taken == row).all(1).any():
+                return self._space.decode(row)[0]
+        return None

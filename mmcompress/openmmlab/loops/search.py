@@ -12,7 +12,7 @@ from pathlib import Path
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from ...costs import Costs, CostTable, Target, parse_targets
+from ...costs import Costs, CostTable, Target, joined, parse_targets
 from ...errors import CompressionError, StudyError
 from ...evaluation import PolicyEvaluator
 from ...files import write_bytes
@@ -149,7 +149,7 @@ class PolicySearchLoop:
             name = self._write_policy(target.name, best)
             self.runner.logger.info(
                 f'{target.name}: {self.evaluator.metric} = {best.score:.4f}, '
-                f'{target.cost} {best.costs[target.cost]:.6g} of at most '
+                f'{target.cost} {target.of(best.costs):.6g} of at most '
                 f'{target.limit:.6g}; wrote policies/{name}')
         self.runner.logger.info(
             f'Deriving {len(policies)} policies took {milliseconds:.1f} ms.')
@@ -204,6 +204,7 @@ class PolicySearchLoop:
         self.costs = Costs(
             CostTable.from_graph(self.graph), self.space, self._measured_costs())
         self.targets = parse_targets(self.targets_cfg, self.costs)
+        self.costs = joined(self.costs, self.targets)
         self.searcher: Searcher = build(
             SEARCHERS, self.searcher_cfg, space=self.space, costs=self.costs,
             targets=self.targets, **self._needed())

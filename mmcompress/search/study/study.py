@@ -278,7 +278,16 @@ class Study:
     # -- reading ---------------------------------------------------------------
     def history(self) -> list[Evaluated]:
         """Finished evaluations in order of their number."""
+        return self._finished(self._attempts())
+
+    def known(self, claim: Claim) -> tuple[list[Evaluated], list[Policy]]:
+        """:meth:`history` and :meth:`pending`, from one read of the storage."""
         attempts = self._attempts()
+        # In this order: what a storage ends in between is in both, not in neither.
+        pending = self._unfinished(attempts, claim)
+        return self._finished(attempts), pending
+
+    def _finished(self, attempts: Mapping[int, _Attempt]) -> list[Evaluated]:
         return [self._evaluation(attempts[n]) for n in sorted(attempts)
                 if attempts[n].trial.state == TrialState.COMPLETE]
 
@@ -313,7 +322,11 @@ class Study:
 
         They belong to other workers, or to ones that died; those are tried again.
         """
-        attempts = self._attempts()
+        return self._unfinished(self._attempts(), claim)
+
+    def _unfinished(
+        self, attempts: Mapping[int, _Attempt], claim: Claim
+    ) -> list[Policy]:
         return [attempts[n].policy for n in sorted(attempts) if n != claim.number
                 and attempts[n].policy is not None
                 and attempts[n].trial.state == TrialState.RUNNING]
