@@ -52,11 +52,6 @@ class Target:
     limit: float
     parts: tuple[tuple[str, float], ...] = ()
 
-    @classmethod
-    def all_of(cls, cost: str, limits: Mapping[str, float]) -> Target:
-        """One target that limits several costs; ``cost`` becomes its name."""
-        return cls(cost, 1.0, 1.0, tuple(limits.items()))
-
     @property
     def name(self) -> str:
         """Name used for files and tables, e.g. ``macs_0.5``."""
@@ -199,5 +194,5 @@ def _together(
     if unknown := [cost for cost in spec if cost not in costs.functions]:
         raise TargetError(_unknown(unknown[0], costs))
     limits = {cost: _limit(cost, value, costs, dense) for cost, value in spec.items()}
-    return Target.all_of(
-        '+'.join(f'{cost}_{value:g}' for cost, value in spec.items()), limits)
+    name = '+'.join(f'{cost}_{value:g}' for cost, value in spec.items())
+    return Target(name, 1.0, 1.0, tuple(limits.items()))

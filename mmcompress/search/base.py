@@ -9,8 +9,7 @@ import numpy as np
 from ..costs import Costs, Target, joined
 from ..policy import Policy, SearchSpace
 from .budget import fit_to_budget
-from .evaluated import Evaluated
-from .novelty import Taken
+from .evaluated import Evaluated, Taken
 from .starts import random_rows
 
 __all__ = ['Evaluated', 'Searcher']
@@ -111,10 +110,7 @@ class Searcher:
         return None
 
     def candidates(
-        self,
-        history: Sequence[Evaluated],
-        number: int,
-        target: Target,
+        self, history: Sequence[Evaluated], number: int, target: Target,
         rng: np.random.Generator,
     ) -> Iterator[np.ndarray]:
         """Yield rows of the space that evaluation ``number`` may try.
@@ -136,10 +132,7 @@ class Searcher:
         return target.fits(self.costs, rows)
 
     def _all_candidates(
-        self,
-        history: Sequence[Evaluated],
-        number: int,
-        target: Target,
+        self, history: Sequence[Evaluated], number: int, target: Target,
         rng: np.random.Generator,
     ) -> Iterator[np.ndarray]:
         yield from self.candidates(history, number, target, rng)

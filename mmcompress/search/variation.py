@@ -13,15 +13,9 @@ def mixed(
     first: np.ndarray, second: np.ndarray, share: float | np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Take each column from the second row with a probability, else from the first.
+    """Take each column from the second of two rows ``(N, D)`` with a probability.
 
-    Args:
-        first, second (np.ndarray): Rows ``(N, D)``.
-        share (float | np.ndarray): The probability; broadcasts to ``(N, D)``.
-        rng (np.random.Generator): Source of randomness.
-
-    Returns:
-        np.ndarray: Rows ``(N, D)``.
+    ``share`` is that probability; it broadcasts to ``(N, D)``.
     """
     return np.where(rng.random(first.shape) < share, second, first)
 
@@ -49,7 +43,7 @@ class Crossover:
 
 @dataclass(frozen=True)
 class Mutation:
-    """What mutations share: which columns change.
+    """Which columns a mutation changes.
 
     Args:
         space (SearchSpace): The space of the rows.
@@ -65,7 +59,7 @@ class Mutation:
     def changed(
         self, shape: tuple[int, int], rng: np.random.Generator
     ) -> np.ndarray:
-        """Draw which columns change: booleans of a shape ``(N, D)``."""
+        """Draw booleans of a shape ``(N, D)``."""
         changed = rng.random(shape) < self.share
         free = self.space.free
         if self.at_least_one and len(free):
@@ -74,12 +68,11 @@ class Mutation:
         return changed
 
 
-@dataclass(frozen=True)
 class Redraw(Mutation):
     """Columns that change take any of their choices."""
 
     def __call__(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Mutants ``(N, D)`` of rows of the space ``(N, D)``."""
+        """Mutants ``(N, D)`` of rows of the space."""
         drawn = np.stack(
             [rng.choice(choice, len(rows)) for choice in self.space.choices], 1)
         return np.where(self.changed(rows.shape, rng), drawn, rows)
@@ -87,7 +80,7 @@ class Redraw(Mutation):
 
 @dataclass(frozen=True)
 class Steps(Mutation):
-    """Columns that change move by a normal step, off the choices and beyond the ends.
+    """Columns that change take a normal step, off the choices and out of the range.
 
     Args:
         step (float): Standard deviation, as a share of the column's range.
@@ -97,7 +90,7 @@ class Steps(Mutation):
     step: float = 0.25
 
     def __call__(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Real-valued mutants ``(N, D)``; :func:`reflect` brings them back."""
+        """Real-valued mutants ``(N, D)``; see also :func:`reflect`."""
         changed = self.changed(rows.shape, rng)
         reach = self.space.highest - self.space.lowest
         moved = rows + rng.normal(0, self.step, rows.shape) * reach
@@ -105,10 +98,7 @@ class Steps(Mutation):
 
 
 def reflect(space: SearchSpace, rows: np.ndarray) -> np.ndarray:
-    """Mirror at the ends what left the range of its column.
-
-    Clipped steps would make the ends attract everything.
-    """
+    """Mirror what left the range: clipped, the ends would attract everything."""
     low, high = space.lowest, space.highest
     rows = np.where(rows < low, 2 * low - rows, rows)
     return np.where(rows > high, 2 * high - rows, rows)

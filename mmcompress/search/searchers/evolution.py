@@ -79,10 +79,7 @@ class Evolution(Searcher):
         self.places = np.argsort(np.argsort(shares, kind='stable'), kind='stable')
 
     def candidates(
-        self,
-        history: Sequence[Evaluated],
-        number: int,
-        target: Target,
+        self, history: Sequence[Evaluated], number: int, target: Target,
         rng: np.random.Generator,
     ) -> Iterator[np.ndarray]:
         """See :meth:`Searcher.candidates`."""

@@ -67,10 +67,7 @@ class Islands(Searcher):
         return target, generation, island, slot
 
     def candidates(
-        self,
-        history: Sequence[Evaluated],
-        number: int,
-        target: Target,
+        self, history: Sequence[Evaluated], number: int, target: Target,
         rng: np.random.Generator,
     ) -> Iterator[np.ndarray]:
         """See :meth:`Searcher.candidates`."""

@@ -115,7 +115,7 @@ class LeGR(Searcher):
         if deviation <= 0:
             raise CompressionError('deviation of LeGR must be above 0.')
         goals = parse_targets(search_at, costs) if search_at else self.targets
-        self.goal = Target.all_of('goal', tightest(goals))
+        self.goal = Target('goal', 1.0, 1.0, tuple(tightest(goals).items()))
         self.population, self.tournament = population, tournament
         self.mutation, self.deviation = mutation, deviation
         self.base = scores.kind
@@ -159,10 +159,7 @@ class LeGR(Searcher):
         return self.goal
 
     def candidates(
-        self,
-        history: Sequence[Evaluated],
-        number: int,
-        target: Target,
+        self, history: Sequence[Evaluated], number: int, target: Target,
         rng: np.random.Generator,
     ) -> Iterator[np.ndarray]:
         """See :meth:`Searcher.candidates`; :meth:`_children` draws them again."""

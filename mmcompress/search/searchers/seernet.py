@@ -88,10 +88,7 @@ class SeerNet(Searcher):
         self._memo: dict = {}
 
     def candidates(
-        self,
-        history: Sequence[Evaluated],
-        number: int,
-        target: Target,
+        self, history: Sequence[Evaluated], number: int, target: Target,
         rng: np.random.Generator,
     ) -> Iterator[np.ndarray]:
         """See :meth:`Searcher.candidates`; random where too little is known."""

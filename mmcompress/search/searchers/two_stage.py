@@ -57,10 +57,7 @@ class TwoStage(Searcher):
         self._starts: dict[Target, np.ndarray] = {}
 
     def candidates(
-        self,
-        history: Sequence[Evaluated],
-        number: int,
-        target: Target,
+        self, history: Sequence[Evaluated], number: int, target: Target,
         rng: np.random.Generator,
     ) -> Iterator[np.ndarray]:
         """See :meth:`Searcher.candidates`."""

@@ -281,10 +281,15 @@ class Study:
         return self._finished(self._attempts())
 
     def known(self, claim: Claim) -> tuple[list[Evaluated], list[Policy]]:
-        """:meth:`history` and :meth:`pending`, from one read of the storage."""
+        """The history, and the policies of all unfinished evaluations but ``claim``.
+
+        The latter belong to other workers, or to ones that died; those are tried again.
+        """
         attempts = self._attempts()
         # In this order: what a storage ends in between is in both, not in neither.
-        pending = self._unfinished(attempts, claim)
+        pending = [attempts[n].policy for n in sorted(attempts) if n != claim.number
+                   and attempts[n].policy is not None
+                   and attempts[n].trial.state == TrialState.RUNNING]
         return self._finished(attempts), pending
 
     def _finished(self, attempts: Mapping[int, _Attempt]) -> list[Evaluated]:
@@ -316,20 +321,6 @@ class Study:
         return sorted(
             n for n, a in self._attempts().items()
             if a.trial.state == TrialState.RUNNING and not self._is_abandoned(a))
-
-    def pending(self, claim: Claim) -> list[Policy]:
-        """Policies of all unfinished evaluations but ``claim``, by number.
-
-        They belong to other workers, or to ones that died; those are tried again.
-        """
-        return self._unfinished(self._attempts(), claim)
-
-    def _unfinished(
-        self, attempts: Mapping[int, _Attempt], claim: Claim
-    ) -> list[Policy]:
-        return [attempts[n].policy for n in sorted(attempts) if n != claim.number
-                and attempts[n].policy is not None
-                and attempts[n].trial.state == TrialState.RUNNING]
 
     def get_attr(self, key: str) -> Any:
         """Return a fact about the whole study, None if it is not set."""
