@@ -52,20 +52,22 @@ class Careless(Searcher):
 
     def candidates(self, history, number, target, rng) -> Iterator[np.ndarray]:
         """See :meth:`Searcher.candidates`."""
-        yield np.stack([self.space.highest, self.space.lowest])
+        wide = self.space.snap(0.8 * self.space.highest)[0]
+        yield np.stack([self.space.highest, wide, self.space.lowest])
 
 
 def test_what_the_base_class_takes_care_of():
     costs = toy_costs()
-    loose, tight = parse_targets({'macs': [1.0, 0.5]}, costs)
+    loose, tight = parse_targets({'macs': [0.75, 0.25]}, costs)
     searcher = Careless(costs.space, costs, [loose, tight], 4)
-    dense, lowest = costs.space.decode([costs.space.highest, costs.space.lowest])
-    assert searcher.propose((), 0) == dense  # the first row, in its budget
+    rows = next(searcher.candidates((), 0, loose, None))
+    _, wide, lowest = costs.space.decode(rows)
+    assert searcher.propose((), 0) == wide  # the first one within its budget
     assert searcher.propose((), 1) == lowest  # the other target's turn
-    history = [Evaluated(0, dense, 0.0, costs.of(dense))]
-    assert searcher.propose(history, 2) == lowest  # dense is evaluated
+    history = [Evaluated(0, wide, 0.0, costs.of(wide))]
+    assert searcher.propose(history, 2) == lowest  # wide is evaluated
     drawn = searcher.propose(history, 2, [lowest])  # and lowest is being evaluated
-    assert drawn not in (dense, lowest) and loose.met_by(costs.of(drawn))
+    assert drawn not in (wide, lowest) and loose.met_by(costs.of(drawn))
     assert searcher.propose(history, 4) is None  # the evaluations are used up
     searcher.spare = ()
     assert searcher.propose(history, 2, [lowest]) is None
