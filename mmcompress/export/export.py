@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -19,8 +16,9 @@ from torch import nn
 from .. import __version__
 from ..errors import ExportError
 from ..files import write_bytes
-from ..openmmlab.detectors.decoding import check_boxes, decoded_outputs, suppression_of
+from ..kinds import kind_of
 from ..quant.points import file_points
+from ..quiet import quiet
 from ..surgery.modes import evaluating, in_float
 from .agreement import QUANTISED_TOLERANCE, TOLERANCE, compare, compare_quantised
 from .metadata import FORMAT, preprocessing_of, write_metadata
@@ -38,6 +36,9 @@ from .twin.twin import FileLayout, count_own, known_points, layout_of
 
 OPSET = 21
 """The first opset with 4-bit integers."""
+
+_LOGGERS = tuple(map(logging.getLogger, ('torch.onnx', 'onnxscript', 'onnx_ir')))
+"""Of the exporter, whose notices no user can act on."""
 
 @dataclass(frozen=True)
 class Exported:
@@ -79,7 +80,8 @@ def export_onnx(
     that to stay in integers; see :mod:`.placement`.
 
     Args:
-        model (nn.Module): A detector of mmdet or a classifier of mmpretrain.
+        model (nn.Module): A model whose kind can be exported; see
+            :meth:`mmcompress.kinds.ModelKind.pieces`.
         path (str | os.PathLike): The file to write.
         shape (tuple[int, ...]): ``(C, H, W)`` of the preprocessed image.
         batch (int): Images per call. Defaults to 1.
@@ -88,7 +90,7 @@ def export_onnx(
         images (Sequence[np.ndarray]): Preprocessed calibration images, each of shape
             ``(batch, C, H, W)``. Needed if layers are quantised.
         boxes (bool): Decode boxes and suppress non-maxima inside the file; see
-            :mod:`.decoding`. Defaults to False.
+            :meth:`mmcompress.kinds.ModelKind.decode`. Defaults to False.
         tolerance (float): See :data:`TOLERANCE`; of the network in float.
         layout (bool): Find out what a quantised file has and the model has not, for
             :func:`.twin.twin_of`. Takes the memory of all tensors of the network.
@@ -109,10 +111,12 @@ def export_onnx(
                 f'{len(plan)} layers are quantised; give calibration images for the '
                 'tensors between them.')
         if boxes:
-            check_boxes(model, batch, dynamic_batch)
-        function = decoded_outputs if boxes else None
+            kind_of(model).check_boxes(model)
+            if batch != 1 or dynamic_batch:
+                raise ExportError(
+                    'With --boxes a file takes one image; leave --batch out.')
         exported, left = [], set(plan)
-        for part in parts_of(model, shape, batch, dynamic_batch, function):
+        for part in parts_of(model, shape, batch, dynamic_batch, boxes):
             with in_float(model):
                 proto = to_proto(part)
                 rearranged = fold_focus(OnnxGraph(proto))
@@ -130,7 +134,7 @@ def export_onnx(
                 error = compare_quantised(
                     proto, part, inputs, quantised_tolerance)
             if boxes:
-                suppression = suppression_of(model)
+                suppression = kind_of(model).suppression(model)
                 append_nms(proto, suppression)
                 write_metadata(proto, dict(boxes=asdict(suppression)))
             exported.append((proto, part_path(path, part.name), error, found))
@@ -195,7 +199,7 @@ def to_proto(part: Part) -> onnx.ModelProto:
         inputs = tuple(torch.cat([x, x]) if len(x) < 2 else x for x in inputs)
     structure = part.network.structure(*inputs)
     count = len(_leaves(structure))
-    with quiet(), torch.no_grad():
+    with quiet(*_LOGGERS), torch.no_grad():
         program = torch.onnx.export(
             part.network, inputs, dynamo=True, opset_version=OPSET, verbose=False,
             input_names=list(part.input_names), dynamic_shapes=dynamic,
@@ -233,19 +237,3 @@ def write(
     data = proto.SerializeToString()
     write_bytes(path, data)
     return Exported(path, error, len(data), layout)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the exporter's progress and notices, which no user can act on, away."""
-    loggers = [logging.getLogger(n) for n in ('torch.onnx', 'onnxscript', 'onnx_ir')]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)

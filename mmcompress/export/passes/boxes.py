@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ...openmmlab.detectors.decoding import Suppression
+from ...kinds import Suppression
 
 DETECTIONS = 'detections'
 """Name of the output: rows of left, top, right, bottom, score and class, the highest
@@ -14,7 +14,7 @@ score first."""
 
 
 def append_nms(proto: onnx.ModelProto, suppression: Suppression) -> None:
-    """Replace the outputs of :func:`.decoding.decoded_outputs` by :data:`DETECTIONS`.
+    """Replace the outputs of a network with decoded boxes by :data:`DETECTIONS`.
 
     Args:
         proto (onnx.ModelProto): Changed in place.

@@ -7,7 +7,6 @@ and exporting it again measures nothing anew.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ...kinds import copy_of
 from ...policy.points import POINTS, Site
 from ...quant.points import BITS, add_file_points, file_points, is_own, own_number
 from ..onnx_graph import OnnxGraph
@@ -154,7 +154,7 @@ def twin_of(model: nn.Module, layouts: Sequence[FileLayout]) -> nn.Module:
     Returns:
         nn.Module: Of the same class; its points between layers are in the state dict.
     """
-    twin = copy.deepcopy(model)
+    twin = copy_of(model)
     modules = dict(twin.named_modules())
     for layout in layouts:
         for name, shift in layout.shifts.items():
