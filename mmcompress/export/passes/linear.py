@@ -12,6 +12,7 @@ import numpy as np
 from onnx import NodeProto
 from torch import nn
 
+from ...layers.rule import is_layer, rule_of
 from ..onnx_graph import OnnxGraph
 
 SCOPES = 'pkg.torch.onnx.name_scopes'
@@ -26,7 +27,7 @@ def name_linear_weights(graph: OnnxGraph, network: nn.Module) -> None:
         network (nn.Module): What was exported.
     """
     linears = {name: module for name, module in network.named_modules()
-               if isinstance(module, nn.Linear)}
+               if is_layer(module) and rule_of(module).kind == 'linear'}
     for node in graph.nodes:
         path = next((x for x in reversed(scopes_of(node)) if x in linears), None)
         if node.op_type != 'MatMul' or path is None \
