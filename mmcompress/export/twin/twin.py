@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...kinds import copy_of
 from ...policy.points import POINTS, Site
 from ...quant.points import BITS, add_file_points, file_points, is_own, own_number
+from ...surgery.copies import copy_of
 from ..onnx_graph import OnnxGraph
 from ..quantise.correction import calls_of
 from ..quantise.placement import Placement, layer_of, moves
