@@ -1,8 +1,7 @@
-"""A mutator beside widths and bits: clipped activations; this file is all it takes."""
+"""A mutator beside widths and bits: damped activations; this file is all it takes."""
 
 import pytest
 import torch
-from torch import nn
 
 from mmcompress.data.images import Batch
 from mmcompress.graph import trace, verify
@@ -15,54 +14,41 @@ SHAPE = (3, 16, 16)
 POLICY = Policy({'stem': 8, 'head': 16}, {'head': Bits(8, 8)})
 
 
-class Clip(nn.Module):
-    """Limits values; a plain module, so that copies and files know what to do."""
-
-    def __init__(self, limit: float) -> None:
-        super().__init__()
-        self.limit = limit
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Values of at most ``limit`` either way."""
-        return x.clamp(-self.limit, self.limit)
-
-
 @MUTATORS.register_module()
-class ClipMutator(Mutator):
-    """Clips what quantised layers read to a share of the largest calibration value."""
+class DampMutator(Mutator):
+    """Makes what quantised layers read smaller where calibration images are large."""
 
-    def __init__(self, share: float = 0.5) -> None:
-        self.share = share
+    def __init__(self, strength: float = 0.1) -> None:
+        self.strength = strength
 
     def prepare(self, model, graph, calibration):
         """Look at the images."""
         self.model, self.graph = model, graph
         largest = max(float(batch.inputs.abs().max()) for batch in calibration.batches)
-        self.clip = Clip(self.share * largest)
+        self.factor = 1 / (1 + self.strength * largest)
 
     def act(self, policy, kept):
-        """Put the limit in front of the layers that have bits."""
+        """Damp the inputs of the layers that have bits."""
         modules = dict(self.model.named_modules())
         for name in policy.bits:
             forward = modules[name].forward
             yield modules[name], dict(
-                forward=lambda x, forward=forward: forward(self.clip(x)))
+                forward=lambda x, forward=forward: forward(x * self.factor))
 
     def write(self, model, policy, kept):
         """The same for good."""
         modules = dict(model.named_modules())
         for name in policy.bits:
             modules[name].register_forward_pre_hook(
-                lambda _, args: (self.clip(args[0]),))
+                lambda _, args: (args[0] * self.factor,))
 
 
 def images() -> torch.Tensor:
     return torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(3))
 
 
-class TestClipMutator(MutatorContract):
-    mutator = ClipMutator
-    options = dict(share=0.05)
+class TestDampMutator(MutatorContract):
+    mutator = DampMutator
     unknown = ()
 
     def prepare(self, mutator, model):
@@ -71,15 +57,16 @@ class TestClipMutator(MutatorContract):
 
     def space(self, mutator):
         return SearchSpace.from_graph(
-            trace(ToyNetwork(), SHAPE), weight_bits=(8, 32), prune=False)
+            trace(ToyNetwork(), SHAPE), weight_bits=(4, 6, 8, 32), prune=False)
 
 
 @pytest.fixture
 def joint() -> JointMutator:
-    """Widths, the clip and bits, as a config names them."""
+    """Widths, the damping and bits, as a config names them."""
     model = ToyNetwork().eval()
     mutator = JointMutator.from_config(dict(
-        quant=dict(bits=[8], skip=['depth']), clip=dict(type='ClipMutator', share=0.1),
+        quant=dict(bits=[8], skip=['depth']),
+        damp=dict(type='DampMutator', strength=1.0),
         channel=dict(divisor=4), input_shape=SHAPE))
     mutator.prepare(model, verify(model, trace(model, SHAPE)),
                     Calibration([Batch(images(), [])]))
@@ -88,7 +75,7 @@ def joint() -> JointMutator:
 
 def test_mutators_of_a_config_act_from_widths_to_bits(joint):
     assert [type(mutator).__name__ for mutator in joint.mutators] == [
-        'ChannelMutator', 'ClipMutator', 'QuantMutator']
+        'ChannelMutator', 'DampMutator', 'QuantMutator']
     assert joint.space_options['prune'] and joint.space_options['divisor'] == 4
 
 
