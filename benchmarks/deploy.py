@@ -42,7 +42,7 @@ from mmcompress.openmmlab.images import build_dataset, load_batches, search_data
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.quant.calibration import calibrate
 from mmcompress.report.tables import TextTable
-from mmcompress.search.searchers.uniform import largest_uniform, uniform_rows
+from mmcompress.search.starts import largest_uniform, uniform_rows
 from mmcompress.surgery.materialise import materialise
 
 CORES = 2

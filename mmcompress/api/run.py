@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..costs import Costs, CostTable, Target, parse_targets
+from ..costs import Costs, CostTable, Target, joined, parse_targets
 from ..errors import CompressionError, StudyError
 from ..files import write_bytes
 from ..latency.measure import latency_of
@@ -83,6 +83,7 @@ class SearchRun:
         self.costs = Costs(CostTable.from_graph(session.graph), session.space,
                            self._measured_costs())
         self.targets = parse_targets(targets, self.costs)
+        self.costs = joined(self.costs, self.targets)
         self.searcher: Searcher = build(
             SEARCHERS, self.searcher_cfg, space=session.space, costs=self.costs,
             targets=self.targets, **self._needed())
@@ -198,7 +199,7 @@ class SearchRun:
             name = self._write_policy(target.name, best)
             self.listener.log(
                 f'{target.name}: {self.session.score_name} = {best.score:.4f}, '
-                f'{target.cost} {best.costs[target.cost]:.6g} of at most '
+                f'{target.cost} {target.of(best.costs):.6g} of at most '
                 f'{target.limit:.6g}; wrote policies/{name}')
         self.listener.log(
             f'Deriving {len(policies)} policies took {milliseconds:.1f} ms.')

@@ -45,8 +45,7 @@ def latency_of(
     """
     timer = LayerTimer(path, backend, threads)
     table = make_latency(model, graph, timer)
-    units = len(space.units)
-    policies = [Policy(dict(zip(space.units, row[:units].tolist())))
+    policies = [Policy(dict(zip(space.units, row[space.widths].tolist())))
                 for row in fitting_rows(space)]
     fit_networks(table, model, graph, policies, timer)
     print_log(
@@ -58,7 +57,7 @@ def latency_of(
 def fitting_rows(space: SearchSpace) -> np.ndarray:
     """Rows of the policies of :data:`FITTED`, in float."""
     rows = space.snap(np.array(FITTED)[:, None] * space.highest)
-    rows[:, len(space.units):] = space.highest[len(space.units):]
+    rows[:, space.bits] = space.highest[space.bits]
     return rows
 
 

@@ -1,7 +1,12 @@
-"""Searchers, and the study that keeps their history on disk."""
+"""Searchers, and the study that keeps their history on disk.
 
-from .base import Evaluated, Searcher
-from .budget import fit_to_budget, uniform_row
+They know a model as a space, costs and data about it (channel scores, prices); what
+needs the model itself, to score a policy for instance, lives in other rooms.
+"""
+
+from .base import Searcher
+from .budget import fit_to_budget
+from .evaluated import Evaluated
 from .front import best_per_target, pareto_front
 from .ladder import Ladder
 from .ranking import Ranking
@@ -15,6 +20,7 @@ from .searchers import (
     TwoStage,
     Uniform,
 )
+from .starts import uniform_row
 from .study.choose import choose
 from .study.study import Claim, Failure, Study
 

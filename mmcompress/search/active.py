@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..errors import PredictorError
 from ..policy import SearchSpace
-from .budget import ChoiceGrid
+from .grid import Grid
 from .predictors import Predictor
+from .variation import mixed
 
 PIECE = 16384
 """Rows predicted at a time, so that memory stays small."""
@@ -96,7 +97,7 @@ def _mean(predictor: Predictor, rows: np.ndarray) -> np.ndarray:
 
 def _one_lower(space: SearchSpace, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows ``(N, F, D)`` with free column f one choice lower; whether there is one."""
-    grid, free = ChoiceGrid.of(space), space.free
+    grid, free = Grid.of(space), space.free
     index = grid.floor(np.asarray(rows, float))
     lower = grid.rows(np.maximum(index - 1, 0))
     changed = np.repeat(np.asarray(rows)[:, None], len(free), axis=1)
@@ -129,7 +130,7 @@ def evolve(
     Returns:
         tuple[np.ndarray, np.ndarray]: Distinct rows, best first, and their merit.
     """
-    grid = ChoiceGrid.of(space)
+    grid = Grid.of(space)
     index = grid.floor(np.asarray(start, float))
     value = merit(grid.rows(index))
     size = len(index)
@@ -147,17 +148,17 @@ def evolve(
 
 
 def _children(
-    grid: ChoiceGrid, parents: np.ndarray, count: int, mutation: float,
+    grid: Grid, parents: np.ndarray, count: int, mutation: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Indices ``(count, D)``."""
     first, second = parents[rng.integers(len(parents), size=(2, count))]
     fresh = rng.integers(0, grid.top + 1, size=first.shape)
     kind = np.arange(count)[:, None] * 8 // max(count, 1)
-    draw = rng.random(first.shape)
-    mutant = np.where(draw < mutation, fresh, first)
-    crossed = np.where(draw < 0.5, first, second)
-    return np.where(kind < 4, mutant, np.where(kind < 7, crossed, fresh))
+    mutant, crossed = kind < 4, (kind >= 4) & (kind < 7)
+    share = np.where(mutant, mutation, np.where(crossed, 0.5, 1.0))
+    return mixed(
+        np.where(crossed, second, first), np.where(crossed, first, fresh), share, rng)
 
 
 def diverse(

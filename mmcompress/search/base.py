@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..costs import Costs, Target
+from ..costs import Costs, Target, joined
 from ..policy import Policy, SearchSpace
+from .budget import fit_to_budget
+from .evaluated import Evaluated, Taken
+from .starts import random_rows
+
+__all__ = ['Evaluated', 'Searcher']
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """A policy with its measured score; higher is better.
-
-    Args:
-        number (int): Position of the evaluation in its study.
-        policy (Policy): The policy.
-        score (float): Measured score at full precision.
-        costs (Mapping[str, float]): Every analytic cost of the policy.
-        metrics (Mapping[str, float]): All metrics measured with the score.
-        seconds (float): Time the evaluation took.
-    """
-
-    number: int
-    policy: Policy
-    score: float
-    costs: Mapping[str, float]
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
-class Searcher(ABC):
+class Searcher:
     """Proposes policies from the history of evaluated ones. Pure, no I/O.
+
+    The life of a search: the targets take turns, so evaluation ``number`` serves
+    :meth:`turn`. A worker that has claimed it calls :meth:`propose`, scores the policy
+    and adds it to the history, until :meth:`propose` returns None. Afterwards the
+    worker calls :meth:`answers` and :meth:`artefacts`.
+
+    A new searcher implements :meth:`candidates`, registers itself in ``SEARCHERS``
+    and passes ``mmcompress.testing.SearcherContract``. :meth:`propose` takes the first
+    candidate that is within the budget and that nobody has tried; if there is none, it
+    draws random policies. This one yields no candidates: all its policies are random.
 
     Everything a searcher knows is in its arguments and in the history, so a
     search that was killed continues as if nothing had happened, and several
     workers can share one study.
+
+    Examples:
+        >>> class Halves(Searcher):
+        ...     def candidates(self, history, number, target, rng):
+        ...         yield fit_to_budget(
+        ...             self.space, self.costs, target, self.space.highest / 2, rng)
 
     Args:
         space (SearchSpace): Allowed widths and bits.
@@ -48,13 +46,16 @@ class Searcher(ABC):
         seed (int): Seed of every draw. Defaults to 0.
 
     Attributes:
-        needs (tuple[str, ...]): What else the searcher takes, as data that the
-            search loop derives from the model: ``'scores'``, the
-            :class:`ChannelScores` that the channels were sorted by, or
-            ``'prices'``, a :class:`PriceTable`.
+        needs (tuple[str, ...]): List the model data your searcher needs (``scores`` or
+            ``prices``); the search loop computes it and passes it in. ``scores`` are
+            the :class:`ChannelScores` that the channels were sorted by, ``prices`` a
+            :class:`PriceTable`.
+        spare (tuple[int, ...]): How many random policies are drawn at a time when
+            the candidates are used up. Empty: none.
     """
 
     needs: tuple[str, ...] = ()
+    spare: tuple[int, ...] = (1, 8, 32)
 
     def __init__(
         self,
@@ -65,7 +66,7 @@ class Searcher(ABC):
         seed: int = 0,
     ) -> None:
         self.space = space
-        self.costs = costs
+        self.costs = joined(costs, targets)
         self.targets = tuple(targets)
         self.evaluations = evaluations
         self.seed = seed
@@ -74,7 +75,10 @@ class Searcher(ABC):
         """Generator for evaluation ``number``, the same in every process."""
         return np.random.default_rng([self.seed, number])
 
-    @abstractmethod
+    def turn(self, number: int) -> Target:
+        """The target that evaluation ``number`` serves."""
+        return self.targets[number % len(self.targets)]
+
     def propose(
         self,
         history: Sequence[Evaluated],
@@ -94,6 +98,47 @@ class Searcher(ABC):
             Policy | None: A policy of the space, or None if there is nothing
             left to evaluate.
         """
+        if number >= self.evaluations:
+            return None
+        target, rng = self.turn(number), self.rng(number)
+        taken = Taken(self.costs, target, history, pending)
+        for rows in self._all_candidates(history, number, target, rng):
+            rows = np.atleast_2d(rows)
+            policy = taken.first_new(rows[self.admits(rows, number, target)])
+            if policy is not None:
+                return policy
+        return None
+
+    def candidates(
+        self, history: Sequence[Evaluated], number: int, target: Target,
+        rng: np.random.Generator,
+    ) -> Iterator[np.ndarray]:
+        """Yield rows of the space that evaluation ``number`` may try.
+
+        Args:
+            history (Sequence[Evaluated]): See :meth:`propose`.
+            number (int): Number of the evaluation.
+            target (Target): The budget that it serves.
+            rng (np.random.Generator): Its only source of randomness.
+
+        Yields:
+            np.ndarray: ``(N, D)``, the most promising row first. Later ones are asked
+            for only if no row of the earlier ones is new and within the budget.
+        """
+        yield from ()
+
+    def admits(self, rows: np.ndarray, number: int, target: Target) -> np.ndarray:
+        """Which rows ``(N, D)`` evaluation ``number`` may try: those in its budget."""
+        return target.fits(self.costs, rows)
+
+    def _all_candidates(
+        self, history: Sequence[Evaluated], number: int, target: Target,
+        rng: np.random.Generator,
+    ) -> Iterator[np.ndarray]:
+        yield from self.candidates(history, number, target, rng)
+        for count in self.spare:
+            rows = random_rows(self.space, count, rng)
+            yield fit_to_budget(self.space, self.costs, target, rows, rng)
 
     def answers(
         self, history: Sequence[Evaluated], targets: Sequence[Target]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isfinite
 
 from ..costs import Target
-from .base import Evaluated
+from .evaluated import Evaluated
 
 
 def best_per_target(
@@ -28,7 +28,7 @@ def best_per_target(
     ranked = [e for e in history if isfinite(e.score)]
     return tuple(
         min((e for e in ranked if target.met_by(e.costs)),
-            key=lambda e: (-e.score, e.costs[target.cost], e.number), default=None)
+            key=lambda e: (-e.score, target.of(e.costs), e.number), default=None)
         for target in targets
     )
 

@@ -7,10 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
-from ..costs import Costs, Target
+from ..costs import Costs, Target, tightest, within
 from ..errors import CompressionError, TargetError
 from ..policy import ChannelScores, SearchSpace
-from .budget import SLACK, ChoiceGrid
+from .grid import Grid
 
 REDUCTIONS = ('sum', 'mean', 'max')
 PROBES = 32
@@ -98,7 +98,7 @@ class Ladder:
     def bottom(self) -> np.ndarray:
         """Row of the narrowest widths; bits are uncompressed."""
         counts = np.bincount(self._column[self._column >= 0], minlength=len(self.top))
-        return ChoiceGrid.of(self.space).rows(self.top - counts)
+        return Grid.of(self.space).rows(self.top - counts)
 
     def scores(self, alpha: np.ndarray, kappa: np.ndarray) -> np.ndarray:
         """Learned scores of all channels, unit after unit.
@@ -151,7 +151,8 @@ class Ladder:
         """
         low, high = -1, len(descent)
         rows = self._rows(descent, [high], bits)
-        if not fits(costs, targets, rows)[0]:
+        limits = tightest(targets)
+        if not within(costs, limits, rows)[0]:
             raise TargetError(
                 f'{", ".join(t.name for t in targets)} cannot be met with every unit '
                 'at its floor. Raise the target, or lower min_ratio and min_channels.')
@@ -159,7 +160,7 @@ class Ladder:
             tried = np.unique(np.linspace(low + 1, high - 1, PROBES).astype(int))
             tried_rows = self._rows(descent, tried, bits)
             # Costs fall along a descent: first the lengths that do not fit.
-            first = int((~fits(costs, targets, tried_rows)).sum())
+            first = int((~within(costs, limits, tried_rows)).sum())
             if first < len(tried):
                 high, rows = int(tried[first]), tried_rows[first:first + 1]
             if first:
@@ -170,15 +171,7 @@ class Ladder:
         self, descent: np.ndarray, lengths: Sequence[int], bits: np.ndarray | None
     ) -> np.ndarray:
         counts = [np.bincount(descent[:n], minlength=len(self.top)) for n in lengths]
-        rows = ChoiceGrid.of(self.space).rows(self.top - np.array(counts))
+        rows = Grid.of(self.space).rows(self.top - np.array(counts))
         if bits is not None:
-            units = len(self.space.units)
-            rows[:, units:] = bits[units:]
+            rows[:, self.space.bits] = bits[self.space.bits]
         return rows
-
-
-def fits(costs: Costs, targets: Sequence[Target], rows: np.ndarray) -> np.ndarray:
-    """Which rows ``(N, D)`` meet every target."""
-    within = [costs.of_rows(t.cost, rows).numpy() <= t.limit * (1 + SLACK)
-              for t in targets]
-    return np.all(within, axis=0)

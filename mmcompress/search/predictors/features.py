@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...policy import SearchSpace
 
-WIDTHS, WEIGHT_BITS, ACTIVATION_BITS = range(3)
+KINDS = WIDTHS, WEIGHT_BITS, ACTIVATION_BITS = range(3)
 
 
 class PolicyFeatures:
@@ -29,8 +29,9 @@ class PolicyFeatures:
     """
 
     def __init__(self, space: SearchSpace) -> None:
-        u, n = len(space.units), len(space.layers)
-        kind = np.repeat([WIDTHS, WEIGHT_BITS, ACTIVATION_BITS], [u, n, n])
+        kind = np.empty(len(space), int)
+        for part, number in zip(space.split(kind), KINDS):
+            part[:] = number
         self._free = torch.from_numpy(space.free)
         self.group = torch.from_numpy(kind[space.free])
         self._dense = torch.from_numpy(space.highest[space.free]).double()

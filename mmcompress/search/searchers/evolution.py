@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ...costs import Costs, Target
-from ...policy import ChannelScores, Policy, SearchSpace
+from ...policy import ChannelScores, SearchSpace
 from ...registry import SEARCHERS
 from ..base import Evaluated, Searcher
 from ..budget import fit_to_budget
 from ..ladder import Ladder
-from ..novelty import first_new
-from .random import DRAWS, random_rows
-from .uniform import largest_uniform, uniform_bits, uniform_rows
+from ..starts import random_rows, uniform_bits, uniform_within
+from ..variation import Crossover, Steps, reflect
+
+DRAWS = (1, 8)
+"""Children bred at a time until one is new; each time more of their columns change."""
 
 
 @SEARCHERS.register_module()
@@ -43,6 +46,7 @@ class Evolution(Searcher):
     """
 
     needs = ('scores',)
+    spare = (32,)  # Nothing new is near the parents.
 
     def __init__(
         self,
@@ -68,71 +72,45 @@ class Evolution(Searcher):
             initial * evaluations)
         self.elite = elite
         self.tournament = tournament
-        self.crossover = crossover
-        self.mutation = mutation
-        self.step = step
-        dense = costs.dense()
+        self.crossover = Crossover(crossover)
+        self.mutation = Steps(space, mutation, step=step)
+        dense = self.costs.dense()
         shares = [t.limit / dense[t.cost] for t in self.targets]
         self.places = np.argsort(np.argsort(shares, kind='stable'), kind='stable')
 
-    def propose(
-        self,
-        history: Sequence[Evaluated],
-        number: int,
-        pending: Sequence[Policy] = (),
-    ) -> Policy | None:
-        """See :meth:`Searcher.propose`."""
-        if number >= self.evaluations:
-            return None
-        which = number % len(self.targets)
-        target, rng = self.targets[which], self.rng(number)
-        start = self._start(number, target, rng)
-        if start is not None and (
-                policy := self._first_new(target, start, history, pending)):
-            return policy
-        parents, merit = self._parents(history, which)
+    def candidates(
+        self, history: Sequence[Evaluated], number: int, target: Target,
+        rng: np.random.Generator,
+    ) -> Iterator[np.ndarray]:
+        """See :meth:`Searcher.candidates`."""
+        yield from self._start(number, target, rng)
+        parents, merit = self._parents(history, self.targets.index(target))
+        evolve = (number >= self.initial and len(parents) > 0
+                  and len(self.space.free) > 0)
         for attempt, count in enumerate(DRAWS):
-            # The last draw gives up on the parents: nothing new is near them.
-            evolve = (number >= self.initial and len(parents) > 0
-                      and len(self.space.free) > 0 and attempt < len(DRAWS) - 1)
             rows = (self._children(parents, merit, count, attempt, rng) if evolve
                     else random_rows(self.space, count, rng))
-            rows = fit_to_budget(self.space, self.costs, target, rows, rng)
-            if policy := self._first_new(target, rows, history, pending):
-                return policy
-        return None
+            yield fit_to_budget(self.space, self.costs, target, rows, rng)
 
     def _is_joint(self) -> bool:
-        free, units = self.space.free, len(self.space.units)
-        return bool((free < units).any() and (free >= units).any())
+        is_free = self.space.highest > self.space.lowest
+        return bool(is_free[self.space.widths].any() and is_free[self.space.bits].any())
 
     def _start(
         self, number: int, target: Target, rng: np.random.Generator
-    ) -> np.ndarray | None:
-        """Row to begin with, none once every target had all of them."""
+    ) -> Iterator[np.ndarray]:
+        """Yield the row to begin with, none once every target had all of them."""
         turn = number // len(self.targets)
-        if turn >= len(self.starts):
-            return None
-        if self.starts[turn] == 'bits':
+        start = self.starts[turn] if turn < len(self.starts) else None
+        if start == 'bits':
             row = uniform_bits(self.space, self.costs, target)
-            return None if row is None else fit_to_budget(
-                self.space, self.costs, target, row, rng)
-        _, rows = uniform_rows(self.space)
-        uniform = rows[largest_uniform(self.space, self.costs, target)]
-        if self.starts[turn] == 'uniform':
-            return uniform
-        ladder = self.ladder
-        return ladder.row(ladder.base_descent, self.costs, [target], uniform)
-
-    def _first_new(
-        self,
-        target: Target,
-        rows: np.ndarray,
-        history: Sequence[Evaluated],
-        pending: Sequence[Policy],
-    ) -> Policy | None:
-        return first_new(
-            self.space, self.costs, target.cost, rows, history, pending)
+            if row is not None:
+                yield fit_to_budget(self.space, self.costs, target, row, rng)
+        elif start is not None:
+            uniform = uniform_within(self.space, self.costs, target)
+            ladder = self.ladder
+            yield uniform if start == 'uniform' else ladder.row(
+                ladder.base_descent, self.costs, [target], uniform)
 
     def _parents(
         self, history: Sequence[Evaluated], which: int
@@ -164,15 +142,7 @@ class Evolution(Searcher):
         winners = np.take_along_axis(
             drawn, merit[drawn].argmin(-1)[..., None], -1)[..., 0]
         first, second = parents[winners].astype(float)
-        crossed = rng.random((count, 1)) < self.crossover
-        rows = np.where(crossed & (rng.random(first.shape) < 0.5), second, first)
-        share = min(1.0, self.mutation * 3 ** attempt)
-        changed = rng.random(rows.shape) < share
-        free = self.space.free
-        changed[np.arange(count), free[rng.integers(len(free), size=count)]] = True
-        low, high = self.space.lowest, self.space.highest
-        moved = rows + rng.normal(0, self.step, rows.shape) * (high - low)
-        # Steps off the end come back in, else the ends would attract everything.
-        moved = np.where(moved < low, 2 * low - moved, moved)
-        moved = np.where(moved > high, 2 * high - moved, moved)
-        return np.where(changed, moved, rows)
+        share = min(1.0, self.mutation.share * 3 ** attempt)
+        mutation = replace(self.mutation, share=share)
+        rows = mutation(self.crossover(first, second, rng), rng)
+        return reflect(self.space, rows)

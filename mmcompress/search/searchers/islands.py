@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from ...costs import Costs, Target
-from ...policy import Policy, SearchSpace
+from ...policy import SearchSpace
 from ...registry import SEARCHERS
 from ..base import Evaluated, Searcher
-from ..novelty import first_new
-from .random import DRAWS, new_random
-from .uniform import largest_uniform, uniform_rows
+from ..starts import uniform_within
+from ..variation import Crossover, Redraw
+
+DRAWS = (1, 8, 32)
+"""Children bred at a time until one is new and within the budget."""
 
 
 @SEARCHERS.register_module()
@@ -54,7 +56,8 @@ class Islands(Searcher):
     ) -> None:
         super().__init__(space, costs, targets, evaluations, seed)
         self.population, self.islands, self.top = population, islands, top
-        self.mutation, self.migrants, self.every = mutation, migrants, every
+        self.crossover, self.mutation = Crossover(), Redraw(space, mutation)
+        self.migrants, self.every = migrants, every
 
     def place(self, number: int) -> tuple[int, int, int, int]:
         """Target, generation, island and place in its population of an evaluation."""
@@ -63,34 +66,17 @@ class Islands(Searcher):
         generation, slot = divmod(round_, self.population)
         return target, generation, island, slot
 
-    def propose(
-        self,
-        history: Sequence[Evaluated],
-        number: int,
-        pending: Sequence[Policy] = (),
-    ) -> Policy | None:
-        """See :meth:`Searcher.propose`."""
-        if number >= self.evaluations:
-            return None
-        which, generation, island, slot = self.place(number)
-        target, rng = self.targets[which], self.rng(number)
-
-        def new(rows: np.ndarray) -> Policy | None:
-            return first_new(
-                self.space, self.costs, target.cost, rows, history, pending)
-
+    def candidates(
+        self, history: Sequence[Evaluated], number: int, target: Target,
+        rng: np.random.Generator,
+    ) -> Iterator[np.ndarray]:
+        """See :meth:`Searcher.candidates`."""
         if number < len(self.targets):
-            _, rows = uniform_rows(self.space)
-            row = rows[largest_uniform(self.space, self.costs, target)]
-            if policy := new(row[None]):
-                return policy
+            yield uniform_within(self.space, self.costs, target)
+        which, generation, island, slot = self.place(number)
         parents = self._parents(history, which, generation, island)
         for count in DRAWS if len(parents) else ():
-            rows = self._children(parents, slot % 2 == 0, count, rng)
-            inside = self.costs.of_rows(target.cost, rows).numpy() <= target.limit
-            if inside.any() and (policy := new(rows[inside])):
-                return policy
-        return new_random(self.space, self.costs, target, rng, history, pending)
+            yield self._children(parents, slot % 2 == 0, count, rng)
 
     def _parents(
         self, history: Sequence[Evaluated], which: int, generation: int, island: int
@@ -117,12 +103,6 @@ class Islands(Searcher):
     ) -> np.ndarray:
         """Rows ``(count, D)`` of the space, whatever they cost."""
         first, second = parents[rng.integers(len(parents), size=(2, count))]
-        if not mutate:
-            return np.where(rng.random(first.shape) < 0.5, first, second)
-        drawn = np.stack(
-            [rng.choice(choice, count) for choice in self.space.choices], 1)
-        changed = rng.random(first.shape) < self.mutation
-        free = self.space.free
-        if len(free):
-            changed[np.arange(count), free[rng.integers(len(free), size=count)]] = True
-        return np.where(changed, drawn, first)
+        if mutate:
+            return self.mutation(first, rng)
+        return self.crossover(second, first, rng)

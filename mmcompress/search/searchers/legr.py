@@ -8,12 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
-from ...costs import Costs, Target, parse_targets
+from ...costs import Costs, Target, parse_targets, tightest
 from ...errors import CompressionError, TargetError
 from ...policy import ChannelScores, Policy, SearchSpace
 from ...registry import SEARCHERS
 from ..base import Evaluated, Searcher
-from ..ladder import Ladder, fits
+from ..ladder import Ladder
 from ..ranking import Ranking
 
 ATTEMPTS = 16
@@ -26,6 +26,14 @@ class Genotype:
 
     alpha: np.ndarray
     kappa: np.ndarray
+
+    def mutant(
+        self, changed: np.ndarray, log_factor: np.ndarray, offset: np.ndarray
+    ) -> Genotype:
+        """The genotype with some layers scaled and shifted; all arrays ``(L,)``."""
+        return Genotype(
+            self.alpha * np.where(changed, np.exp(log_factor), 1),
+            self.kappa + np.where(changed, offset, 0))
 
 
 @SEARCHERS.register_module()
@@ -77,6 +85,7 @@ class LeGR(Searcher):
     """
 
     needs = ('scores',)
+    spare = ()  # Later attempts draw random rankings.
 
     def __init__(
         self,
@@ -105,7 +114,8 @@ class LeGR(Searcher):
                 raise CompressionError(f'{name} of LeGR must be at least 1.')
         if deviation <= 0:
             raise CompressionError('deviation of LeGR must be above 0.')
-        self.goals = parse_targets(search_at, costs) if search_at else self.targets
+        goals = parse_targets(search_at, costs) if search_at else self.targets
+        self.goal = Target('goal', 1.0, 1.0, tuple(tightest(goals).items()))
         self.population, self.tournament = population, tournament
         self.mutation, self.deviation = mutation, deviation
         self.base = scores.kind
@@ -132,11 +142,11 @@ class LeGR(Searcher):
 
     def _highest_bits(self) -> np.ndarray:
         """Row with the highest bits at which the narrowest widths are affordable."""
-        units, row = len(self.space.units), self.ladder.bottom
-        for level in range(max(map(len, self.space.choices[units:]), default=1)):
-            row[units:] = [
-                c[max(len(c) - 1 - level, 0)] for c in self.space.choices[units:]]
-            if fits(self.costs, [*self.targets, *self.goals], row[None])[0]:
+        row, bits = self.ladder.bottom, self.space.bits
+        choices = self.space.choices[bits]
+        for level in range(max(map(len, choices), default=1)):
+            row[bits] = [c[max(len(c) - 1 - level, 0)] for c in choices]
+            if all(t.fits(self.costs, row) for t in (*self.targets, self.goal)):
                 return row
         names = ', '.join(t.name for t in self.targets)
         raise TargetError(
@@ -144,29 +154,26 @@ class LeGR(Searcher):
             'at its floor. Raise it, or lower min_ratio and min_channels.')
 
     # -- the search ----------------------------------------------------------
-    def propose(
-        self,
-        history: Sequence[Evaluated],
-        number: int,
-        pending: Sequence[Policy] = (),
-    ) -> Policy | None:
-        """See :meth:`Searcher.propose`."""
-        if number >= self.evaluations:
-            return None
+    def turn(self, number: int) -> Target:
+        """See :meth:`Searcher.turn`: all rankings are scored at one budget."""
+        return self.goal
+
+    def candidates(
+        self, history: Sequence[Evaluated], number: int, target: Target,
+        rng: np.random.Generator,
+    ) -> Iterator[np.ndarray]:
+        """See :meth:`Searcher.candidates`; :meth:`_children` draws them again."""
         members = self._members(history, number)
-        taken = [*(e.policy for e in history), *pending]
         for attempt in range(ATTEMPTS):
-            child = next(self._children(members, number, attempt))
-            policy = self.policy_of(child, self.goals)
-            if policy not in taken:
-                return policy
-        return None
+            yield self._row(next(self._children(members, number, attempt)), [target])
+
+    def _row(self, genotype: Genotype, targets: Sequence[Target]) -> np.ndarray:
+        descent = self.ladder.descent(genotype.alpha, genotype.kappa)
+        return self.ladder.row(descent, self.costs, targets, self.bits)
 
     def policy_of(self, genotype: Genotype, targets: Sequence[Target]) -> Policy:
         """The widest policy of a ranking that meets all of the targets."""
-        descent = self.ladder.descent(genotype.alpha, genotype.kappa)
-        row = self.ladder.row(descent, self.costs, targets, self.bits)
-        return self.space.decode(row)[0]
+        return self.space.decode(self._row(genotype, targets))[0]
 
     def _children(
         self,
@@ -195,10 +202,7 @@ class LeGR(Searcher):
             step = 1 - number / (1.25 * self.evaluations)
             parents = [(-members[n][0], n) for n in set(drawn.tolist()) & set(members)]
             for _, n in sorted(parents):
-                _, parent = members[n]
-                yield Genotype(
-                    parent.alpha * np.where(changed, np.exp(step * factor), 1),
-                    parent.kappa + np.where(changed, offset, 0))
+                yield members[n][1].mutant(changed, step * factor, offset)
         yield Genotype(np.exp(factor), offset)
 
     # -- what the history says -------------------------------------------------
@@ -235,7 +239,7 @@ class LeGR(Searcher):
         """The first ranking among the possible ones that gives the policy."""
         for attempt in range(ATTEMPTS):
             for child in self._children(members, entry.number, attempt):
-                if self.policy_of(child, self.goals) == entry.policy:
+                if self.policy_of(child, [self.goal]) == entry.policy:
                     return child
         return None
 
@@ -267,9 +271,9 @@ class LeGR(Searcher):
             return {}
         genotype, facts = best
         pairs = zip(genotype.alpha.tolist(), genotype.kappa.tolist())
-        units = self.space.units
+        floors = self.ladder.bottom[self.space.widths].tolist()
         ranking = Ranking(
             self._fingerprint, self.base, self.ladder.reduction,
             dict(zip(self.ladder.layers, pairs)),
-            dict(zip(units, self.ladder.bottom[:len(units)].tolist())), facts)
+            dict(zip(self.space.units, floors)), facts)
         return {'ranking.json': ranking.to_dict()}

@@ -16,12 +16,11 @@ from ..active import acquisition, counterfactual_weights, diverse, evolve
 from ..base import Evaluated, Searcher
 from ..budget import fit_to_budget
 from ..front import best_per_target
-from ..novelty import first_new
 from ..predictors import Predictor
 from ..predictors.base import FEWEST_LABELS
 from ..solvers.barrier import solve
-from .random import DRAWS, random_rows
-from .uniform import largest_uniform, uniform_rows
+from ..starts import random_rows, uniform_within
+from ..variation import Steps
 
 VARIANTS = 64
 
@@ -88,22 +87,29 @@ class SeerNet(Searcher):
         self.starts, self.steps = starts, steps
         self._memo: dict = {}
 
-    def propose(
-        self,
-        history: Sequence[Evaluated],
-        number: int,
-        pending: Sequence[Policy] = (),
-    ) -> Policy | None:
-        """See :meth:`Searcher.propose`."""
-        if number >= self.evaluations:
-            return None
-        target = self.targets[number % len(self.targets)]
-        for rows in self._candidates(history, number, target):
-            policy = first_new(
-                self.space, self.costs, target.cost, rows, history, pending)
-            if policy is not None:
-                return policy
-        return None
+    def candidates(
+        self, history: Sequence[Evaluated], number: int, target: Target,
+        rng: np.random.Generator,
+    ) -> Iterator[np.ndarray]:
+        """See :meth:`Searcher.candidates`; random where too little is known."""
+        if number < len(self.targets):
+            yield uniform_within(self.space, self.costs, target)
+        elif number >= self.initial and len(self.space.free):
+            begin = self._round(number)
+            known = self._known(history, begin)
+            if self.loaded is None and len(known) < FEWEST_LABELS:
+                return
+            if self._teaches(number):
+                yield np.roll(self._instructive(known, begin), begin - number, axis=0)
+            else:
+                yield self._solved(known)[self.targets.index(target)]
+                yield self._variants(known, target, rng)
+
+    def admits(self, rows: np.ndarray, number: int, target: Target) -> np.ndarray:
+        """See :meth:`Searcher.admits`; labels near any of the budgets teach."""
+        if self._teaches(number):
+            return np.ones(len(rows), bool)
+        return super().admits(rows, number, target)
 
     def answers(
         self, history: Sequence[Evaluated], targets: Sequence[Target]
@@ -155,29 +161,15 @@ class SeerNet(Searcher):
         return self._once('predictor', known, compute)
 
     # -- where policies come from ----------------------------------------------
-    def _candidates(
-        self, history: Sequence[Evaluated], number: int, target: Target
-    ) -> Iterator[np.ndarray]:
-        """Rows in order of preference, computed only as far as they are needed."""
-        rng = self.rng(number)
-        if number < len(self.targets):
-            _, rows = uniform_rows(self.space)
-            yield rows[largest_uniform(self.space, self.costs, target)]
-        elif number >= self.initial and len(self.space.free):
-            size, begin = (self.batch, self.initial) if number < self.labels else \
-                (len(self.targets), self.labels)
-            begin = number - (number - begin) % size
-            known = self._known(history, begin)
-            if self.loaded is not None or len(known) >= FEWEST_LABELS:
-                if number < self.labels:
-                    rows = self._instructive(known, begin)
-                    yield np.roll(rows, begin - number, axis=0)
-                else:
-                    yield self._solved(known)[number % len(self.targets)]
-                    yield self._variants(known, target, rng)
-        for count in DRAWS:
-            rows = random_rows(self.space, count, rng)
-            yield fit_to_budget(self.space, self.costs, target, rows, rng)
+    def _teaches(self, number: int) -> bool:
+        """Whether an evaluation is chosen for what the predictor learns from it."""
+        return self.initial <= number < self.labels
+
+    def _round(self, number: int) -> int:
+        """Where the batch of labels or the round of verifying begins."""
+        size, first = (self.batch, self.initial) if self._teaches(number) else \
+            (len(self.targets), self.labels)
+        return number - (number - first) % size
 
     def _instructive(self, known: Sequence[Evaluated], begin: int) -> np.ndarray:
         """The batch of labels that begins at a number."""
@@ -230,10 +222,9 @@ class SeerNet(Searcher):
         if best is not None:
             parents = np.concatenate([parents, self.space.encode(best.policy)])
         rows = parents[rng.integers(len(parents), size=VARIANTS)].astype(float)
-        reach = self.space.highest - self.space.lowest
-        changed = rng.random(rows.shape) < 0.1
-        rows = rows + changed * rng.normal(0, 0.25, rows.shape) * reach
-        rows = fit_to_budget(self.space, self.costs, target, rows, rng)
+        mutate = Steps(self.space, share=0.1, at_least_one=False)
+        rows = fit_to_budget(
+            self.space, self.costs, target, mutate(rows, rng), rng)
         with torch.no_grad():
             mean, std = self.fitted(known).predict(rows)
         return rows[np.argsort(-(mean + std).numpy(), kind='stable')]

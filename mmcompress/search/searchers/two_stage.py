@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ...costs import Costs, Target
+from ...costs import Costs, Target, joined
 from ...policy import Policy, SearchSpace
 from ...prices.table import PriceTable
 from ...registry import SEARCHERS
 from ..base import Evaluated, Searcher
 from ..front import best_per_target
-from ..novelty import first_new
 from ..solvers import Curve, exact, greedy, refill, sweep
 from ..solvers.neighbours import swapped
-from .random import new_random
-from .uniform import uniform_pairs
+from ..starts import uniform_pairs
 
 SWAPS = 24
 """Neighbours drawn until one is new."""
@@ -26,11 +24,11 @@ SWAPS = 24
 class TwoStage(Searcher):
     """Solves a multiple-choice knapsack over priced choices for every target.
 
-    Unified two-stage framework (Pattern Recognition 140, 2023), stage 1. The first
-    proposal for a target is the policy with the lowest price within it, then the
-    greedy one where it differs, and uniform bits of weights and of activations, since
-    the sum of prices is only a prediction. The further ones swap neighbouring choices
-    of the best policy scored so far.
+    The allocation of the unified two-stage framework (Pattern Recognition 140, 2023).
+    The first proposal for a target is the policy with the lowest price within it, then
+    the greedy one where it differs, and uniform bits of weights and of activations,
+    since the sum of prices is only a prediction. The further ones swap neighbouring
+    choices of the best policy scored so far.
 
     Args:
         prices (PriceTable): Prices of the space; the search loop computes them.
@@ -58,34 +56,20 @@ class TwoStage(Searcher):
         self._solutions: dict[Target, np.ndarray] = {}
         self._starts: dict[Target, np.ndarray] = {}
 
-    def propose(
-        self,
-        history: Sequence[Evaluated],
-        number: int,
-        pending: Sequence[Policy] = (),
-    ) -> Policy | None:
-        """See :meth:`Searcher.propose`."""
-        if number >= self.evaluations:
-            return None
-        target, rng = self.targets[number % len(self.targets)], self.rng(number)
-
-        def new(rows: np.ndarray) -> Policy | None:
-            return first_new(
-                self.space, self.costs, target.cost, rows, history, pending)
-
-        if policy := new(self.starts(target)):
-            return policy
+    def candidates(
+        self, history: Sequence[Evaluated], number: int, target: Target,
+        rng: np.random.Generator,
+    ) -> Iterator[np.ndarray]:
+        """See :meth:`Searcher.candidates`."""
+        yield self.starts(target)
         (best,) = best_per_target(history, [target])
-        start = self.solutions(target)[0] if best is None else \
-            self.space.encode(best.policy)[0]
-        if not self.prices.covers(start):  # a random one, in a space of few prices
-            start = self.solutions(target)[0]
+        start = self.solutions(target)[0]
+        if best is not None:
+            row, = self.space.encode(best.policy)
+            if self.prices.covers(row):  # else a random one, in a space of few prices
+                start = row
         for _ in range(SWAPS if len(self.prices.groups) > 1 else 0):
-            row = swapped(self.prices, self.costs, target, start, rng)
-            if policy := new(row[None]):
-                return policy
-        # Nothing new is near the best.
-        return new_random(self.space, self.costs, target, rng, history, pending)
+            yield swapped(self.prices, self.costs, target, start, rng)
 
     def starts(self, target: Target) -> np.ndarray:
         """Rows to try first: the :meth:`solutions` of a target, then uniform bits."""
@@ -104,23 +88,26 @@ class TwoStage(Searcher):
             np.ndarray: ``(1 or 2, len(space))``: exact and greedy.
         """
         if target not in self._solutions:
-            if target.cost not in self._curves:
-                self._curves[target.cost] = sweep(
-                    self.prices, self.costs, target.cost)
-            picks = [greedy(self.prices, self.costs, target.cost, target.limit,
-                            self._curves[target.cost])]
-            cost = self.costs.functions[target.cost]
-            limits = getattr(cost, 'limits', {target.cost: target.limit})
-            # The sweep may end above a budget that only the lowest row meets.
-            if picks[0] is None:
-                lowest = self.prices.picks_of(self.space.lowest)[0]
-                picks = [refill(self.prices, self.costs, limits, lowest)]
-            if self.exact:
-                found = exact(self.prices, self.costs, limits, picks[0])
-                if (found.picks != picks[0]).any():
-                    picks.insert(0, found.picks)
-            self._solutions[target] = np.array([self.prices.row(p) for p in picks])
+            self._solutions[target] = np.array(
+                [self.prices.row(picks) for picks in self._solve(target)])
         return self._solutions[target]
+
+    def _solve(self, target: Target) -> list[np.ndarray]:
+        """Picks of the exact solution, where it is another one, and of the greedy."""
+        costs = joined(self.costs, [target])
+        if target.cost not in self._curves:
+            self._curves[target.cost] = sweep(self.prices, costs, target.cost)
+        picks = greedy(self.prices, costs, target.cost, target.limit,
+                       self._curves[target.cost])
+        # The sweep may end above a budget that only the lowest row meets.
+        if picks is None:
+            lowest = self.prices.picks_of(self.space.lowest)[0]
+            picks = refill(self.prices, costs, target.limits, lowest)
+        if self.exact:
+            found = exact(self.prices, costs, target.limits, picks)
+            if (found.picks != picks).any():
+                return [found.picks, picks]
+        return [picks]
 
     def answers(
         self, history: Sequence[Evaluated], targets: Sequence[Target]

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ...costs import Costs, Target
+from ..grid import Grid
 from ..predictors import Predictor
-from .rounding import Budgets, Grid, decode
+from .rounding import Budgets, decode
 
 CHECK = 8
 HELPFUL = 0.75
@@ -67,7 +68,7 @@ def solve(
     Returns:
         Answers: S = ``decoded`` policies per target.
     """
-    grid = Grid(costs.space, predictor.features)
+    grid = Grid.of(costs.space)
     budgets = Budgets(costs, [t for t in targets for _ in range(starts)])
     generator = np.random.default_rng(seed)
     place = _starts(grid, starts, generator)
@@ -84,9 +85,9 @@ def solve(
         mean, std = predictor.predict(rows)
     mean, std = mean.view(-1, kept), std.view(-1, kept)
     order = mean.argsort(dim=1, descending=True, stable=True)
-    rows = rows.view(len(targets), kept, -1)
+    rows = rows.reshape(len(targets), kept, -1)
     return Answers(
-        torch.take_along_dim(rows, order[..., None], 1).long().numpy(),
+        np.take_along_axis(rows, order[..., None].numpy(), 1),
         mean.gather(1, order).numpy(), std.gather(1, order).numpy())
 
 

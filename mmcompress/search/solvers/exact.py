@@ -9,11 +9,10 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array, vstack
 
-from ...costs import Costs
+from ...costs import Costs, granted
 from ...errors import TargetError
 from ...prices.table import PriceTable
 from ...quiet import quiet
-from ..budget import SLACK
 from .knapsack import greedy, refill
 from .reduction import undominated
 
@@ -121,7 +120,7 @@ def exact(
         """True costs; within the budgets, also refill and keep the better one."""
         nonlocal best
         spent = {n: float(costs.of_rows(n, table.row(picks))) for n in limits}
-        if all(spent[n] <= v * (1 + SLACK) for n, v in limits.items()):
+        if all(spent[n] <= granted(v) for n, v in limits.items()):
             full = refill(table, costs, limits, picks)
             if best is None or table.price[full].sum() < table.price[best].sum():
                 best = full
@@ -134,14 +133,14 @@ def exact(
         rounds += 1
         rows = table.variants(table.row(picks), every)
         deltas = np.stack([costs.of_rows(n, rows).numpy() - spent[n] for n in limits])
-        room = np.array([v * (1 + SLACK) - spent[n] for n, v in limits.items()])
+        room = np.array([granted(v) - spent[n] for n, v in limits.items()])
         found = solve_linear(table.price, table.group, deltas, room, gap)
         if found is None:
             break
         picks, old = found, best
         spent = consider(picks)
-        over = max(spent[n] / v for n, v in limits.items())
-        if over <= 1 + SLACK and best is old:
+        fits = all(spent[n] <= granted(v) for n, v in limits.items())
+        if fits and best is old:
             break
     if best is None:
         raise TargetError(

@@ -1,8 +1,8 @@
 """The multiple-choice knapsack by greedy descent: one choice per group, one budget.
 
-Unified two-stage framework (Pattern Recognition 140, 2023), stage 1. Costs need not
-be sums over the groups: the width of a unit multiplies with the width of the next
-and with bits, so what a step saves is computed anew after every step.
+The allocation of the unified two-stage framework (Pattern Recognition 140, 2023).
+Costs need not be sums over the groups: the width of a unit multiplies with the width
+of the next and with bits, so what a step saves is computed anew after every step.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...costs import Costs
+from ...costs import Costs, granted, within
 from ...prices.table import PriceTable
-from ..budget import SLACK
 from .reduction import hull
+
+LEAST_SAVING = 1e-9
+"""A step that saves a smaller share of the cost saves nothing but rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ def sweep(table: PriceTable, costs: Costs, cost: str) -> Curve:
         move = path[able, at[able] + 1]
         after = costs.of_rows(cost, table.variants(row, move)).numpy()
         saved = now - after
-        useful = saved > SLACK * now
+        useful = saved > LEAST_SAVING * now
         if not useful.any():
             break
         able, move, after, saved = (x[useful] for x in (able, move, after, saved))
@@ -100,7 +102,7 @@ def greedy(
         np.ndarray | None: None if even the end of the sweep is over the limit.
     """
     curve = sweep(table, costs, cost) if curve is None else curve
-    inside = curve.cost <= limit * (1 + SLACK)
+    inside = curve.cost <= granted(limit)
     if not inside.any():
         return None
     first = int(inside.argmax())
@@ -108,10 +110,10 @@ def greedy(
     if first:
         before = curve.picks[first - 1]
         rows = table.variants(table.row(before), np.arange(len(table.price)))
-        within = costs.of_rows(cost, rows).numpy() <= limit * (1 + SLACK)
+        fits = within(costs, {cost: limit}, rows)
         added = table.price - table.price[before][table.group]
-        if within.any():
-            move = np.flatnonzero(within)[added[within].argmin()]
+        if fits.any():
+            move = np.flatnonzero(fits)[added[fits].argmin()]
             other = before.copy()
             other[table.group[move]] = move
             starts.append(other)
@@ -145,12 +147,8 @@ def refill(
     if fixed is not None:
         able = able[~np.isin(table.group[able], fixed)]
     while len(able):
-        rows = table.variants(row, able)
-        fits = np.ones(len(able), bool)
-        for name, limit in limits.items():
-            fits &= costs.of_rows(name, rows).numpy() <= limit * (1 + SLACK)
         # Costs only rise from here, so what does not fit is out for good.
-        able = able[fits]
+        able = able[within(costs, limits, table.variants(row, able))]
         if not len(able):
             break
         best = able[drop[able].argmax()]

@@ -37,9 +37,9 @@ def swapped(
         np.ndarray: ``(D,)``; equal to ``row`` if no group can be lowered.
     """
     picks = table.picks_of(row)[0]
-    alone = costs.of_rows(
-        target.cost, table.variants(row, np.arange(len(table.price)))).numpy()
-    now = float(costs.of_rows(target.cost, row))
+    every = np.arange(len(table.price))
+    alone = target.of_rows(costs, table.variants(row, every)).numpy()
+    now = float(target.of_rows(costs, row))
     moves = [m for g in range(len(picks)) if (m := _next(table, alone, now, g)) >= 0]
     if not moves:
         return row
@@ -53,9 +53,7 @@ def swapped(
         move = moves[drawn[rate[drawn].argmin()]]
         lowered[table.group[move]] = move
         changed.append(table.group[move])
-    full = refill(table, costs, {target.cost: target.limit}, lowered,
-                  np.array(changed))
-    return table.row(full)
+    return table.row(refill(table, costs, target.limits, lowered, np.array(changed)))
 
 
 def _next(table: PriceTable, alone: np.ndarray, now: float, group: int) -> int:

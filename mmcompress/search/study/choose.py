@@ -1,4 +1,4 @@
-"""Ask a searcher for the policy of a claim, beside other workers that do the same."""
+"""Choose the next policy for a claimed evaluation; safe with several workers."""
 
 from __future__ import annotations
 
@@ -27,17 +27,15 @@ def choose(searcher: Searcher, study: Study, claim: Claim) -> Policy | None:
     """
     policy = claim.policy
     while policy is None:
-        # In this order: what is finished in between is in both, not in neither.
-        pending = study.pending(claim)
-        history = study.history()
+        history, pending = study.known(claim)
         proposed = searcher.propose(history, claim.number, pending)
         if proposed is None:
             return None
         searcher.space.check(proposed)
         study.record_policy(claim, proposed)
-        known = {entry.number for entry in history}
-        taken = study.pending(claim) + [
-            entry.policy for entry in study.history() if entry.number not in known]
+        finished, pending = study.known(claim)
+        before = {entry.number for entry in history}
+        taken = [*pending, *(e.policy for e in finished if e.number not in before)]
         if proposed not in taken:
             policy = proposed
     return policy

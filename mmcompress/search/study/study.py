@@ -278,7 +278,21 @@ class Study:
     # -- reading ---------------------------------------------------------------
     def history(self) -> list[Evaluated]:
         """Finished evaluations in order of their number."""
+        return self._finished(self._attempts())
+
+    def known(self, claim: Claim) -> tuple[list[Evaluated], list[Policy]]:
+        """The history, and the policies of all unfinished evaluations but ``claim``.
+
+        The latter belong to other workers, or to ones that died; those are tried again.
+        """
         attempts = self._attempts()
+        # In this order: what a storage ends in between is in both, not in neither.
+        pending = [attempts[n].policy for n in sorted(attempts) if n != claim.number
+                   and attempts[n].policy is not None
+                   and attempts[n].trial.state == TrialState.RUNNING]
+        return self._finished(attempts), pending
+
+    def _finished(self, attempts: Mapping[int, _Attempt]) -> list[Evaluated]:
         return [self._evaluation(attempts[n]) for n in sorted(attempts)
                 if attempts[n].trial.state == TrialState.COMPLETE]
 
@@ -307,16 +321,6 @@ class Study:
         return sorted(
             n for n, a in self._attempts().items()
             if a.trial.state == TrialState.RUNNING and not self._is_abandoned(a))
-
-    def pending(self, claim: Claim) -> list[Policy]:
-        """Policies of all unfinished evaluations but ``claim``, by number.
-
-        They belong to other workers, or to ones that died; those are tried again.
-        """
-        attempts = self._attempts()
-        return [attempts[n].policy for n in sorted(attempts) if n != claim.number
-                and attempts[n].policy is not None
-                and attempts[n].trial.state == TrialState.RUNNING]
 
     def get_attr(self, key: str) -> Any:
         """Return a fact about the whole study, None if it is not set."""

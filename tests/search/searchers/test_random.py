@@ -3,7 +3,7 @@
 import numpy as np
 
 from mmcompress.search import Random
-from mmcompress.search.searchers.random import random_rows
+from mmcompress.search.starts import random_rows
 from mmcompress.testing import SearcherContract, toy_space
 
 

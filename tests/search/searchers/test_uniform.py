@@ -4,7 +4,7 @@ import numpy as np
 
 from mmcompress.costs import parse_targets
 from mmcompress.search import Uniform, uniform_row
-from mmcompress.search.searchers.uniform import uniform_pairs, uniform_rows
+from mmcompress.search.starts import uniform_pairs, uniform_rows
 from mmcompress.testing import SearcherContract, toy_costs, toy_space
 
 

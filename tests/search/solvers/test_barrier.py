@@ -8,10 +8,11 @@ import torch
 
 from mmcompress.costs import Target, parse_targets
 from mmcompress.policy import SearchSpace
+from mmcompress.search.grid import Grid
 from mmcompress.search.predictors import GPPredictor, RidgePredictor
 from mmcompress.search.solvers import solve
 from mmcompress.search.solvers.barrier import _log_barrier
-from mmcompress.search.solvers.rounding import Budgets, Grid, Slopes, fill, repair
+from mmcompress.search.solvers.rounding import Budgets, Slopes, refilled, repair
 from mmcompress.testing import toy_costs, toy_score, toy_space
 
 
@@ -92,7 +93,7 @@ def test_no_budget_and_the_tightest_one(joint):
 
 def test_places_are_evenly_spaced_choices():
     space = SearchSpace(('u',), ('l',), ((4, 8), (4, 8, 32), (32,)))
-    grid = Grid(space, RidgePredictor(space).features)
+    grid = Grid.of(space)
     place = torch.tensor(
         [[0.0, 0.0, 0.3], [0.25, 0.25, 0.0], [1.0, 0.75, 1.0]]).double()
     expected = [[4, 4, 32], [5, 6, 32], [8, 20, 32]]
@@ -102,14 +103,14 @@ def test_places_are_evenly_spaced_choices():
 
 def test_repair_lowers_and_fill_raises(joint):
     costs, predictor = joint
-    grid = Grid(costs.space, predictor.features)
+    grid = Grid.of(costs.space)
     budgets = Budgets(costs, parse_targets({'bops': [0.02, 0.01, 0.01]}, costs))
-    index = grid.top * torch.tensor([[1], [1], [0]])
+    index = grid.top * np.array([[1], [1], [0]])
     slopes = Slopes(predictor, grid, budgets, index)
-    repaired = repair(grid, budgets, index, slopes)
+    repaired = repair(budgets, index, slopes)
     assert budgets.fits(grid.rows(repaired)).all()
     assert (repaired[2] == 0).all() and (repaired[0] > 0).any()
-    filled = fill(grid, budgets, repaired, slopes)
+    filled = refilled(budgets, repaired, slopes)
     assert budgets.fits(grid.rows(filled)).all() and (filled >= repaired).all()
     assert (filled[2] > 0).any()
 

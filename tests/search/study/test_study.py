@@ -253,6 +253,17 @@ def test_killed_at_any_moment_the_number_is_taken_again(url, moment):
     assert study.failures() == []
 
 
+def test_what_is_known_to_a_claim(url):
+    study = open_study(url)
+    mine, other, done = (study.claim(5) for _ in range(3))
+    for claim, stem in ((mine, 4), (other, 6), (done, 8)):
+        study.record_policy(claim, Policy({'stem': stem}))
+    study.finish(done, evaluated(2))
+    history, pending = study.known(mine)
+    assert history == study.history() and [e.number for e in history] == [2]
+    assert pending == [Policy({'stem': 6})]
+
+
 # -- several workers -----------------------------------------------------------
 def test_two_workers_split_the_evaluations_and_lose_none(url, tmp_path):
     open_study(url)
