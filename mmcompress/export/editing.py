@@ -33,7 +33,7 @@ def add_constant(
         graph (ir.Graph): Changed in place.
         name (str): Says what the content is: a constant of this name is taken as is.
         content (np.ndarray | np.generic): Its value.
-        dtype (ir.DataType | None): Of types that numpy has not. Defaults to the array's.
+        dtype (ir.DataType | None): A type that numpy lacks. Defaults to the array's.
     """
     if name not in graph.initializers:
         tensor = ir.tensor(np.asarray(content, order='C'), dtype, name)

@@ -1,4 +1,4 @@
-"""From a network in torch to an ONNX model in the form that runtimes compute fastest."""
+"""From a network in torch to an ONNX model that runtimes compute fast."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ class PolicyFile:
         channels (Mapping[str, np.ndarray]): By pruned unit, the kept channels in
             the numbering of the dense checkpoint.
         facts (Mapping): Costs, score and origin; informative only.
-        points (tuple[PointSite, ...]): Tensors between layers that the network quantises
-            as its exported file does. Defaults to none.
+        points (tuple[PointSite, ...]): Tensors between layers that the network
+            quantises as its exported file does. Defaults to none.
     """
 
     policy: Policy

@@ -25,7 +25,7 @@ class FilePoints(nn.ModuleList):
     """The quantisers that no layer has; see :func:`add_file_points`.
 
     Args:
-        sites (Sequence[PointSite]): Where they are, and where those of layers are as well.
+        sites (Sequence[PointSite]): Where they are, and where those of layers are.
         symmetric (bool): See :class:`ActivationQuantizer`. Defaults to False.
 
     Attributes:
@@ -135,7 +135,7 @@ def add_file_points(
                 'does not have. Use the config that it was exported with.')
         by_module.setdefault(site.module, []).append((site, modules[site.quantizer]))
     for name, found in by_module.items():
-        if any(site.sigmoid for site, _ in found) and hasattr(modules[name], 'inplace'):
+        if any(site.sigmoid for site, _ in found):
             modules[name].inplace = False  # its input is read again
         modules[name].register_forward_hook(SiteHook(points, name, found))
     getattr(model, 'backbone', model).register_forward_pre_hook(points.restart)

@@ -41,7 +41,8 @@ X = torch.linspace(-3, 3, 101).reshape(1, 1, 1, 101)
 
 
 def test_one_call_of_a_module(net):
-    add_file_points(net, [PointSite('relu', 'file_points.0', call=1)])[0].assign(0.25, 0.0)
+    site = PointSite('relu', 'file_points.0', call=1)
+    add_file_points(net, [site])[0].assign(0.25, 0.0)
     for _ in range(2):  # calls are counted from the start of every pass
         net(X)
         first, second = net.seen

@@ -28,8 +28,9 @@ class NameGlobalPooling(ir.passes.InPlacePass):
 
 
 def _pools_all_pixels(node: ir.Node) -> bool:
-    return node.op_type == 'ReduceMean' and node.attributes.get_int('keepdims', 1) == 1 \
-        and len(node.inputs) == 2 and is_constant(node.inputs[1]) \
+    return node.op_type == 'ReduceMean' and len(node.inputs) == 2 \
+        and node.attributes.get_int('keepdims', 1) == 1 \
+        and is_constant(node.inputs[1]) \
         and sorted(array(node.inputs[1]).tolist()) in PIXELS
 
 

@@ -91,7 +91,7 @@ class LayerPlan:
 
 
 def plan_in(graph: ir.Graph, plan: Mapping[str, LayerPlan]) -> dict[str, LayerPlan]:
-    """What a plan says of the layers in a graph, laid out as their weights are there."""
+    """The plans of the layers in a graph, laid out as their weights are there."""
     found: dict[str, LayerPlan] = {}
     for node in graph:
         name = layer_of(node)

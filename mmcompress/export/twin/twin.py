@@ -63,7 +63,8 @@ def known_points(
 
 def layout_of(
     graph: ir.Graph, plan: Mapping[str, LayerPlan], placement: Placement,
-    outputs: Mapping[ir.Value, Output], shifts: Mapping[str, np.ndarray], first: int = 0,
+    outputs: Mapping[ir.Value, Output], shifts: Mapping[str, np.ndarray],
+    first: int = 0,
 ) -> FileLayout:
     """What a file has and its model has not.
 
