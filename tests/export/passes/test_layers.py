@@ -44,7 +44,7 @@ def exported() -> tuple[Net, ir.Model]:
 
 
 def test_merged_and_repeated_layers_are_known(exported):
-    net, model = exported
+    _, model = exported
     found = [(node.op_type, layer_of(node)) for node in model.graph
              if node.op_type in ('Conv', 'MatMul', 'BatchNormalization')]
     # The last product is of two tensors, in no layer; an alias has the first name.
