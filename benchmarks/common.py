@@ -20,11 +20,10 @@ from torch import nn
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.data.images import Batch
-from mmcompress.export.parts import random_images
 from mmcompress.files import write_text
+from mmcompress.kinds import kind_of
 from mmcompress.layers.quantised import quantised_layers
 from mmcompress.openmmlab.cli import load_weights
-from mmcompress.openmmlab.detectors.inputs import detector_samples, is_detector
 from mmcompress.openmmlab.models.compressed import quantise, with_preprocessor
 from mmcompress.policy import Bits, ModelGraph, Policy
 from mmcompress.quant.calibration import calibrate
@@ -95,8 +94,9 @@ def put_in_integers(model: nn.Module, graph: ModelGraph) -> list[np.ndarray]:
     Returns:
         list[np.ndarray]: The image, for the export.
     """
-    image = random_images(model, graph.input_shape, 1)
-    samples = detector_samples(model, image) if is_detector(model) else [None]
+    kind = kind_of(model)
+    image = kind.images(model, graph.input_shape, 1)
+    samples = kind.example(model, graph.input_shape).data_samples
     layers = {x.name: Bits(8, 8) for x in graph.layers}
     quantise(model, Policy(bits=layers), graph.trace_shape)
     calibrate(model, quantised_layers(model), [Batch(image, samples)])

@@ -25,18 +25,19 @@ from mmengine.config import Config
 from torch import nn
 
 from mmcompress.costs import Costs, CostTable, parse_targets
-from mmcompress.data.images import build_dataset, load_batches, pick, search_dataset
-from mmcompress.evaluation import PolicyEvaluator
+from mmcompress.data.images import pick
 from mmcompress.export.export import ExportOptions, export_onnx
-from mmcompress.export.parts import head_of
 from mmcompress.export.runtimes import OnnxRuntime
 from mmcompress.export.timing import time_files
 from mmcompress.export.twin.fitting import fit_quantisers
 from mmcompress.export.twin.twin import twin_of
 from mmcompress.graph import trace
+from mmcompress.kinds import kind_of
 from mmcompress.layers.quantised import quantised_layers
 from mmcompress.openmmlab.backend import attach
+from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.openmmlab.export_images import calibration_images
+from mmcompress.openmmlab.images import build_dataset, load_batches, search_dataset
 from mmcompress.openmmlab.models.compressed import quantise
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.quant.calibration import calibrate
@@ -162,7 +163,8 @@ def running(model: nn.Module, path: Path, integers: bool = True) -> nn.Module:
     """
     model = attach(copy.deepcopy(model), path, 'onnxruntime', CORES)
     if not integers:
-        head_of(model).forward.runtime = OnnxRuntime(path, CORES, integers=False)
+        head = kind_of(model).head(model)
+        head.forward.runtime = OnnxRuntime(path, CORES, integers=False)
     return model
 
 

@@ -19,11 +19,12 @@ from common import OUT, Results, machine, quiet_config
 from mmengine.config import Config
 from scipy.stats import spearmanr
 
-from mmcompress.evaluation import PolicyEvaluator, dynamic_bn
+from mmcompress.evaluation import dynamic_bn
 from mmcompress.evaluation.distance import REFERENCES
 from mmcompress.graph import trace
 from mmcompress.mutators import JointMutator
 from mmcompress.openmmlab.cli import load_weights, search_runner
+from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.policy import Bits, Policy
 from mmcompress.registry import MUTATORS
 from mmcompress.report.tables import TextTable

@@ -21,11 +21,12 @@ import torch
 from common import OUT, Results, machine, quiet_config
 
 from mmcompress.costs import Costs, CostTable, parse_targets
-from mmcompress.data.images import build_dataset
-from mmcompress.evaluation import PolicyEvaluator, dynamic_bn
+from mmcompress.evaluation import dynamic_bn
 from mmcompress.graph import trace
 from mmcompress.mutators import JointMutator
 from mmcompress.openmmlab.cli import load_weights, search_runner
+from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
+from mmcompress.openmmlab.images import build_dataset
 from mmcompress.openmmlab.input_shape import input_shape_of
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.report.tables import TextTable

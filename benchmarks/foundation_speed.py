@@ -20,10 +20,10 @@ import torch
 from common import NETWORKS, OUT, Results, machine
 
 from mmcompress.costs import Costs, CostTable, Target
-from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.evaluation.dynamic_bn import dynamic_bn
 from mmcompress.graph import trace, verify
 from mmcompress.mutators import ChannelMutator
+from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.report.tables import TextTable
 from mmcompress.search import Random

@@ -28,9 +28,9 @@ from common import OUT, Results, machine, quiet_config, train_and_test
 from mmengine.config import Config
 from mmengine.runner import Runner, save_checkpoint
 
-from mmcompress.data.images import build_dataset, load_batches, search_dataset
 from mmcompress.evaluation.dynamic_bn import recalibrate
 from mmcompress.openmmlab.cli import load_weights, search_runner
+from mmcompress.openmmlab.images import build_dataset, load_batches, search_dataset
 from mmcompress.openmmlab.policy_config import compress_config
 from mmcompress.registry import LOOPS
 from mmcompress.report.tables import TextTable

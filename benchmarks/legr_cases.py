@@ -17,18 +17,13 @@ from mmengine.registry import init_default_scope
 
 from mmcompress.costs import Target, parse_targets
 from mmcompress.data.images import Batch
-from mmcompress.evaluation import (
-    Finetuning,
-    PolicyEvaluator,
-    dynamic_bn,
-    finetune,
-    recalibrate,
-)
-from mmcompress.evaluation.finetune import training_batches
+from mmcompress.evaluation import Finetuning, dynamic_bn, finetune, recalibrate
 from mmcompress.openmmlab.cli import load_weights, search_runner
+from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.openmmlab.loops.search import PolicySearchLoop
 from mmcompress.openmmlab.policy_config import compress_config
 from mmcompress.openmmlab.search_results import write_checkpoint, write_policy
+from mmcompress.openmmlab.training_images import training_batches
 from mmcompress.policy import Policy
 from mmcompress.search import Evaluated, Searcher
 

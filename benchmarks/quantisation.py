@@ -33,12 +33,12 @@ from mmengine.runner import Runner, save_checkpoint
 from mmcompress.arithmetic.quantizers import ActivationQuantizer
 from mmcompress.arithmetic.ranges import OBSERVERS
 from mmcompress.costs import Costs, CostTable
-from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.evaluation.distance import REFERENCES
 from mmcompress.evaluation.dynamic_bn import pair
 from mmcompress.graph import trace
 from mmcompress.mutators import JointMutator
 from mmcompress.openmmlab.cli import load_weights, search_runner
+from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.openmmlab.metrics import full_precision
 from mmcompress.openmmlab.policy_config import compress_config
 from mmcompress.policy import Bits, Policy, SearchSpace

@@ -25,10 +25,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmcompress.costs import Costs, CostTable, Target, parse_targets
-from mmcompress.data.images import build_dataset
-from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.graph import trace
 from mmcompress.openmmlab.cli import load_weights, search_runner
+from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
+from mmcompress.openmmlab.images import build_dataset
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.registry import LOOPS
 from mmcompress.search import SeerNet, best_per_target

@@ -44,10 +44,10 @@ from scipy.stats import kendalltau
 from torch import channels_last, nn
 
 from mmcompress.costs import Costs, CostTable, parse_targets
-from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.graph import trace, verify
 from mmcompress.mutators import ChannelMutator
 from mmcompress.openmmlab.cli import build_model
+from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.openmmlab.policy_config import compress_config
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.policy.files import PolicyFile

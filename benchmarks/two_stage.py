@@ -32,11 +32,12 @@ from scipy.stats import kendalltau, pearsonr
 from torch import nn
 
 from mmcompress.costs import Target, parse_targets
-from mmcompress.data.images import loss_of
-from mmcompress.evaluation import Finetuning, PolicyEvaluator, dynamic_bn, finetune
-from mmcompress.evaluation.finetune import training_batches
+from mmcompress.evaluation import Finetuning, dynamic_bn, finetune
+from mmcompress.kinds import kind_of
 from mmcompress.openmmlab.cli import load_weights, search_runner
+from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.openmmlab.loops.search import PolicySearchLoop
+from mmcompress.openmmlab.training_images import training_batches
 from mmcompress.policy import FLOAT, Policy
 from mmcompress.prices import Layout, Subject, mean_square
 from mmcompress.prices.gradient import GradientPrices
@@ -152,7 +153,7 @@ class Bench:
         """What prices are computed of."""
         loop = self.loop
         return Subject(
-            loop.model, loop.graph, loop.space, loop.mutator, loop.evaluator, self.cfg,
+            loop.model, loop.graph, loop.space, loop.mutator, loop.evaluator,
             lambda line: print(line, flush=True))
 
     def prices(
@@ -247,7 +248,8 @@ class Bench:
 @torch.no_grad()
 def mean_loss(model: nn.Module, evaluator: PolicyEvaluator) -> float:
     """Mean loss on the images of an evaluator."""
-    losses = [float(loss_of(model, b)) * len(b.inputs) for b in evaluator.scoring]
+    loss = kind_of(model).loss
+    losses = [float(loss(model, b)) * len(b.inputs) for b in evaluator.scoring]
     return sum(losses) / evaluator.images
 
 

@@ -81,7 +81,7 @@ def resnet50(images: int, size: int, batch: int) -> None:
     mutator.prepare(model, graph, SimpleNamespace(
         calibration=load(slice(0, batch)), losses=tuple))
     space = SearchSpace.from_graph(graph, **mutator.space_options)
-    subject = Subject(model, graph, space, mutator, None, None,
+    subject = Subject(model, graph, space, mutator, None,
                       lambda line: print(line, flush=True))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     store = SimpleNamespace(get=lambda _: None, put=lambda *_: None)

@@ -32,7 +32,7 @@ PREDICTORS = Registry(
     'predictor', scope='mmcompress', locations=['mmcompress.search.predictors'])
 EVALUATORS = Registry(
     'policy evaluator', scope='mmcompress',
-    locations=['mmcompress.evaluation', 'mmcompress.supernet'])
+    locations=['mmcompress.openmmlab.evaluators'])
 PRICES = Registry(
     'source of prices', scope='mmcompress',
     locations=['mmcompress.prices', 'mmcompress.supernet'])

@@ -8,9 +8,9 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.data.images import reading
 from mmcompress.errors import CompressionError
 from mmcompress.openmmlab.cli import base_parser, load_config, load_weights, run_tool
+from mmcompress.openmmlab.images import reading
 from mmcompress.openmmlab.policy_config import compress_config, distil_config
 
 

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..arithmetic.labels import tensors_in
-from ..data.images import Batch, forward_raw
+from ..data.images import Batch
 from ..errors import CompressionError
-from ..openmmlab.detectors.decoding import can_decode, decode
-from ..openmmlab.detectors.inputs import is_detector
+from ..kinds import kind_of
 
 _OTHER_SHAPES = (
     'The distance from the dense model needs outputs of fixed shapes, which proposals '
@@ -66,7 +65,8 @@ class Reference:
 @torch.no_grad()
 def raw_outputs(model: nn.Module, batch: Batch) -> list[Tensor]:
     """The floating-point tensors that a model returns for a batch."""
-    return [x for x in tensors_in(forward_raw(model, batch)) if x.is_floating_point()]
+    outputs = kind_of(model).raw(model, batch)
+    return [x for x in tensors_in(outputs) if x.is_floating_point()]
 
 
 class DetectionReference:
@@ -77,13 +77,11 @@ class DetectionReference:
         batches (Sequence[Batch]): The images.
 
     Raises:
-        CompressionError: A model whose boxes
-            :mod:`mmcompress.openmmlab.detectors.decoding` cannot
-            decode.
+        CompressionError: A model whose kind cannot decode its boxes.
     """
 
     def __init__(self, model: nn.Module, batches: Sequence[Batch]) -> None:
-        if not (is_detector(model) and can_decode(model)):
+        if not kind_of(model).can_decode(model):
             raise CompressionError(
                 f'The detections of {type(model).__name__} cannot be compared, those '
                 'of one-stage detectors that decode as YOLOX, RetinaNet, FCOS or GFL '
@@ -135,15 +133,24 @@ REFERENCES: Mapping[str, type] = dict(
 @torch.no_grad()
 def detections(model: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
     """Boxes ``(P, 4)`` and scores ``(C, P)`` of all priors, image by image."""
-    outputs = forward_raw(model, batch)
+    kind = kind_of(model)
+    outputs = kind.raw(model, batch)
     for i in range(len(batch.inputs)):
         own = [[level[i:i + 1] for level in levels] for levels in outputs]
-        boxes, scores = decode(model, batch.inputs[i:i + 1], own)
+        boxes, scores = kind.decode(model, batch.inputs[i:i + 1], own)
         yield boxes[0], scores[0]
 
 
 def overlaps(boxes: Tensor, others: Tensor) -> Tensor:
-    """IoU of each box with the one at the same place, ``(P,)``."""
-    from mmdet.structures.bbox import bbox_overlaps
+    """IoU of each box with the one at the same place, ``(P,)``.
 
-    return bbox_overlaps(boxes, others, is_aligned=True)
+    Args:
+        boxes, others (Tensor): ``(P, 4)``: left, top, right and bottom.
+    """
+    def area(corners: Tensor) -> Tensor:
+        return (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+
+    sides = (torch.minimum(boxes[:, 2:], others[:, 2:])
+             - torch.maximum(boxes[:, :2], others[:, :2])).clamp(min=0)
+    common = sides[:, 0] * sides[:, 1]
+    return common / (area(boxes) + area(others) - common).clamp(min=1e-6)

@@ -19,8 +19,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..data.images import Batch, forward_raw
+from ..data.images import Batch
 from ..errors import CompressionError, DataError
+from ..kinds import kind_of
 
 MODES = ('off', 'recalibrate', 'paired', 'batch')
 
@@ -111,7 +112,7 @@ def recalibrate(
         norm.train()
     with torch.no_grad():
         for batch in batches:
-            forward_raw(model, batch)
+            kind_of(model).raw(model, batch)
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
         norm.eval()

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import json
 import math
-import os.path as osp
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 import torch
-from mmengine.config import Config
-from mmengine.evaluator import Evaluator
 from torch import Tensor, nn
 
-from ..data.images import (
-    Batch,
-    build_dataset,
-    load_batches,
-    loss_of,
-    pick,
-    search_dataset,
-)
+from ..data.images import Batch
 from ..errors import CompressionError
+from ..kinds import kind_of
 from ..mutators import Mutator
-from ..openmmlab.metrics import full_precision, silence
 from ..policy import Policy
-from ..registry import EVALUATORS
 from .distance import REFERENCES
 from .dynamic_bn import FRESH, dynamic_bn, pair, recalibrate
-from .finetune import Finetuning, augmented_batches, finetune, training_batches
+from .finetune import Finetuning, finetune
 
 
 @dataclass(frozen=True)
@@ -49,154 +39,130 @@ class Score:
     seconds: float
 
 
-@EVALUATORS.register_module()
-class PolicyEvaluator:
-    """Scores policies on images that are decoded once and kept in memory.
-
-    Scoring and calibration images are disjoint, and both come from the training
-    set unless a dataset is given, so that the validation set is left to report on.
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images that are loaded part by part.
 
     Args:
-        metric (str): Name of the metric, e.g. ``'coco/bbox_mAP'``, or ``'loss'``, the
-            mean training loss, ``'distance'``, that of the raw outputs from the
-            dense model's, or ``'detections'``, that of a detector's decoded boxes and
-            scores (see :mod:`.distance`). Of all three lower is better, whatever
-            ``rule`` says; of few images they tell policies apart that a metric does
-            not.
-        images (int): Images to score on. Defaults to 256.
-        calibration_images (int): Images to recalibrate batch norms on. Defaults to
-            64.
+        load (Callable): From a slice of their numbers to batches.
+        facts (Mapping[str, Any]): What tells them from others, as JSON data.
+    """
+
+    load: Callable[[slice], list[Batch]]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class PolicyEvaluator(ABC):
+    """Scores policies on images that are decoded once and kept in memory.
+
+    A subclass gets hold of a model and its images and hands them over by
+    :meth:`keep`; from then on :meth:`evaluate` scores any number of policies. The
+    subclass says what is measured (:meth:`metrics_of`), what scores depend on
+    (:attr:`signature`) and which images prices may use (:meth:`other_images`).
+
+    Args:
+        metric (str): Name of the metric, one that :meth:`metrics_of` returns, or
+            ``'loss'``, the mean training loss, ``'distance'``, that of the raw outputs
+            from the dense model's, or ``'detections'``, that of a detector's decoded
+            boxes and scores (see :mod:`.distance`). Of all three lower is better,
+            whatever ``rule`` says; of few images they tell policies apart that a
+            metric does not.
         dynamic_bn (str): ``'paired'``, ``'recalibrate'``, ``'batch'`` or ``'off'``; see
             :mod:`.dynamic_bn`. Defaults to 'paired'.
-        dataset (dict | None): Dataset to take all images from. Defaults to the
-            training set under the test pipeline.
-        evaluator (dict | list | None): Metrics. Defaults to ``val_evaluator``, with
-            ``ann_file`` set to the one of the dataset.
-        batch_size (int): Images per forward. Defaults to 16.
         rule (str): ``'greater'`` or ``'less'`` is better. Defaults to 'greater'.
-        seed (int): Seed of the choice of images. Defaults to 0.
+        seed (int): Seed of all that is drawn. Defaults to 0.
         amp (bool): Score under autocast. Defaults to False.
         finetune (dict | None): Train every policy before it is scored; options of
-            :class:`Finetuning`, e.g. ``dict(steps=50)``. Its images are those of
-            the training set that are not scored on. Defaults to None: no training.
-        augment (bool): Recalibrate batch norms on the calibration images under the
-            training pipeline, as the statistics of the checkpoint were found. Other
-            augmentation than small crops and flips shifts statistics away from those
-            of test images. Defaults to False: under the test pipeline.
+            :class:`Finetuning`, e.g. ``dict(steps=50)``. Defaults to None: no training.
+
+    Attributes:
+        model (nn.Module): The model.
+        scoring, calibration, recalibration, training (list[Batch]): Images to score
+            on, to calibrate on, to recalibrate batch norms on and to fine-tune on.
     """
 
     def __init__(
         self,
         metric: str,
-        images: int = 256,
-        calibration_images: int = 64,
         dynamic_bn: str = 'paired',
-        dataset: dict | None = None,
-        evaluator: dict | list | None = None,
-        batch_size: int = 16,
         rule: str = 'greater',
         seed: int = 0,
         amp: bool = False,
         finetune: dict | None = None,
-        augment: bool = False,
     ) -> None:
-        if augment and dataset:
-            raise CompressionError(
-                'augment takes images of the training set; leave out the dataset of '
-                'the evaluator, or augment.')
         if rule not in ('greater', 'less'):
             raise CompressionError(f"rule must be 'greater' or 'less', not {rule!r}.")
         self.metric, self.mode = metric, dynamic_bn
         self.rule = 'less' if metric in ('loss', *REFERENCES) else rule
-        self.images, self.calibration_images = images, calibration_images
-        self.dataset, self.evaluator = dataset, evaluator
-        self.batch_size, self.seed, self.amp = batch_size, seed, amp
+        self.seed, self.amp = seed, amp
         self.finetuning = Finetuning.read(finetune)
-        self.augment = augment
 
     @property
     def signature(self) -> dict:
         """What scores depend on, as plain data; two studies must agree on it."""
-        found = dict(
-            metric=self.metric, images=self.images, rule=self.rule,
-            calibration_images=self.calibration_images, dynamic_bn=self.mode,
-            batch_size=self.batch_size, seed=self.seed, amp=self.amp)
-        for name in ('dataset', 'evaluator'):
-            if value := getattr(self, name):
-                found[name] = json.loads(json.dumps(value, default=str))
+        found = dict(metric=self.metric, rule=self.rule, dynamic_bn=self.mode,
+                     seed=self.seed, amp=self.amp)
         if self.finetuning.steps:
             found['finetune'] = asdict(self.finetuning)
-        if self.augment:
-            found['augment'] = True
         return found
+
+    @abstractmethod
+    def metrics_of(self, model: nn.Module) -> Mapping[str, Any]:
+        """All metrics of ``model`` as it is, on the scoring images."""
+
+    @abstractmethod
+    def other_images(
+        self, count: int, batch_size: int, dataset: Any = None, augment: bool = False
+    ) -> Images:
+        """Images that prices are computed on, none of them scored or calibrated on.
+
+        Args:
+            count (int): How many.
+            batch_size (int): Images per batch.
+            dataset: Where to take them from. Defaults to where all images are from.
+            augment (bool): Augment them as in training. Defaults to False.
+
+        Raises:
+            DataError: Images are missing or too few.
+        """
 
     @property
     def device(self) -> torch.device:
         """Where the images are."""
         return self.scoring[0].inputs.device
 
-    @property
-    def recalibration(self) -> list[Batch]:
-        """What batch norms are recalibrated on."""
-        return self.augmented if self.augment else self.calibration
-
-    @property
-    def dataset_meta(self) -> dict:
-        """Classes and palette of the dataset."""
-        return self._metrics.dataset_meta
-
-    def prepare(self, model: nn.Module, cfg: Config) -> None:
-        """Load the images and build the metrics.
+    def keep(
+        self, model: nn.Module, scoring: Sequence[Batch],
+        calibration: Sequence[Batch] = (),
+        recalibration: Sequence[Batch] | None = None, training: Sequence[Batch] = (),
+    ) -> None:
+        """Score this model on these images from now on.
 
         Args:
-            model (nn.Module): The model to score.
-            cfg (Config): The configuration that datasets are taken from.
-
-        Raises:
-            DataError: Images are missing or too few.
+            model (nn.Module): The dense model; it is in evaluation mode afterwards.
+            scoring (Sequence[Batch]): Images to score on.
+            calibration (Sequence[Batch]): Others, to calibrate quantisers on.
+            recalibration (Sequence[Batch] | None): Images to recalibrate batch norms
+                on. Defaults to those of ``calibration``.
+            training (Sequence[Batch]): Images to fine-tune on.
         """
         self.model = model.eval()
-        spec = self.dataset or search_dataset(cfg)
-        dataset = build_dataset(spec)
-        wanted = [self.images, self.calibration_images]
-        scored, calibrated = pick(len(dataset), wanted, self.seed)
-        load = model.data_preprocessor
-        self.scoring = load_batches(dataset, scored, load, self.batch_size)
-        self.calibration = load_batches(dataset, calibrated, load, self.batch_size)
-        self.augmented = augmented_batches(
-            cfg, load, calibrated, self.batch_size, self.seed,
-        ) if self.augment and len(calibrated) else []
-        self.model.paired_by = None
+        self.scoring, self.calibration = list(scoring), list(calibration)
+        self.recalibration = self.calibration if recalibration is None \
+            else list(recalibration)
+        self.training = list(training)
+        _PAIRED.pop(model, None)
         self._pair()
         if self.metric in REFERENCES:
-            self._reference = REFERENCES[self.metric](self.model, self.scoring)
-        if self.finetuning.steps:
-            # Another dataset than the training set has no images in common with it.
-            held_out = [] if self.dataset else scored
-            self.training = training_batches(
-                cfg, load, self.finetuning, held_out, self.seed)
-        metrics = copy.deepcopy(self.evaluator or cfg.get('val_evaluator'))
-        if not metrics:
-            raise CompressionError(
-                'The config has no val_evaluator; give the evaluator its metrics: '
-                'evaluator=dict(type=...).')
-        self._metrics = Evaluator(_with_annotations(metrics, spec, dataset))
-        self._metrics.dataset_meta = dataset.metainfo
-        self._restrict(dataset, scored)
+            self._reference = REFERENCES[self.metric](model, self.scoring)
 
     def _pair(self) -> None:
         """Measure the dense model for ``'paired'``, unless this evaluator did last."""
-        if self.mode == 'paired' and self.recalibration and \
-                self.model.paired_by != id(self):
-            pair(self.model, self.recalibration)
-            self.model.paired_by = id(self)
-
-    def _restrict(self, dataset: object, numbers: Sequence[int]) -> None:
-        """COCO metrics count every image of their file unless told which ones."""
-        for metric in self._metrics.metrics:
-            if getattr(metric, '_coco_api', None) is not None:
-                metric.img_ids = [
-                    dataset.get_data_info(int(i))['img_id'] for i in numbers]
+        if self.mode == 'paired' and self.recalibration:
+            last = _PAIRED.get(self.model)
+            if last is None or last() is not self:
+                pair(self.model, self.recalibration)
+                _PAIRED[self.model] = ref(self)
 
     def evaluate(self, policy: Policy, mutator: Mutator) -> Score:
         """Score a policy.
@@ -242,21 +208,21 @@ class PolicyEvaluator:
             yield slim if fine else None
 
     def measure(self, model: nn.Module) -> dict[str, float]:
-        """All metrics of ``model`` as it is, on the scoring images."""
-        with silence(), full_precision(self._metrics), torch.no_grad(), \
-                self._autocast():
+        """The numbers among the metrics of ``model`` as it is."""
+        with torch.no_grad(), self.autocast():
             if self.metric == 'loss':
-                losses = [loss_of(model, batch) * len(batch.inputs)
-                          for batch in self.scoring]
-                return {'loss': float(sum(losses)) / self.images}
-            if self.metric in REFERENCES:
-                return {self.metric: self._reference.distance(model)}
-            for batch in self.scoring:
-                samples = model(batch.inputs, batch.samples(), mode='predict')
-                self._metrics.process(samples, None)
-            metrics = self._metrics.evaluate(self.images)
+                metrics = {'loss': self._mean_loss(model)}
+            elif self.metric in REFERENCES:
+                metrics = {self.metric: self._reference.distance(model)}
+            else:
+                metrics = self.metrics_of(model)
         return {k: float(v) for k, v in metrics.items()
                 if isinstance(v, (int, float, Tensor)) or hasattr(v, 'item')}
+
+    def _mean_loss(self, model: nn.Module) -> float:
+        kind = kind_of(model)
+        losses = [kind.loss(model, batch) * len(batch.inputs) for batch in self.scoring]
+        return float(sum(losses)) / sum(len(batch.inputs) for batch in self.scoring)
 
     def recalibrate(self, model: nn.Module) -> None:
         """Give a slim model the statistics that its score was measured with."""
@@ -267,19 +233,14 @@ class PolicyEvaluator:
     def losses(self) -> Iterator[Callable[[], Tensor]]:
         """Training losses of the calibration batches, for gradient importance."""
         for batch in self.calibration:
-            yield lambda batch=batch: loss_of(self.model, batch)
+            yield lambda batch=batch: kind_of(self.model).loss(self.model, batch)
 
-    def _autocast(self) -> contextlib.AbstractContextManager:
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """The precision that is scored in."""
         if not self.amp:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type)
 
 
-def _with_annotations(metrics: dict | list, spec: dict, dataset: object) -> list[dict]:
-    """Point metrics that read an annotation file to the one of the dataset."""
-    metrics = [metrics] if isinstance(metrics, dict) else list(metrics)
-    for metric in metrics:
-        if metric.get('ann_file'):
-            metric['ann_file'] = getattr(dataset, 'ann_file', None) or osp.join(
-                spec.get('data_root', ''), spec['ann_file'])
-    return metrics
+_PAIRED: WeakKeyDictionary[nn.Module, ref[PolicyEvaluator]] = WeakKeyDictionary()
+"""By model, whose images its batch norms were paired with last."""

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..errors import ExportError
 from ..files import write_bytes
-from ..openmmlab.detectors.decoding import check_boxes, decoded_outputs, suppression_of
+from ..kinds import kind_of
 from ..quant.points import file_points
 from ..surgery.modes import evaluating, in_float
 from .agreement import QUANTISED_TOLERANCE, TOLERANCE, compare, compare_quantised
@@ -41,7 +41,7 @@ class ExportOptions:
         images (Sequence[np.ndarray]): Preprocessed calibration images, each of shape
             ``(batch, C, H, W)``. Needed if layers are quantised.
         boxes (bool): Decode boxes and suppress non-maxima inside the file; see
-            :mod:`.decoding`. Defaults to False.
+            :meth:`mmcompress.kinds.ModelKind.decode`. Defaults to False.
         layout (bool): Find out what a quantised file has and the model has not, for
             :func:`.twin.twin_of`. Takes the memory of all tensors of the network.
             Defaults to False.
@@ -90,7 +90,8 @@ def export_onnx(
     that to stay in integers; see :mod:`.placement`.
 
     Args:
-        model (nn.Module): A detector of mmdet or a classifier of mmpretrain.
+        model (nn.Module): A model whose kind can be exported; see
+            :meth:`mmcompress.kinds.ModelKind.pieces`.
         path (str | os.PathLike): The file to write.
         options (ExportOptions): For example ``ExportOptions((3, 224, 224))``.
 
@@ -108,11 +109,14 @@ def export_onnx(
                 f'{len(plan)} layers are quantised; give calibration images for the '
                 'tensors between them.')
         if options.boxes:
-            check_boxes(model, options.batch, options.dynamic_batch)
+            kind_of(model).check_boxes(model)
+            if options.batch != 1 or options.dynamic_batch:
+                raise ExportError(
+                    'With --boxes a file takes one image; leave --batch out.')
         made, own, left = [], 0, set(plan)
         for part in parts_of(
                 model, options.shape, options.batch, options.dynamic_batch,
-                decoded_outputs if options.boxes else None):
+                options.boxes):
             network, error = float_part(part, model, options)
             layout = FileLayout()
             # A head that others share is part of several files.
@@ -173,7 +177,7 @@ def quantised_part(
 
 def append_boxes(network: ir.Model, model: nn.Module) -> None:
     """Suppress non-maxima as the model's config says, in place."""
-    suppression = suppression_of(model)
+    suppression = kind_of(model).suppression(model)
     AppendSuppression(suppression)(network)
     write_metadata(network, dict(boxes=asdict(suppression)))
     CheckerPass()(network)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ..errors import ExportError
-from ..openmmlab.detectors.inputs import is_detector
-from ..openmmlab.detectors.regions import (
-    Regions,
-    is_two_stage,
-    proposing_outputs,
-    region_heads,
-)
-
-IMAGE = 'image'
-"""Name of the input that takes preprocessed images, ``(N, C, H, W)``."""
-
-REGIONS = 'regions'
-"""Name of the input that takes pooled features of regions, ``(R, C, h, w)``."""
+from ..kinds import kind_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,21 +22,19 @@ class Part:
 
     Args:
         name (str): Appended to the name of the file; '' for the (first) network.
-        network (nn.Module): Takes tensors, returns a tuple of tensors.
+        network (FlatOutputs): Takes tensors, returns a tuple of tensors.
         inputs (tuple[Tensor, ...]): Random inputs of the right shapes.
         input_names (tuple[str, ...]): Their names.
         dynamic (bool): Whether the first axis may have any length.
-        inputs_of (Callable): From images to what the network takes of them. Defaults
-            to the images.
+        inputs_of (Callable): From images to what the network takes of them.
     """
 
     name: str
     network: FlatOutputs
     inputs: tuple[Tensor, ...]
     input_names: tuple[str, ...]
-    dynamic: bool = False
-    inputs_of: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]] = \
-        lambda images: images
+    dynamic: bool
+    inputs_of: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 
 
 class FlatOutputs(nn.Module):
@@ -110,60 +94,19 @@ def nest(structure: Any, tensors: list[Tensor]) -> Any:
     return None if structure is None else tensors[structure]
 
 
-def head_of(model: nn.Module) -> nn.Module:
-    """The head whose outputs end the network: everything after it is arithmetic.
-
-    Raises:
-        ExportError: Not a one-stage detector or an image classifier.
-    """
-    if is_detector(model):
-        from mmdet.models.detectors import SingleStageDetector
-
-        if type(model).__dict__.get('predict', SingleStageDetector.predict) is \
-                SingleStageDetector.predict and isinstance(model, SingleStageDetector):
-            return model.bbox_head
-    elif isinstance(model, classifier_class()) and model.with_head:
-        return model.head
-    raise ExportError(
-        f'{type(model).__name__} cannot be exported; one-stage detectors, Faster, '
-        'Mask and Cascade R-CNNs of mmdet and image classifiers of mmpretrain can.')
-
-
-def classifier_class() -> type | tuple:
-    """mmpretrain's image classifier, without importing mmpretrain."""
-    module = sys.modules.get('mmpretrain.models.classifiers.image')
-    return getattr(module, 'ImageClassifier', ())
-
-
-def random_images(model: nn.Module, shape: tuple[int, ...], batch: int) -> Tensor:
-    """Images as the data preprocessor would give them, uniformly random.
-
-    Args:
-        model (nn.Module): Its preprocessor's mean and std set the range.
-        shape (tuple[int, ...]): ``(C, H, W)``.
-        batch (int): Number of images.
-    """
-    generator = torch.Generator().manual_seed(0)
-    images = torch.rand((batch, *shape), generator=generator) * 255
-    if isinstance(model, BaseModel) and hasattr(model.data_preprocessor, 'mean'):
-        loader = model.data_preprocessor
-        images = (images - loader.mean.cpu()) / loader.std.cpu()
-    return images
-
-
 def parts_of(
     model: nn.Module, shape: tuple[int, ...], batch: int = 1, dynamic: bool = False,
-    function: Callable[..., Any] | None = None,
+    boxes: bool = False,
 ) -> list[Part]:
     """The files that a model is exported to.
 
     Args:
-        model (nn.Module): A detector or classifier on the CPU.
+        model (nn.Module): The model, on the CPU.
         shape (tuple[int, ...]): ``(C, H, W)`` of the preprocessed image.
-        batch (int): Images per call.
-        dynamic (bool): Whether the file takes any number of images.
-        function (Callable | None): What the network of one stage computes; see
-            :class:`FlatOutputs`. Defaults to :func:`raw_outputs`.
+        batch (int): Images per call. Defaults to 1.
+        dynamic (bool): Whether the file takes any number of images. Defaults to False.
+        boxes (bool): Whether boxes are decoded in the file; the model passes
+            :meth:`mmcompress.kinds.ModelKind.check_boxes`. Defaults to False.
 
     Returns:
         list[Part]: The parts.
@@ -171,29 +114,15 @@ def parts_of(
     Raises:
         ExportError: A kind of model that cannot be exported.
     """
-    images = random_images(model, shape, batch)
-    if not is_two_stage(model):
-        head_of(model)
-        network = FlatOutputs(model, function or raw_outputs)
-        return [Part('', network, (images,), (IMAGE,), dynamic)]
-    parts = [
-        Part('', FlatOutputs(model, proposing_outputs), (images,), (IMAGE,), dynamic)]
-    regions, example = Regions(model), [images[:1].numpy()]
-    for head in region_heads(model):
-        inputs_of = regions.inputs_of(head)
-        pooled = torch.from_numpy(inputs_of(example)[0][:2])
-        parts.append(Part(
-            head.name, FlatOutputs(model, head.outputs), (pooled,), (REGIONS,), True,
-            inputs_of))
-    return parts
+    kind = kind_of(model)
+    images = kind.images(model, shape, batch)
+    return [
+        Part(piece.name, FlatOutputs(model, piece.function), piece.inputs,
+             piece.input_names, dynamic or piece.dynamic, piece.inputs_of)
+        for piece in kind.pieces(model, images, boxes)]
 
 
 def part_path(path: str | os.PathLike, name: str) -> Path:
     """File of a part: ``net.onnx``, ``net.roi_head.onnx``, ``net.mask_head.2.onnx``."""
     path = Path(path)
     return path.with_suffix(f'.{name}{path.suffix}') if name else path
-
-
-def raw_outputs(model: nn.Module, images: Tensor) -> Any:
-    """Head outputs of a one-stage detector or scores of a classifier."""
-    return head_of(model)(model.extract_feat(images))

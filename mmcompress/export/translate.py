@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import onnx_ir as ir
 import torch
@@ -14,6 +11,7 @@ from onnx_ir.passes.common import CheckerPass, RemoveUnusedNodesPass
 from torch import nn
 
 from .. import __version__
+from ..quiet import quiet
 from .metadata import FORMAT, preprocessing_of, write_metadata
 from .parts import Part
 from .passes.focus import FoldFocus
@@ -27,6 +25,9 @@ PASSES = (NameLinearWeights, NameGlobalPooling, ChainMaxPools, FoldFocus,
           RemoveUnusedNodesPass)
 """What is done to a network that torch's optimiser is through with."""
 
+LOGGERS = tuple(map(logging.getLogger, ('torch.onnx', 'onnxscript', 'onnx_ir')))
+"""Of the exporter, whose notices no user can act on."""
+
 
 def to_onnx(part: Part) -> ir.Model:
     """Run torch's exporter; batch norms are folded by its optimiser."""
@@ -36,7 +37,7 @@ def to_onnx(part: Part) -> ir.Model:
         dynamic = ((axis,) * len(inputs),)
         # An axis of length 1 would be taken for a constant.
         inputs = tuple(torch.cat([x, x]) if len(x) < 2 else x for x in inputs)
-    with quiet(), torch.no_grad():
+    with quiet(*LOGGERS), torch.no_grad():
         program = torch.onnx.export(
             part.network, inputs, dynamo=True, opset_version=OPSET, verbose=False,
             dynamic_shapes=dynamic, optimize=False)
@@ -61,19 +62,3 @@ def describe(
         batch=0 if part.dynamic else len(part.inputs[0]),
         preprocessing=preprocessing_of(model), classes=list(classes)))
     CheckerPass(full_check=True)(network)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the exporter's progress and notices, which no user can act on, away."""
-    loggers = [logging.getLogger(n) for n in ('torch.onnx', 'onnxscript', 'onnx_ir')]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)

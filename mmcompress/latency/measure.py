@@ -16,7 +16,7 @@ from torch import nn
 
 from ..costs import CostTable
 from ..export.export import ExportOptions, export_onnx
-from ..export.parts import random_images
+from ..kinds import kind_of
 from ..policy import ModelGraph, Policy, SearchSpace
 from ..surgery.materialise import materialise
 from .layer_timer import LayerTimer
@@ -90,5 +90,5 @@ def network_ms(
             slim, Path(folder) / 'net.onnx',
             ExportOptions(graph.input_shape, tolerance=UNCHECKED))
         data = file.path.read_bytes()
-    images = random_images(slim, graph.input_shape, 1).numpy()
+    images = kind_of(slim).images(slim, graph.input_shape, 1).numpy()
     return timer.network(hashlib.sha256(key.encode()).hexdigest(), data, [images])

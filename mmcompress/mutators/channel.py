@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..kinds import copy_of
 from ..layers.slicing import Shadow, overwrite
 from ..policy import ModelGraph, Policy
 from ..registry import MUTATORS
@@ -116,7 +116,7 @@ class ChannelMutator(Mutator):
                 prepared model.
         """
         assert not self._shadows, 'the model acts as a policy; reset it first'
-        model = copy.deepcopy(self.model) if model is None else model
+        model = copy_of(self.model) if model is None else model
         inverse = {name: np.argsort(order) for name, order in self.order.items()}
         permute(model, self.graph, inverse)
         return materialise(

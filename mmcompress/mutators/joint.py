@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import nn
 
+from ..kinds import copy_of
 from ..policy import ModelGraph, Policy
 from ..policy.scores import ChannelScores
 from ..registry import MUTATORS, build
@@ -111,7 +111,7 @@ class JointMutator(Mutator):
         if self.quant is None:
             return self.channel.materialise(policy)
         self.quant.check(policy)
-        model = copy.deepcopy(self.model)
+        model = copy_of(self.model)
         self.quant.write(model, policy, self._inputs(policy))
         return self.channel.materialise(policy, model)
 

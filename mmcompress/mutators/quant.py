@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -14,6 +13,7 @@ from ..arithmetic.quantizers import fake_quantise
 from ..arithmetic.ranges import Sample, activation_range, check_observer, weight_scales
 from ..data.images import Batch
 from ..errors import PolicyError
+from ..kinds import copy_of
 from ..layers.attention import call_layers
 from ..layers.quantised import QuantLayer, make_quantisable
 from ..layers.slicing import Shadow, take, window
@@ -203,7 +203,7 @@ class QuantMutator(Mutator):
     def materialise(self, policy: Policy) -> nn.Module:
         """A copy of the model with the layers of ``policy`` quantised."""
         self.check(policy)
-        model = copy.deepcopy(self.model)
+        model = copy_of(self.model)
         self.write(model, policy)
         return model
 

@@ -13,9 +13,9 @@ from torch.nn.functional import pad
 
 from ..errors import ExportError
 from ..export.metadata import read_metadata
-from ..export.parts import head_of, nest, part_path
+from ..export.parts import nest, part_path
 from ..export.runtimes import Runtime, load_runtime
-from .detectors.regions import is_two_stage, region_heads
+from ..kinds import kind_of
 
 
 class FileNetwork:
@@ -105,26 +105,6 @@ class BoxPredictor:
         return self.model.add_pred_to_datasample(samples, results)
 
 
-class Proposals:
-    """What a file computes of images for both stages of a detector.
-
-    Args:
-        network (FileNetwork): Gives features and the outputs of the RPN.
-    """
-
-    def __init__(self, network: FileNetwork) -> None:
-        self.network, self._outputs = network, None
-
-    def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Features of all levels; the RPN's outputs are kept for :meth:`rpn`."""
-        features, self._outputs = self.network(images)
-        return features
-
-    def rpn(self, _: tuple[Tensor, ...]) -> tuple:
-        """Outputs of the RPN on the images of the last call."""
-        return self._outputs
-
-
 def attach(
     model: nn.Module, path: str | os.PathLike, backend: str,
     threads: int | None = None,
@@ -155,16 +135,7 @@ def attach(
     if network.facts.get('boxes'):
         model.predict = BoxPredictor(model, network)
         return model
-    if is_two_stage(model):
-        proposals = Proposals(network)
-        model.extract_feat = proposals.features
-        model.rpn_head.forward = proposals.rpn
-        for head in region_heads(model):
-            head.of(model).forward = FileNetwork(
-                part_path(path, head.name), backend, threads)
-        if model.roi_head.with_shared_head:  # in the files
-            model.roi_head.shared_head.forward = lambda pooled: pooled
-        return model
-    head_of(model).forward = network
-    model.extract_feat = lambda images, *_, **__: images
+    kind_of(model).attach(
+        model, network,
+        lambda name: FileNetwork(part_path(path, name), backend, threads))
     return model

@@ -7,8 +7,9 @@ from mmengine.config import Config
 from torch import nn
 from torch.nn.functional import pad
 
-from ..data.images import build_dataset, load_batches, pick, search_dataset
+from ..data.images import pick
 from ..errors import DataError
+from .images import build_dataset, load_batches, search_dataset
 
 
 def calibration_images(

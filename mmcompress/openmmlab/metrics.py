@@ -7,13 +7,10 @@ would tie, and a search on few images would see plateaus everywhere.
 from __future__ import annotations
 
 import contextlib
-import io
-import logging
 import sys
 from collections.abc import Iterator
 
 from mmengine.evaluator import Evaluator
-from mmengine.logging import MMLogger
 
 
 @contextlib.contextmanager
@@ -33,16 +30,3 @@ def full_precision(evaluator: Evaluator) -> Iterator[None]:
     finally:
         for module in modules:
             del module.round
-
-
-@contextlib.contextmanager
-def silence() -> Iterator[None]:
-    """Keep tables that metrics print for every candidate out of the log."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)

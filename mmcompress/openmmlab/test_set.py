@@ -13,12 +13,12 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from ..data.images import reading
 from ..errors import CompressionError
 from ..report.tradeoff import DENSE
 from ..search import Study
 from .backend import attach
 from .cli import load_weights
+from .images import reading
 from .metrics import full_precision
 from .policy_config import compress_config
 from .search_results import plain

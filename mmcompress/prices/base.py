@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from mmengine.config import Config
 from torch import nn
 
-from ..data.images import Batch, build_dataset, load_batches, pick, search_dataset
-from ..errors import CompressionError
-from ..evaluation.finetune import augmented_batches
+from ..data.images import Batch
 from ..policy import ModelGraph, SearchSpace
 from ..surgery.weights import weights_digest
 from .store import PriceStore
@@ -34,7 +31,6 @@ class Subject:
         space (SearchSpace): The choices to price.
         mutator (Any): Makes the model act as a policy.
         evaluator (PolicyEvaluator): Prepared; prices avoid its images.
-        cfg (Config): The configuration that datasets are taken from.
         log (Callable): Receives lines about the progress.
     """
 
@@ -43,7 +39,6 @@ class Subject:
     space: SearchSpace
     mutator: Any
     evaluator: PolicyEvaluator
-    cfg: Config
     log: Callable[[str], None] = print
 
 
@@ -98,35 +93,11 @@ class PriceSource(ABC):
         self, subject: Subject, folder: Path
     ) -> tuple[Callable[[slice], list[Batch]], PriceStore]:
         """The images, loaded part by part, and what is known of their prices."""
-        evaluator = subject.evaluator
-        own = self.dataset is not None
-        spec = self.dataset or evaluator.dataset or search_dataset(subject.cfg)
-        if self.augment and (own or evaluator.dataset):
-            raise CompressionError(
-                'augment takes images of the training set; leave out the dataset of '
-                'prices and evaluator, or augment.')
-        dataset = build_dataset(spec)
-        others = [] if own else [evaluator.images, evaluator.calibration_images]
-        numbers = pick(len(dataset), [*others, self.images], evaluator.seed)[-1]
-        store = PriceStore(folder, dict(
-            self.settings, fingerprint=subject.graph.fingerprint,
-            weights=weights_digest(subject.model),
-            preprocessing=[b.flatten().tolist() for b in
-                           subject.model.data_preprocessor.buffers()],
-            calibration=[evaluator.calibration_images, evaluator.seed,
-                         *['augmented'] * evaluator.augment],
-            space=list(subject.space.choices),
-            compression=repr(subject.cfg.get('compression')),
-            dataset=repr(sorted(spec.items(), key=str)), images=numbers.tolist()))
-
-        def load(part: slice) -> list[Batch]:
-            preprocessor = subject.model.data_preprocessor
-            if self.augment:
-                return augmented_batches(subject.cfg, preprocessor, numbers[part],
-                                         self.batch_size, part.start or 0)
-            return load_batches(dataset, numbers[part], preprocessor, self.batch_size)
-
-        return load, store
+        images = subject.evaluator.other_images(
+            self.images, self.batch_size, self.dataset, self.augment)
+        return images.load, PriceStore(folder, dict(
+            images.facts, **self.settings, fingerprint=subject.graph.fingerprint,
+            weights=weights_digest(subject.model), space=list(subject.space.choices)))
 
     @abstractmethod
     def _compute(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.images import Batch, loss_of
+from ..data.images import Batch
 from ..errors import CompressionError, DataError
+from ..kinds import kind_of
 from ..registry import PRICES
 from .base import PriceSource, Subject
 from .layout import Layout
@@ -86,11 +88,11 @@ class GradientPrices(PriceSource):
     def _terms(
         model: nn.Module, layout: Layout, probes: dict[str, Probe], batch: Batch
     ) -> np.ndarray:
-        count = len(batch.inputs)
+        count, kind = len(batch.inputs), kind_of(model)
 
         def loss(inputs: Tensor) -> Tensor:
             # The mean over the images, hence times their number.
-            return loss_of(model, Batch(inputs, batch.data_samples)) * count
+            return kind.loss(model, Batch(inputs, batch.data_samples)) * count
 
         found = per_sample_products(model, probes, batch.inputs, loss)
         if idle := sorted(set(probes) - set(found)):
@@ -110,9 +112,10 @@ def mixes_images(model: nn.Module, batch: Batch) -> bool:
     """Whether the loss of a batch is not the mean of the losses of its images."""
     if len(batch.inputs) < 2:
         return True
+    loss = partial(kind_of(model).loss, model)
     with torch.no_grad():
-        singles = [float(loss_of(model, b)) for b in _pieces([batch], True)]
-        return not np.isclose(float(loss_of(model, batch)), np.mean(singles), rtol=1e-3)
+        singles = [float(loss(piece)) for piece in _pieces([batch], True)]
+        return not np.isclose(float(loss(batch)), np.mean(singles), rtol=1e-3)
 
 
 def _pieces(batches: list[Batch], single: bool) -> Iterator[Batch]:

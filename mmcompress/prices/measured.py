@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..data.images import Batch, loss_of
+from ..data.images import Batch
 from ..errors import CompressionError, DataError
 from ..evaluation.distance import REFERENCES
 from ..evaluation.dynamic_bn import dynamic_bn
+from ..kinds import kind_of
 from ..registry import PRICES
 from .base import PriceSource, Subject
 from .store import PriceStore
@@ -117,6 +118,7 @@ class MeasuredPrices(PriceSource):
                 return REFERENCES[self.measure](subject.model, images).distance
 
         def mean_loss(model: nn.Module) -> float:
-            total = sum(float(loss_of(model, x)) * len(x.inputs) for x in images)
+            loss = kind_of(model).loss
+            total = sum(float(loss(model, x)) * len(x.inputs) for x in images)
             return total / self.images
         return mean_loss

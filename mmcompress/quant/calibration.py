@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ..arithmetic.ranges import Sample, activation_range, weight_scales
-from ..data.images import Batch, forward_raw
+from ..data.images import Batch
 from ..errors import DataError
 from ..graph.inputs import run
+from ..kinds import kind_of
 from ..layers.quantised import QuantLayer
 from ..policy import FLOAT
 from ..surgery.modes import evaluating, in_float
@@ -90,7 +91,7 @@ def observe(
     try:
         with in_float(model):
             for batch in batches:
-                forward_raw(model, batch)
+                kind_of(model).raw(model, batch)
     finally:
         for handle in handles:
             handle.remove()

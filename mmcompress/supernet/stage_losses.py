@@ -6,29 +6,26 @@ import time
 from collections.abc import Sequence
 
 import torch
-from mmengine.config import Config
-from torch import nn
 
-from ..data.images import Batch, forward_raw
+from ..data.images import Batch
 from ..errors import CompressionError
 from ..evaluation import PolicyEvaluator, Score
+from ..kinds import kind_of
 from ..mutators import ChannelMutator, JointMutator
-from ..openmmlab.input_shape import input_shape_of
 from ..policy import Policy
-from ..registry import EVALUATORS
 from .recording import Recording
 from .stages import read_stages
 from .supernet import Supernet, batch_statistics
 
 
-@EVALUATORS.register_module()
-class StageLossEvaluator(PolicyEvaluator):
+class StageLosses(PolicyEvaluator):
     """Scores a policy by the sum of its stages' losses on the scoring images.
 
     Every stage gets the full network's input and is compared with its output, as in
     the training of the supernet, on the statistics of each batch; no label is used.
     Networks are comparable where no unit crosses a boundary of stages: otherwise
-    they are compared with different parts of the full network.
+    they are compared with different parts of the full network. Mixed into an evaluator
+    that has images.
 
     Args:
         stages (str | Sequence): See :func:`mmcompress.supernet.read_stages`. Defaults
@@ -51,15 +48,10 @@ class StageLossEvaluator(PolicyEvaluator):
             [s if isinstance(s, str) else dict(s) for s in self.stages_cfg]
         return dict(super().signature, stages=stages, temperature=self.temperature)
 
-    def prepare(self, model: nn.Module, cfg: Config) -> None:
-        """See :meth:`PolicyEvaluator.prepare`."""
-        super().prepare(model, cfg)
-        self.shape = input_shape_of(cfg)
-
     def evaluate(self, policy: Policy, mutator: ChannelMutator | JointMutator) -> Score:
         """Score a policy; higher is better, 0 is the full network."""
         start = time.perf_counter()
-        with self._autocast():
+        with self.autocast():
             losses, = mean_stage_losses(
                 self.supernet(mutator), self.scoring, [policy])
         total = sum(losses.values())
@@ -72,7 +64,8 @@ class StageLossEvaluator(PolicyEvaluator):
         if self._supernet is None or self._supernet.mutator is not channel:
             self._supernet = Supernet(
                 self.model, channel.graph, channel,
-                read_stages(self.model, self.stages_cfg, self.shape), self.temperature)
+                read_stages(self.model, self.stages_cfg, channel.graph.input_shape),
+                self.temperature)
         return self._supernet
 
 
@@ -107,7 +100,7 @@ def mean_stage_losses(
         for batch in batches:
             recording = Recording(supernet.stages)
             with batch_statistics(model), recording.of(model):
-                forward_raw(model, batch)
+                kind_of(model).raw(model, batch)
             for policy, total in zip(policies, totals):
                 with supernet.acting(policy):
                     for stage in supernet.stages:

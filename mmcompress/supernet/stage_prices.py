@@ -8,7 +8,6 @@ import numpy as np
 
 from ..data.images import Batch
 from ..errors import CompressionError
-from ..openmmlab.input_shape import input_shape_of
 from ..policy import ModelGraph, SearchSpace
 from ..prices import PriceSource, Subject
 from ..prices.store import PriceStore
@@ -60,7 +59,7 @@ class StageLossPrices(PriceSource):
             raise CompressionError(
                 'Stage losses price widths, not bits; remove quant from compression.')
         stages = read_stages(
-            subject.model, self.stages_cfg, input_shape_of(subject.cfg))
+            subject.model, self.stages_cfg, subject.graph.input_shape)
         supernet = Supernet(
             subject.model, subject.graph, channel, stages, self.temperature)
         columns = columns_of(subject.graph, space, stages)

@@ -11,10 +11,9 @@ from ..errors import CompressionError
 from ..graph.boundaries import Passed, calls_watched, tensors_of
 from ..graph.inputs import run
 from ..graph.trace import inference
+from ..kinds import HEADS
+from ..kinds import kind_of as models_kind
 from .distillation import KINDS, kind_of
-
-HEADS = ('head', 'bbox_head', 'rpn_head')
-"""Where mmpretrain and mmdet keep what returns raw predictions."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +130,7 @@ def heads_of(model: nn.Module) -> tuple[Stage, ...]:
     Raises:
         CompressionError: It has none.
     """
-    paths = [p for p in HEADS if isinstance(getattr(model, p, None), nn.Module)]
+    paths = models_kind(model).heads(model)
     if not paths:
         raise CompressionError(
             f'{type(model).__name__} has none of the heads {", ".join(HEADS)}; give '

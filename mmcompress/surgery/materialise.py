@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import numpy as np
 from torch import nn
 
 from ..errors import PolicyError
+from ..kinds import copy_of
 from ..layers.slicing import overwrite
 from ..policy import ModelGraph, Policy
 from .selection import Selection
@@ -39,7 +39,7 @@ def materialise(
             channel that does not fit it.
     """
     check_policy(graph, policy, channels)
-    model = model if inplace else copy.deepcopy(model)
+    model = model if inplace else copy_of(model)
     selection = Selection(model, graph)
     kept = {**selection.of_policy(policy), **(channels or {})}
     for module, values in list(selection.values(kept)):

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import torch
 
-from ..data.images import Batch
 from ..export.export import export_onnx
-from ..graph.inputs import random_image
+from ..kinds import kind_of
 from ..mutators import ChannelMutator, JointMutator, QuantMutator
-from ..openmmlab.detectors.inputs import detector_samples, fixed_regions, is_detector
 from ..policy import SearchSpace
 from ..surgery.modes import evaluating
 from .networks import outputs, random_policy
@@ -59,12 +57,11 @@ def check_fake_quant(mutator: ChannelMutator) -> str:
     """
     model, graph = mutator.model, mutator.graph
     shape = graph.trace_shape
-    image = random_image(model, shape)
-    samples = detector_samples(model, image) if is_detector(model) else []
-    with evaluating(model), torch.no_grad(), fixed_regions(model, shape):
+    kind = kind_of(model)
+    with evaluating(model), torch.no_grad(), kind.fixed_regions(model, shape):
         dense = outputs(model, shape)
         quant = QuantMutator()
-        quant.prepare(model, graph, [Batch(image, samples)])
+        quant.prepare(model, graph, [kind.example(model, shape)])
         joint = JointMutator(mutator, quant)
         space = SearchSpace.from_graph(graph, **joint.space_options)
         joint.apply(random_policy(space, seed=2))

@@ -11,11 +11,13 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, MODELS, init_default_scope
 
 from mmcompress.errors import CompressionError, DataError
-from mmcompress.evaluation import Finetuning, PolicyEvaluator
-from mmcompress.evaluation.finetune import seeded, training_batches
+from mmcompress.evaluation import Finetuning
+from mmcompress.evaluation.finetune import seeded
 from mmcompress.graph import trace
 from mmcompress.mutators import ChannelMutator
+from mmcompress.openmmlab.evaluators import DatasetEvaluator
 from mmcompress.openmmlab.models.compressed import with_preprocessor
+from mmcompress.openmmlab.training_images import training_batches
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.prices import Subject
 from mmcompress.prices.gradient import GradientPrices
@@ -58,7 +60,7 @@ def prepare(cfg, steps=6, **options):
     model = MODELS.build(with_preprocessor(cfg.model, cfg.data_preprocessor))
     model.init_weights()
     model.backbone.conv1.weight.requires_grad_(False)
-    evaluator = PolicyEvaluator(
+    evaluator = DatasetEvaluator(
         'accuracy/top1', images=20, calibration_images=10, batch_size=10,
         dynamic_bn='recalibrate',  # a network that has not been trained is no pair
         finetune=dict(steps=steps, batch_size=10, **options))
@@ -147,7 +149,7 @@ def numbers(batches):
 
 def test_augmentation_without_calibration_images_says_so(resized):
     _, mutator, model = prepare(resized, steps=0)
-    evaluator = PolicyEvaluator(
+    evaluator = DatasetEvaluator(
         'accuracy/top1', images=20, calibration_images=0, batch_size=5, augment=True)
     evaluator.prepare(model, resized)
     with pytest.raises(DataError, match='calibration_images'):
@@ -156,7 +158,7 @@ def test_augmentation_without_calibration_images_says_so(resized):
 
 def test_recalibration_on_augmented_calibration_images(resized):
     _, mutator, model = prepare(resized, steps=0)
-    evaluator = PolicyEvaluator(
+    evaluator = DatasetEvaluator(
         'accuracy/top1', images=20, calibration_images=10, batch_size=5, augment=True)
     evaluator.prepare(model, resized)
     # The same ten images, but 4 x 4 as in training instead of 8 x 8.
@@ -169,14 +171,14 @@ def test_recalibration_on_augmented_calibration_images(resized):
     assert norm.num_batches_tracked == 2
     assert evaluator.signature['augment']
     with pytest.raises(CompressionError, match='leave out the dataset'):
-        PolicyEvaluator('loss', dataset=dict(type='Numbered'), augment=True)
+        DatasetEvaluator('loss', dataset=dict(type='Numbered'), augment=True)
 
 
 def test_prices_of_augmented_images(resized, tmp_path):
     evaluator, mutator, model = prepare(resized, steps=0)
     graph = trace(model, (3, 8, 8))
     subject = Subject(model, graph, SearchSpace.from_graph(graph, divisor=1), mutator,
-                      evaluator, resized)
+                      evaluator)
     load, _ = GradientPrices(30, 10, augment=True).open(subject, tmp_path)
     # All but the 20 scored and the 10 calibrated on; 20 of the 30 come first.
     first, rest = load(slice(0, 20)), load(slice(20, 30))
@@ -196,7 +198,7 @@ def test_exploding_loss_is_no_score(cfg):
 def test_the_loss_as_a_score(cfg):
     evaluator, mutator, model = prepare(cfg, steps=0)
     evaluator.metric, evaluator.mode = 'loss', 'off'
-    score = PolicyEvaluator('loss', rule='greater')
+    score = DatasetEvaluator('loss', rule='greater')
     assert score.rule == 'less'
     # Two scoring batches of ten: the mean over images is that of the batches.
     losses = []

@@ -6,12 +6,12 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.export.export import ExportOptions, export_onnx
 from mmcompress.export.metadata import read_metadata
 from mmcompress.openmmlab.backend import attach
 from mmcompress.openmmlab.class_names import class_names_of
 from mmcompress.openmmlab.cli import build_model
+from mmcompress.openmmlab.evaluators import DatasetEvaluator
 from mmcompress.openmmlab.input_shape import input_shape_of
 
 
@@ -23,7 +23,7 @@ def test_map_of_the_file(repo, shared_data, tmp_path):
     data.data_root = f'{shared_data}/coco128/'
     model = build_model(
         cfg, str(shared_data / 'yolox_nano/yolox_nano_coco_mmdet.pth'))
-    evaluator = PolicyEvaluator(
+    evaluator = DatasetEvaluator(
         'coco/bbox_mAP', images=128, calibration_images=0, dataset=data,
         evaluator=cfg.test_evaluator)
     evaluator.prepare(model, cfg)

@@ -1,6 +1,5 @@
 """Prices of choices, from gradients and measured."""
 
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,10 +11,13 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
-from mmcompress.data.images import load_batches, loss_of, pick
+from mmcompress.data.images import pick
 from mmcompress.errors import CompressionError
 from mmcompress.graph import trace, verify
+from mmcompress.kinds import kind_of
 from mmcompress.mutators import ChannelMutator
+from mmcompress.openmmlab.evaluators import DatasetEvaluator
+from mmcompress.openmmlab.images import load_batches
 from mmcompress.policy import FLOAT, SearchSpace
 from mmcompress.prices import Layout, Subject, mean_square
 from mmcompress.prices.gradient import GradientPrices, mixes_images
@@ -94,11 +96,13 @@ def make_subject(**bits) -> Subject:
     mutator.prepare(model, graph)
     mutator.quantiser = Rounding(model)
     space = SearchSpace.from_graph(graph, divisor=2, **bits)
-    evaluator = SimpleNamespace(
-        dataset=dict(type='TinySet'), images=20, calibration_images=10, seed=0,
-        augment=False,
-        recalibration=load_batches(TinySet(), range(10), model.data_preprocessor, 5))
-    return Subject(model, graph, space, mutator, evaluator, Config(), lambda _: None)
+    evaluator = DatasetEvaluator(
+        'loss', images=20, calibration_images=10, dataset=dict(type='TinySet'),
+        dynamic_bn='off')
+    evaluator.cfg = Config()
+    evaluator.keep(
+        model, [], load_batches(TinySet(), range(10), model.data_preprocessor, 5))
+    return Subject(model, graph, space, mutator, evaluator, lambda _: None)
 
 
 def loader(subject: Subject, images: int):
@@ -268,9 +272,9 @@ def test_measured_prices_are_rises_of_the_loss(tmp_path):
     numbers = pick(200, [20, 10, 40], 0)[-1]
     batches = load_batches(TinySet(), numbers, subject.model.data_preprocessor, 40)
     with torch.no_grad():
-        dense = float(loss_of(subject.model, batches[0]))
+        dense = float(kind_of(subject.model).loss(subject.model, batches[0]))
         with subject.mutator.acting(subject.space.decode(row)[0]):
-            cut = float(loss_of(subject.model, batches[0]))
+            cut = float(kind_of(subject.model).loss(subject.model, batches[0]))
     assert table.of_rows(row)[0] == pytest.approx(cut - dense, abs=1e-5)
 
 

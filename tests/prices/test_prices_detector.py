@@ -27,7 +27,7 @@ def test_prices_of_yolox(shared_data, repo, tmp_path, monkeypatch):
         runner, **{k: v for k, v in cfg.search_cfg.items() if k != 'type'})
     loop.prepare()
     subject = Subject(loop.model, loop.graph, loop.space, loop.mutator,
-                      loop.evaluator, cfg, lambda _: None)
+                      loop.evaluator, lambda _: None)
     before = {k: v.clone() for k, v in loop.model.state_dict().items()}
     table = GradientPrices(4, 4).compute(subject, tmp_path)
     assert all(torch.equal(v, before[k]) for k, v in loop.model.state_dict().items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from ...openmmlab.detectors.decoding import Suppression
+from ...kinds import Suppression
 
 DETECTIONS = 'detections'
 """Name of the output: rows of left, top, right, bottom, score and class, the highest

@@ -7,7 +7,6 @@ and exporting it again measures nothing anew.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
+from ...kinds import copy_of
 from ...policy.points import POINTS, PointSite
 from ...quant.points import BITS, add_file_points, file_points, is_own, own_number
 from ..passes.layers import layer_of
@@ -157,7 +157,7 @@ def twin_of(model: nn.Module, layouts: Sequence[FileLayout]) -> nn.Module:
     Returns:
         nn.Module: Of the same class; its points between layers are in the state dict.
     """
-    twin = copy.deepcopy(model)
+    twin = copy_of(model)
     modules = dict(twin.named_modules())
     for layout in layouts:
         for name, shift in layout.shifts.items():

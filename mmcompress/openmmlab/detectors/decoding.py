@@ -7,60 +7,30 @@ where mmdet selects boxes, the scores of the others become 0 here.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import ExportError
-from ...export.parts import head_of
+from ...kinds import Suppression
 
 
-@dataclass(frozen=True)
-class Suppression:
-    """What follows the decoded boxes.
-
-    Args:
-        iou (float): Boxes of a class that overlap more are one.
-        score (float): Lower scores do not count.
-        limit (int | None): Boxes that are kept of an image. Defaults to None: all.
-        clipped (bool): Whether boxes end at the border of the image.
-    """
-
-    iou: float
-    score: float = 0.0
-    limit: int | None = None
-    clipped: bool = False
+def can_decode(head: nn.Module) -> bool:
+    """Whether :func:`decode` knows how the boxes of a head are decoded."""
+    return _is_yolox(head) or _is_dense(head)
 
 
-def check_boxes(model: nn.Module, batch: int, dynamic: bool) -> None:
-    """Raise :class:`ExportError` if the boxes of a model cannot be baked in."""
-    if not can_decode(model):
-        raise ExportError(
-            f'Boxes of {type(model).__name__} cannot be baked into the file, those of '
-            "YOLOXHead and of heads that decode as mmdet's BaseDenseHead or GFLHead "
-            'can; export without --boxes.')
-    if batch != 1 or dynamic:
-        raise ExportError('With --boxes a file takes one image; leave --batch out.')
-    nms = head_of(model).test_cfg.get('nms', {})
+def check_suppression(head: nn.Module) -> None:
+    """Raise :class:`ExportError` if a head's suppression cannot be in a file."""
+    nms = head.test_cfg.get('nms', {})
     if nms.get('type', 'nms') != 'nms' or nms.get('class_agnostic', False):
         raise ExportError(
             f'The suppression {dict(nms)} cannot be baked into the file, plain nms by '
             'class can; export without --boxes.')
 
 
-def can_decode(model: nn.Module) -> bool:
-    """Whether :func:`decode` knows how the boxes of a model are decoded."""
-    try:
-        head = head_of(model)
-    except ExportError:
-        return False
-    return _is_yolox(head) or _is_dense(head)
-
-
-def suppression_of(model: nn.Module) -> Suppression:
-    """What the model's ``test_cfg`` says."""
-    head = head_of(model)
+def suppression_of(head: nn.Module) -> Suppression:
+    """What the ``test_cfg`` of a head says."""
     cfg = head.test_cfg
     iou = cfg.get('nms', {}).get('iou_threshold', 0.65)
     if _is_yolox(head):  # which neither clips nor limits
@@ -68,34 +38,19 @@ def suppression_of(model: nn.Module) -> Suppression:
     return Suppression(iou, 0.0, cfg.get('max_per_img'), head.bbox_coder.clip_border)
 
 
-def decoded_outputs(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Boxes and scores of all priors.
-
-    Args:
-        model (nn.Module): A detector that passes :func:`check_boxes`.
-        images (Tensor): ``(1, 3, H, W)``.
-
-    Returns:
-        tuple[Tensor, Tensor]: As :func:`decode` gives.
-    """
-    return decode(model, images, head_of(model)(model.extract_feat(images)))
-
-
 def decode(
-    model: nn.Module, images: Tensor, outputs: Sequence[list[Tensor]]
+    head: nn.Module, images: Tensor, outputs: Sequence[list[Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """Boxes and scores of all priors from what the head returned.
+    """Boxes and scores of all priors from what a head returned.
 
     Args:
-        model (nn.Module): A detector of which :func:`can_decode` is true.
+        head (nn.Module): A head of which :func:`can_decode` is true.
         images (Tensor): ``(1, 3, H, W)``.
         outputs (Sequence[list[Tensor]]): Of the head, for this image.
 
     Returns:
-        tuple[Tensor, Tensor]: ``(1, P, 4)`` corners in pixels and ``(1, C, P)``
-        scores, 0 where mmdet drops the class of a prior before the suppression.
+        tuple[Tensor, Tensor]: See :meth:`mmcompress.kinds.ModelKind.decode`.
     """
-    head = head_of(model)
     return (_yolox if _is_yolox(head) else _dense)(head, images, *outputs)
 
 

@@ -21,27 +21,14 @@ SUBDIVISION = 784
 """Points of a mask that PointRend refines at a time unless the model says so."""
 
 
-def _class(module: str, name: str) -> Any:
+def class_of(module: str, name: str) -> Any:
     """A class of mmdet, or of a module that nobody imported: no class at all."""
     return getattr(sys.modules.get(f'mmdet.models.{module}'), name, ())
 
 
 def is_detector(model: nn.Module) -> bool:
     """Whether ``model`` is an mmdet detector (without importing mmdet)."""
-    return isinstance(model, _class('detectors.base', 'BaseDetector'))
-
-
-def is_tracker(model: nn.Module) -> bool:
-    """Whether ``model`` is an mmdet tracker (without importing mmdet)."""
-    return isinstance(model, _class('mot.base', 'BaseMOTModel'))
-
-
-def detector_forward(
-    model: nn.Module, image: Tensor, boxes: int | None = None
-) -> Callable[[], Any]:
-    """A closure that runs a detector; see :func:`detector_samples`."""
-    samples = detector_samples(model, image, boxes)
-    return lambda: model(image, samples, mode='tensor')
+    return isinstance(model, class_of('detectors.base', 'BaseDetector'))
 
 
 def detector_samples(
@@ -65,36 +52,10 @@ def detector_samples(
     if not getattr(model, 'with_rpn', True):
         sample.proposals = proposals(
             image.shape[1:], boxes or number_of_proposals(model), image.device)
-    if isinstance(model, _class('detectors.single_stage_instance_seg',
-                                'SingleStageInstanceSegmentor')):
+    if isinstance(model, class_of('detectors.single_stage_instance_seg',
+                                  'SingleStageInstanceSegmentor')):
         sample.gt_instances = one_object((height, width), image)
     return [sample]
-
-
-def tracker_forward(
-    model: nn.Module, image: Tensor, boxes: int | None = None
-) -> Callable[[], Any]:
-    """A closure that runs the networks of a tracker on one frame.
-
-    Trackers have no forward pass of their own: association is no network.
-
-    Args:
-        model (nn.Module): The tracker.
-        image (Tensor): The frame, of shape ``(1, 3, H, W)``.
-        boxes (int | None): See :func:`detector_forward`.
-
-    Raises:
-        NotImplementedError: Its track head reads features of the detector, which
-            only its own ``predict`` does.
-    """
-    if not hasattr(model, 'detector') or hasattr(model, 'track_head'):
-        raise NotImplementedError(
-            f'{type(model).__name__} has no forward pass on single frames')
-    parts = [detector_forward(model.detector, image, boxes)]
-    if getattr(model, 'reid', None) is not None:
-        crop = F.interpolate(image, (256, 128))  # pedestrians
-        parts.append(lambda: model.reid(crop, mode='tensor'))
-    return lambda: [part() for part in parts]
 
 
 def proposals(shape: tuple[int, ...], number: int, device: Any = None) -> Any:
@@ -204,10 +165,10 @@ def _propose(
 
 def _whole_forward(roi_head: nn.Module | None) -> list[tuple[nn.Module, dict]]:
     """A RoI head whose own forward is not all that it computes, with one that is."""
-    if isinstance(roi_head, _class('roi_heads.sparse_roi_head', 'SparseRoIHead')):
+    if isinstance(roi_head, class_of('roi_heads.sparse_roi_head', 'SparseRoIHead')):
         return [(roi_head, dict(forward=partial(_stages, roi_head)))]
     if isinstance(
-            roi_head, _class('roi_heads.point_rend_roi_head', 'PointRendRoIHead')):
+            roi_head, class_of('roi_heads.point_rend_roi_head', 'PointRendRoIHead')):
         return [(roi_head, dict(forward=partial(_points, roi_head, roi_head.forward)))]
     return []
 

@@ -140,3 +140,23 @@ class Regions:
                 'The model proposes no region on the images; lower the thresholds of '
                 'test_cfg.rpn or take other images.')
         return found
+
+
+class Proposals:
+    """What a file computes of images for both stages of a detector.
+
+    Args:
+        network (Callable): Gives features and the outputs of the RPN.
+    """
+
+    def __init__(self, network: Callable[[Tensor], Any]) -> None:
+        self.network, self._outputs = network, None
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Features of all levels; the RPN's outputs are kept for :meth:`rpn`."""
+        features, self._outputs = self.network(images)
+        return features
+
+    def rpn(self, _: tuple[Tensor, ...]) -> tuple:
+        """Outputs of the RPN on the images of the last call."""
+        return self._outputs

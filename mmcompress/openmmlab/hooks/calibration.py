@@ -8,11 +8,12 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from ...data.images import build_dataset, load_batches, pick, search_dataset
+from ...data.images import pick
 from ...layers.quantised import quantised_layers, uncalibrated
 from ...quant.calibration import calibrate
 from ...registry import HOOKS
 from ...surgery.modes import evaluating
+from ..images import build_dataset, load_batches, search_dataset
 
 
 @HOOKS.register_module()

@@ -239,7 +239,7 @@ class PolicySearchLoop:
         source = build(PRICES, {'type': 'GradientPrices', **self.prices_cfg})
         return source.compute(
             Subject(self.model, self.graph, self.space, self.mutator, self.evaluator,
-                    self.runner.cfg, self.runner.logger.info),
+                    self.runner.logger.info),
             self.work_dir / 'prices')
 
     def _measured_costs(self) -> dict[str, Callable]:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
-from ...data.images import load_train_batches, loss_of
 from ...errors import CompressionError
 from ...graph import trace, verify
+from ...kinds import kind_of
 from ...mutators import channel_scores, permute
 from ...policy import Policy, SearchSpace
 from ...registry import LOOPS, MUTATORS, build
@@ -29,6 +29,7 @@ from ...supernet.supernet import Supernet
 from ..cli import load_weights
 from ..input_shape import input_shape_of
 from ..models.compressed import with_preprocessor
+from ..training_images import load_train_batches
 from .search import describe
 
 SORT_BATCHES = 8
@@ -142,7 +143,8 @@ class SupernetTraining:
             batches = load_train_batches(
                 self.runner.cfg, self.model.data_preprocessor, SORT_BATCHES,
                 self.runner.seed)
-            losses = [lambda batch=batch: loss_of(self.model, batch)
+            kind = kind_of(self.model)
+            losses = [lambda batch=batch: kind.loss(self.model, batch)
                       for batch in batches]
         scores = channel_scores(self.model, self.graph, self.sort, losses).summed()
         order = [{name: np.argsort(-score, kind='stable')

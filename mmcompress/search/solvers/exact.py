@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +12,7 @@ from scipy.sparse import csr_array, vstack
 from ...costs import Costs
 from ...errors import TargetError
 from ...prices.table import PriceTable
+from ...quiet import quiet
 from ..budget import SLACK
 from .knapsack import greedy, refill
 from .reduction import undominated
@@ -162,18 +160,3 @@ def _first(table: PriceTable, costs: Costs, limits: dict[str, float]) -> np.ndar
         return max(found, key=lambda p: table.price[p].sum())
     return np.array([s + g.values.sum(1).argmin()
                      for s, g in zip(table.start, table.groups)])
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep lines that HiGHS writes to the process's standard output off the screen."""
-    sys.stdout.flush()
-    saved = os.dup(1)
-    sink = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(sink, 1)
-        yield
-    finally:
-        os.dup2(saved, 1)
-        os.close(sink)
-        os.close(saved)

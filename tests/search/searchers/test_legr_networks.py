@@ -9,9 +9,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmcompress.costs import Costs, CostTable, parse_targets
-from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.graph import trace
 from mmcompress.mutators import ChannelMutator
+from mmcompress.openmmlab.evaluators import DatasetEvaluator
 from mmcompress.openmmlab.models.compressed import with_preprocessor
 from mmcompress.policy import SearchSpace
 from mmcompress.search import LeGR
@@ -65,7 +65,7 @@ def test_a_detector_is_ranked_whole_and_trained_before_scoring(
     assert parts == {'backbone', 'neck', 'bbox_head'}
     check_family(searcher)
     cfg.train_dataloader.dataset.dataset.data_root = f'{shared_data}/coco128/'
-    evaluator = PolicyEvaluator(
+    evaluator = DatasetEvaluator(
         'coco/bbox_mAP', images=4, calibration_images=2, batch_size=2,
         finetune=dict(steps=1, batch_size=2, lr=1e-4))
     evaluator.prepare(model, cfg)

@@ -13,12 +13,13 @@ from mmengine.registry import METRICS, init_default_scope
 from mmengine.structures import InstanceData
 
 from mmcompress.errors import CompressionError, DataError
-from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.graph import trace
 from mmcompress.mutators import ChannelMutator
 from mmcompress.openmmlab.datasets import DigitsOptions, make_digits
-from mmcompress.openmmlab.metrics import full_precision, silence
+from mmcompress.openmmlab.evaluators import DatasetEvaluator
+from mmcompress.openmmlab.metrics import full_precision
 from mmcompress.policy import Policy
+from mmcompress.quiet import quiet
 from mmcompress.registry import EVALUATORS
 from mmcompress.testing import ToyNetwork
 
@@ -89,9 +90,9 @@ def config(folder) -> Config:
                            ann_file=str(folder / 'annotations/val.json'))))
 
 
-def prepared(config, **kwargs) -> tuple[PolicyEvaluator, ChannelMutator, Detector]:
+def prepared(config, **kwargs) -> tuple[DatasetEvaluator, ChannelMutator, Detector]:
     model = Detector()
-    evaluator = PolicyEvaluator(**{**dict(
+    evaluator = DatasetEvaluator(**{**dict(
         metric='coco/bbox_mAP', images=5, calibration_images=3, batch_size=2,
     ), **kwargs})
     evaluator.prepare(model, config)
@@ -166,7 +167,7 @@ def test_evaluators_of_one_model_do_not_disturb_each_other(config):
     policy = Policy({'network.stem': 6})
     first.evaluate(policy, mutator)
     wanted = model.seen[-1][0]
-    other = PolicyEvaluator(  # of other calibration images
+    other = DatasetEvaluator(  # of other calibration images
         'accuracy', images=5, calibration_images=1, dynamic_bn='paired', seed=1,
         evaluator=first.evaluator)
     other.prepare(model, config)
@@ -185,7 +186,7 @@ def test_losses_are_of_the_calibration_images(config):
 
 
 # -- numbers as they are ---------------------------------------------------------
-def constant(config, value: float, **kwargs) -> tuple[PolicyEvaluator, ChannelMutator]:
+def constant(config, value: float, **kwargs) -> tuple[DatasetEvaluator, ChannelMutator]:
     SCORE['value'] = value
     return prepared(config, **{
         'metric': 'value', 'evaluator': dict(type='Constant'), **kwargs})[:2]
@@ -240,7 +241,7 @@ def test_tables_of_metrics_are_kept_out_of_the_log(capsys):
 
     logger = MMLogger.get_current_instance()
     level = logger.level
-    with pytest.raises(KeyError), silence():
+    with pytest.raises(KeyError), quiet(logger):
         print('hidden')
         assert not logger.isEnabledFor(20) and logger.isEnabledFor(40)
         raise KeyError
@@ -266,7 +267,7 @@ def test_no_metric_at_all_is_no_score(config, monkeypatch):
 
 def test_bad_options_and_missing_parts(config):
     with pytest.raises(CompressionError, match="'greater' or 'less', not 'more'"):
-        PolicyEvaluator('value', rule='more')
+        DatasetEvaluator('value', rule='more')
     with pytest.raises(DataError, match=r'6 \+ 3 images are wanted'):
         prepared(config, images=6)
     config.pop('val_evaluator')
@@ -275,16 +276,16 @@ def test_bad_options_and_missing_parts(config):
 
 
 def test_signature_tells_evaluators_apart():
-    one = PolicyEvaluator('value')
-    assert one.signature == PolicyEvaluator('value').signature
+    one = DatasetEvaluator('value')
+    assert one.signature == DatasetEvaluator('value').signature
     for change in (dict(images=1), dict(calibration_images=1), dict(seed=1),
                    dict(dynamic_bn='off'), dict(rule='less'), dict(batch_size=1),
                    dict(amp=True), dict(metric='other'),
                    dict(dataset=dict(type='A')), dict(evaluator=dict(type='B'))):
-        assert PolicyEvaluator(**{'metric': 'value', **change}).signature != \
+        assert DatasetEvaluator(**{'metric': 'value', **change}).signature != \
             one.signature, change
 
 
 def test_is_registered():
     built = EVALUATORS.build(dict(type='PolicyEvaluator', metric='value'))
-    assert isinstance(built, PolicyEvaluator)
+    assert isinstance(built, DatasetEvaluator)

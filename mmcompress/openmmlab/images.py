@@ -1,0 +1,105 @@
+"""Images of the datasets that a config describes."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS
+from torch import nn
+
+from ..data.images import Batch, fast_layout
+from ..errors import DataError
+
+
+def search_dataset(cfg: Config) -> dict:
+    """The training images under the test pipeline.
+
+    Searching on the validation set would leave nothing to report on, so policies
+    are scored on training images, without augmentation.
+
+    Args:
+        cfg (Config): A training configuration.
+
+    Returns:
+        dict: Config of the dataset.
+    """
+    train, test = cfg.get('train_dataloader'), cfg.get('test_dataloader')
+    if not train or not test:
+        raise DataError(
+            'The config has no train_dataloader and test_dataloader to take images '
+            'from; give the evaluator a dataset=dict(...).')
+    dataset = copy.deepcopy(train['dataset'])
+    while 'dataset' in dataset:  # MultiImageMixDataset, RepeatDataset, ...
+        dataset = dataset['dataset']
+    dataset['pipeline'] = copy.deepcopy(_pipeline(test['dataset']))
+    return dataset
+
+
+def _pipeline(dataset: dict) -> list:
+    while 'pipeline' not in dataset:
+        if 'dataset' not in dataset:
+            raise DataError('The test dataset of the config has no pipeline.')
+        dataset = dataset['dataset']
+    return dataset['pipeline']
+
+
+def build_dataset(cfg: dict) -> Any:
+    """Build a dataset; a missing file is an error that says which.
+
+    Raises:
+        DataError: Its files are missing or it is empty.
+    """
+    with reading(cfg):
+        dataset = DATASETS.build(cfg)
+        dataset.full_init()
+    if len(dataset) == 0:
+        raise DataError(f'{cfg.get("type")} found no image; check its ann_file.')
+    return dataset
+
+
+@contextlib.contextmanager
+def reading(cfg: dict) -> Iterator[None]:
+    """Within the block a dataset is built.
+
+    Args:
+        cfg (dict): Its configuration.
+
+    Raises:
+        DataError: Its files are missing.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, RuntimeError) as error:
+        raise DataError(
+            f'The images of {cfg.get("type")} are missing: {error}. Correct data_root '
+            'in the config, or e.g. --cfg-options '
+            'train_dataloader.dataset.data_root=...') from error
+
+
+def load_batches(
+    dataset: Any, numbers: Iterable[int], preprocessor: nn.Module, batch_size: int
+) -> list[Batch]:
+    """Decode images once, preprocess them and keep them on the device.
+
+    Args:
+        dataset: Any mmengine dataset.
+        numbers (Iterable[int]): Which images, in order.
+        preprocessor (nn.Module): The model's; it decides the device.
+        batch_size (int): Images per batch.
+
+    Returns:
+        list[Batch]: In order; the last one may be smaller.
+    """
+    numbers, batches = list(numbers), []
+    for start in range(0, len(numbers), batch_size):
+        items = [dataset[int(i)] for i in numbers[start:start + batch_size]]
+        with torch.no_grad():
+            data = preprocessor(pseudo_collate(items), False)
+        batches.append(Batch(fast_layout(data['inputs']), data['data_samples']))
+    return batches

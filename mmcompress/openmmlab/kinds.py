@@ -1,0 +1,266 @@
+"""The kinds of OpenMMLab's models, which :func:`mmcompress.kinds.kind_of` finds.
+
+Neither mmdet nor mmpretrain is imported before somebody has: a class of a package that
+is not loaded fits no model.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..data.images import Batch
+from ..errors import ExportError
+from ..kinds import IMAGE, ModelKind, Piece, Suppression
+from .detectors import decoding
+from .detectors.inputs import class_of, detector_samples, fixed_regions, is_detector
+from .detectors.regions import (
+    Proposals,
+    Regions,
+    is_two_stage,
+    proposing_outputs,
+    region_heads,
+)
+
+REGIONS = 'regions'
+"""Name of the input that takes pooled features of regions, ``(R, C, h, w)``."""
+
+
+class EngineModel(ModelKind):
+    """Any model of mmengine: ``model(inputs, data_samples, mode)``."""
+
+    def fits(self, model: nn.Module) -> bool:
+        """See :meth:`ModelKind.fits`."""
+        return isinstance(model, BaseModel)
+
+    def raw(self, model: nn.Module, batch: Batch) -> Any:
+        """See :meth:`ModelKind.raw`."""
+        return model(batch.inputs, mode='tensor')
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """See :meth:`ModelKind.loss`."""
+        losses = model(batch.inputs, batch.samples(), mode='loss')
+        return model.parse_losses(losses)[0]
+
+    def predict(self, model: nn.Module, batch: Batch) -> Any:
+        """See :meth:`ModelKind.predict`."""
+        return model(batch.inputs, batch.samples(), mode='predict')
+
+    def images(self, model: nn.Module, shape: tuple[int, ...], count: int) -> Tensor:
+        """See :meth:`ModelKind.images`; pixels are uniform before the normalisation."""
+        generator = torch.Generator().manual_seed(0)
+        images = torch.rand((count, *shape), generator=generator) * 255
+        loader = model.data_preprocessor
+        if not hasattr(loader, 'mean'):
+            return images
+        return (images - loader.mean.cpu()) / loader.std.cpu()
+
+    def pieces(
+        self, model: nn.Module, images: Tensor, boxes: bool = False
+    ) -> list[Piece]:
+        """See :meth:`ModelKind.pieces`; only more special kinds can be exported."""
+        raise _not_exportable(model)
+
+    def attach(
+        self, model: nn.Module, network: Callable[[Tensor], Any],
+        part: Callable[[str], Callable[[Tensor], Any]],
+    ) -> None:
+        """Let files compute what a model's network would.
+
+        Args:
+            model (nn.Module): Changed in place.
+            network (Callable): The first file.
+            part (Callable): From the name of a :class:`Piece` to its file.
+
+        Raises:
+            ExportError: The kind cannot be exported.
+        """
+        raise _not_exportable(model)
+
+
+def _not_exportable(model: nn.Module) -> ExportError:
+    return ExportError(
+        f'{type(model).__name__} cannot be exported; one-stage detectors, Faster, '
+        'Mask and Cascade R-CNNs of mmdet and image classifiers of mmpretrain can.')
+
+
+class Headed(EngineModel):
+    """A model whose network ends in one head: everything after it is arithmetic."""
+
+    def head(self, model: nn.Module) -> nn.Module:
+        """The head, which takes what ``extract_feat`` returns."""
+        return model.bbox_head
+
+    def pieces(
+        self, model: nn.Module, images: Tensor, boxes: bool = False
+    ) -> list[Piece]:
+        """See :meth:`ModelKind.pieces`."""
+        def outputs(module: nn.Module, inputs: Tensor) -> Any:
+            found = self.head(module)(module.extract_feat(inputs))
+            return self.decode(module, inputs, found) if boxes else found
+
+        return [Piece('', outputs, (images,))]
+
+    def attach(
+        self, model: nn.Module, network: Callable[[Tensor], Any],
+        part: Callable[[str], Callable[[Tensor], Any]],
+    ) -> None:
+        """See :meth:`EngineModel.attach`."""
+        self.head(model).forward = network
+        model.extract_feat = lambda images, *_, **__: images
+
+
+class Classifier(Headed):
+    """An image classifier of mmpretrain with a head."""
+
+    def fits(self, model: nn.Module) -> bool:
+        """See :meth:`ModelKind.fits`."""
+        module = sys.modules.get('mmpretrain.models.classifiers.image')
+        return isinstance(
+            model, getattr(module, 'ImageClassifier', ())) and model.with_head
+
+    def head(self, model: nn.Module) -> nn.Module:
+        """See :meth:`Headed.head`."""
+        return model.head
+
+
+class Detector(EngineModel):
+    """A detector of mmdet, which is told about its images."""
+
+    def fits(self, model: nn.Module) -> bool:
+        """See :meth:`ModelKind.fits`."""
+        return is_detector(model)
+
+    def example(
+        self, model: nn.Module, shape: tuple[int, ...], seed: int = 0,
+        regions: int | None = None,
+    ) -> Batch:
+        """See :meth:`ModelKind.example`."""
+        image = super().example(model, shape, seed).inputs
+        return Batch(image, detector_samples(model, image, regions))
+
+    def fixed_regions(
+        self, model: nn.Module, shape: tuple[int, ...], number: int | None = None
+    ) -> AbstractContextManager[list]:
+        """See :meth:`ModelKind.fixed_regions`."""
+        return fixed_regions(model, shape, number)
+
+    def raw(self, model: nn.Module, batch: Batch) -> Any:
+        """See :meth:`ModelKind.raw`."""
+        return model(batch.inputs, batch.samples(), mode='tensor')
+
+
+class OneStage(Headed, Detector):
+    """A detector whose ``bbox_head`` predicts boxes of every place of an image."""
+
+    def fits(self, model: nn.Module) -> bool:
+        """See :meth:`ModelKind.fits`; one that predicts in another way does not."""
+        single = class_of('detectors.single_stage', 'SingleStageDetector')
+        return isinstance(model, single) and type(model).__dict__.get(
+            'predict', single.predict) is single.predict
+
+    def can_decode(self, model: nn.Module) -> bool:
+        """See :meth:`ModelKind.can_decode`."""
+        return decoding.can_decode(self.head(model))
+
+    def decode(
+        self, model: nn.Module, images: Tensor, outputs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """See :meth:`ModelKind.decode`."""
+        return decoding.decode(self.head(model), images, outputs)
+
+    def check_boxes(self, model: nn.Module) -> None:
+        """See :meth:`ModelKind.check_boxes`."""
+        if not self.can_decode(model):
+            super().check_boxes(model)
+        decoding.check_suppression(self.head(model))
+
+    def suppression(self, model: nn.Module) -> Suppression:
+        """See :meth:`ModelKind.suppression`."""
+        return decoding.suppression_of(self.head(model))
+
+
+class TwoStage(Detector):
+    """A Faster, Mask or Cascade R-CNN: one file proposes, each head is another."""
+
+    def fits(self, model: nn.Module) -> bool:
+        """See :meth:`ModelKind.fits`."""
+        return is_two_stage(model)
+
+    def pieces(
+        self, model: nn.Module, images: Tensor, boxes: bool = False
+    ) -> list[Piece]:
+        """See :meth:`ModelKind.pieces`."""
+        found = [Piece('', proposing_outputs, (images,), (IMAGE,))]
+        regions, example = Regions(model), [images[:1].numpy()]
+        for head in region_heads(model):
+            inputs_of = regions.inputs_of(head)
+            pooled = torch.from_numpy(inputs_of(example)[0][:2])
+            found.append(Piece(
+                head.name, head.outputs, (pooled,), (REGIONS,), True, inputs_of))
+        return found
+
+    def attach(
+        self, model: nn.Module, network: Callable[[Tensor], Any],
+        part: Callable[[str], Callable[[Tensor], Any]],
+    ) -> None:
+        """See :meth:`EngineModel.attach`."""
+        proposals = Proposals(network)
+        model.extract_feat = proposals.features
+        model.rpn_head.forward = proposals.rpn
+        for head in region_heads(model):
+            head.of(model).forward = part(head.name)
+        if model.roi_head.with_shared_head:  # in the files
+            model.roi_head.shared_head.forward = lambda pooled: pooled
+
+
+class Tracker(EngineModel):
+    """A tracker of mmdet, as the networks that look at one frame.
+
+    Trackers have no forward pass of their own: association is no network.
+    """
+
+    def fits(self, model: nn.Module) -> bool:
+        """See :meth:`ModelKind.fits`."""
+        return isinstance(model, class_of('mot.base', 'BaseMOTModel'))
+
+    def example(
+        self, model: nn.Module, shape: tuple[int, ...], seed: int = 0,
+        regions: int | None = None,
+    ) -> Batch:
+        """See :meth:`ModelKind.example`.
+
+        Raises:
+            NotImplementedError: The track head reads features of the detector, which
+                only the tracker's own ``predict`` does.
+        """
+        if not hasattr(model, 'detector') or hasattr(model, 'track_head'):
+            raise NotImplementedError(
+                f'{type(model).__name__} has no forward pass on single frames')
+        image = super().example(model, shape, seed).inputs
+        return Batch(image, detector_samples(model.detector, image, regions))
+
+    def fixed_regions(
+        self, model: nn.Module, shape: tuple[int, ...], number: int | None = None
+    ) -> AbstractContextManager[list]:
+        """See :meth:`ModelKind.fixed_regions`."""
+        return fixed_regions(model, shape, number)
+
+    def raw(self, model: nn.Module, batch: Batch) -> Any:
+        """Outputs of the detector, and of what tells pedestrians apart."""
+        outputs = [model.detector(batch.inputs, batch.samples(), mode='tensor')]
+        if getattr(model, 'reid', None) is not None:
+            crop = F.interpolate(batch.inputs, (256, 128))  # pedestrians
+            outputs.append(model.reid(crop, mode='tensor'))
+        return outputs
+
+
+KINDS = (TwoStage(), OneStage(), Detector(), Tracker(), Classifier(), EngineModel())
+"""The most special first."""

@@ -1,0 +1,86 @@
+"""The core needs none of mmcv, mmdet, mmpretrain, and nothing of mmengine's runner."""
+
+import ast
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmcompress
+
+ROOT = Path(mmcompress.__file__).parent
+WINGS = ('openmmlab', 'testing')
+"""Rooms above the core."""
+
+FORBIDDEN = ('mmcv', 'mmdet', 'mmpretrain', 'mmcompress.openmmlab',
+             'mmcompress.testing',
+             *(f'mmengine.{room}' for room in (
+                 'runner', 'model', 'dataset', 'evaluator', 'hooks', 'dist')))
+
+SCRIPT = '''
+import importlib, importlib.abc, sys
+
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if any(f'{name}.'.startswith(f'{x}.') for x in
+               ('mmcv', 'mmdet', 'mmpretrain', 'mmengine.runner')):
+            raise ImportError(f'{name} is blocked')
+
+sys.meta_path.insert(0, Blocker())
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+assert not [m for m in sys.modules if m.startswith('mmcompress.openmmlab')]
+
+import torch
+from torch import nn
+from mmcompress.graph import trace, verify
+from mmcompress.policy import Policy
+from mmcompress.surgery.materialise import materialise
+
+model = nn.Sequential(
+    nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 3),
+    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
+graph = verify(model, trace(model, (3, 8, 8)))
+slim = materialise(model, graph, Policy({u.name: 2 for u in graph.units}))
+assert [tuple(slim[i].weight.shape[:2]) for i in (0, 3)] == [(2, 3), (2, 2)]
+assert slim(torch.randn(1, 3, 8, 8)).shape == (1, 2)
+assert not [m for m in sys.modules if m.startswith('mmcompress.openmmlab')]
+'''
+
+
+def core_modules() -> list[str]:
+    """Names of all modules of the core."""
+    return [m.name for m in pkgutil.walk_packages([str(ROOT)], 'mmcompress.')
+            if m.name.split('.')[1] not in (*WINGS, '.mim')]
+
+
+def test_a_plain_module_without_openmmlab(tmp_path):
+    done = subprocess.run(
+        [sys.executable, '-c', SCRIPT, *core_modules()], capture_output=True,
+        text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize('name', core_modules())
+def test_no_import_of_the_wings(name):
+    path = ROOT.joinpath(*name.split('.')[1:])
+    path = path / '__init__.py' if path.is_dir() else path.with_suffix('.py')
+    found = {x for x in imports_of(path, name) for bad in FORBIDDEN
+             if f'{x}.'.startswith(f'{bad}.')}
+    assert not found
+
+
+def imports_of(path: Path, name: str) -> set[str]:
+    """Absolute names of what the source imports, wherever in it."""
+    package = name.split('.') if path.name == '__init__.py' else name.split('.')[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[:len(package) - node.level + 1] if node.level else []
+            base = '.'.join([*base, *filter(None, [node.module])])
+            found |= {f'{base}.{alias.name}' for alias in node.names}
+    return found
