@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -32,8 +33,7 @@ class OnnxRuntime:
         model (str | os.PathLike | bytes): A file, or a serialised model.
         threads (int | None): Threads within an operator. Defaults to all cores.
         providers (Sequence[str]): Execution providers, the preferred one first.
-        profile (str | None): Prefix of a file of timings per operator; see
-            :meth:`kernel_times`. Defaults to None.
+        profile (bool): Time operators; see :meth:`kernel_times`. Defaults to False.
         integers (bool): Compute in integers what a quantised file says is in integers.
             If not, every operator is computed as ONNX defines it, the same on every
             CPU: those without VNNI cut sums of two products off at 16 bits. Defaults
@@ -47,7 +47,7 @@ class OnnxRuntime:
         model: str | os.PathLike | bytes,
         threads: int | None = None,
         providers: Sequence[str] = ('CPUExecutionProvider',),
-        profile: str | None = None,
+        profile: bool = False,
         integers: bool = True,
     ) -> None:
         try:
@@ -69,8 +69,9 @@ class OnnxRuntime:
             options.graph_optimization_level = \
                 onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         if profile:
+            self._folder = tempfile.TemporaryDirectory()
             options.enable_profiling = True
-            options.profile_file_prefix = profile
+            options.profile_file_prefix = f'{self._folder.name}/profile'
         source = model if isinstance(model, bytes) else os.fspath(model)
         self.session = onnxruntime.InferenceSession(
             source, options, providers=list(providers))
@@ -83,7 +84,9 @@ class OnnxRuntime:
     def kernel_times(self) -> dict[tuple[str, str], list[float]]:
         """Stop profiling; milliseconds of every run by name and type of operator."""
         times: dict[tuple[str, str], list[float]] = {}
-        for event in json.loads(Path(self.session.end_profiling()).read_text()):
+        with self._folder:
+            events = json.loads(Path(self.session.end_profiling()).read_text())
+        for event in events:
             if event.get('cat') == 'Node' and event['name'].endswith('_kernel_time'):
                 name = event['name'].removesuffix('_kernel_time')
                 key = name, event['args']['op_name']

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 import statistics
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,21 +126,22 @@ def time_files(
             warm = Barrier(streams)
             with ThreadPoolExecutor(streams) as callers:
                 streamed = [
-                    callers.submit(_time, runtime, arrays, calls, warm_up, warm)
+                    callers.submit(
+                        call_times, runtime, arrays, calls, warm_up, warm.wait)
                     for runtime in runtimes]
             found.extend(ms for stream in streamed for ms in stream.result())
             del runtimes
     return [Timing(Path(p), tuple(t), streams) for p, t in zip(paths, times)]
 
 
-def _time(
+def call_times(
     runtime: Runtime, arrays: Sequence[np.ndarray], calls: int, warm_up: int,
-    warm: Barrier,
+    ready: Callable[[], object] = lambda: None,
 ) -> list[float]:
-    """Milliseconds of each call, all made while the other streams make theirs."""
+    """Milliseconds of each call; ``ready`` is called between warm-up and calls."""
     for _ in range(warm_up):
         runtime(*arrays)
-    warm.wait()
+    ready()
     found = []
     for _ in range(calls):
         start = time.perf_counter()
@@ -164,14 +164,12 @@ def layer_times(
     """
     layers = node_layers(ir.load(path).graph)
     inputs = random_inputs(path)
-    with tempfile.TemporaryDirectory() as folder:
-        runtime = OnnxRuntime(path, threads, profile=f'{folder}/profile')
-        for _ in range(repeats):
-            runtime(*inputs)
-        times = runtime.kernel_times()
+    runtime = OnnxRuntime(path, threads, profile=True)
+    for _ in range(repeats):
+        runtime(*inputs)
     by_layer: dict[str, float] = {}
     by_kind: dict[str, float] = {}
-    for (name, kind), found in times.items():
+    for (name, kind), found in runtime.kernel_times().items():
         owner = layers.get(re.sub(FUSED, '', name))
         target, key = (by_kind, kind) if owner is None else (by_layer, owner)
         target[key] = target.get(key, 0.0) + statistics.median(found)

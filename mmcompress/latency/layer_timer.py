@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
@@ -21,6 +20,7 @@ from ..export.quantise.placement import place
 from ..export.quantise.plan import LayerPlan, QuantPoint, WeightPlan
 from ..export.quantise.qdq import write_placement
 from ..export.runtimes import OnnxRuntime, Runtime, load_runtime
+from ..export.timing import call_times
 from ..export.translate import OPSET
 from ..files import write_text
 
@@ -135,30 +135,21 @@ class LayerTimer:
         data = to_bytes(model)
         if self.backend != OnnxRuntime.name:
             return median_ms(load_runtime(self.backend, data, self.threads), [image])
-        with tempfile.TemporaryDirectory() as folder:
-            runtime = OnnxRuntime(data, self.threads, profile=f'{folder}/profile')
-            start, runs = time.perf_counter(), 0
-            while runs < WARM_UP + 5 or (
-                    runs < WARM_UP + REPEATS and
-                    time.perf_counter() - start < SECONDS):
-                runtime(image)
-                runs += 1
-            times = runtime.kernel_times()
+        runtime = OnnxRuntime(data, self.threads, profile=True)
+        start, runs = time.perf_counter(), 0
+        while runs < WARM_UP + 5 or (
+                runs < WARM_UP + REPEATS and time.perf_counter() - start < SECONDS):
+            runtime(image)
+            runs += 1
         return sum(
-            statistics.median(t[WARM_UP:]) for (name, kind), t in times.items()
+            statistics.median(t[WARM_UP:])
+            for (name, kind), t in runtime.kernel_times().items()
             if kind not in OUTSIDE and not name.startswith('end'))
 
 
 def median_ms(runtime: Runtime, inputs: list[np.ndarray], repeats: int = 30) -> float:
     """Median time of a call after a warm-up."""
-    for _ in range(WARM_UP):
-        runtime(*inputs)
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        runtime(*inputs)
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times)
+    return statistics.median(call_times(runtime, inputs, repeats, WARM_UP))
 
 
 def layer_model(
