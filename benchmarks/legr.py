@@ -26,11 +26,11 @@ import torch
 from legr_cases import CASES, FOLDER, METHODS, Bench, Case, legr_options
 from scipy.stats import spearmanr
 
-from mmcompress.mutators.channel import permute
 from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.policy import Policy
 from mmcompress.search import Evolution, LeGR, Random, Ranking, best_per_target
 from mmcompress.search.searchers.uniform import largest_uniform, uniform_rows
+from mmcompress.surgery.permute import permute
 
 
 def over_seeds(bench: Bench) -> dict[str, list[dict[float, Policy]]]:

@@ -48,12 +48,12 @@ from mmcompress.graph import trace, verify
 from mmcompress.mutators import ChannelMutator
 from mmcompress.openmmlab.cli import build_model
 from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
+from mmcompress.openmmlab.evaluators import StageLossEvaluator
 from mmcompress.openmmlab.policy_config import compress_config
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.policy.files import PolicyFile
 from mmcompress.report.tables import TextTable
 from mmcompress.search import Random
-from mmcompress.supernet import StageLossEvaluator
 
 FOLDER = OUT / 'swp'
 ARCHIVE = ROOT / '../shared/data/cifar10/cifar10_jpeg.tar.xz'

@@ -18,9 +18,6 @@ FORBIDDEN = ('mmcv', 'mmdet', 'mmpretrain', 'mmcompress.openmmlab',
              *(f'mmengine.{room}' for room in (
                  'runner', 'model', 'dataset', 'evaluator', 'hooks', 'dist')))
 
-NOT_YET = {'mmcompress.graph.trace', 'mmcompress.layers.quantised'}
-"""Modules that still wait for other parts of the redesign."""
-
 SCRIPT = '''
 import importlib, importlib.abc, sys
 
@@ -59,7 +56,6 @@ def core_modules() -> list[str]:
         '.__init__') for path in paths if path.parts[0] not in (*WINGS, '.mim')]
 
 
-@pytest.mark.xfail(bool(NOT_YET), reason=f'{NOT_YET} import mmcv', strict=True)
 def test_a_plain_module_without_openmmlab(tmp_path):
     done = subprocess.run(
         [sys.executable, '-c', SCRIPT, *core_modules()], capture_output=True,
@@ -73,7 +69,7 @@ def test_no_import_of_the_wings(name):
     path = path / '__init__.py' if path.is_dir() else path.with_suffix('.py')
     found = {x for x in imports_of(path, name) for bad in FORBIDDEN
              if f'{x}.'.startswith(f'{bad}.')}
-    assert bool(found) == (name in NOT_YET)
+    assert not found
 
 
 def imports_of(path: Path, name: str) -> set[str]:

@@ -22,11 +22,8 @@ import torch
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 from torch.utils.weak import WeakTensorKeyDictionary
-
-from ..graph import operators
 
 PINNED = 0
 """Label of elements that must stay."""
@@ -47,21 +44,29 @@ class Block:
         return torch.arange(self.start, self.start + self.size)
 
 
-class LabelTracer(TorchDispatchMode):
-    """Follows channel labels through every operator of a forward pass.
+class LabelTracer:
+    """The labels of one forward pass, and what ties them.
+
+    Layers label their outputs through their rules, operators through
+    :class:`mmcompress.graph.operators.Following`.
 
     Args:
         params (dict[int, tuple[str, nn.Parameter]]): Parameters by ``id`` with
             their names, so that bare ones used in arithmetic can be labelled.
         even (frozenset[str]): Convs whose groups all lose the same channels, by name.
             Of others, groups leave as a whole.
+
+    Attributes:
+        blocks (dict[tuple[str, str], Block]): Atoms by layer and side.
+        unknown (Counter[str]): Calls of operators that pinned what they touched.
+        functional (set[str]): Owners of matrices that arithmetic uses.
+        paused (int): Above 0, operators leave no labels.
     """
 
     def __init__(
         self, params: dict[int, tuple[str, nn.Parameter]],
         even: frozenset[str] = frozenset(),
     ) -> None:
-        super().__init__()
         self.params = params
         self.blocks: dict[tuple[str, str], Block] = {}
         self.even = even
@@ -71,12 +76,6 @@ class LabelTracer(TorchDispatchMode):
         self._labels = WeakTensorKeyDictionary()
         self._edges: list[tuple[Tensor, Tensor]] = []
         self._size = 1  # label 0 is PINNED
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if not self.paused:
-            operators.propagate(self, func, args, kwargs or {}, out)
-        return out
 
     # -- labels of tensors ---------------------------------------------------
     def get(self, tensor: Tensor) -> Tensor | None:
@@ -144,6 +143,27 @@ class LabelTracer(TorchDispatchMode):
         rows = labels.movedim(dim, 0).flatten(1)
         self.tie(rows, rows[:, :1])
         return rows[:, 0].expand(size)
+
+    def consume(self, layer: str, side: str, tensor: Tensor, dim: int) -> Block:
+        """Tie one axis of a layer to the labels along ``dim`` of a tensor it reads.
+
+        Returns:
+            Block: The axis of the layer.
+        """
+        block = self.block(layer, side, tensor.shape[dim])
+        labels = self.vector(tensor, dim)
+        if labels is None:
+            # A constant input (the image) has a fixed number of channels.
+            self.pin(block.atoms)
+        else:
+            self.tie(block.atoms, labels)
+        return block
+
+    def emit(self, tensor: Tensor, dim: int, atoms: Tensor) -> None:
+        """Label a tensor by ``atoms`` along ``dim``."""
+        shape = [1] * tensor.dim()
+        shape[dim] = len(atoms)
+        self.set(tensor, atoms.reshape(shape))
 
     def components(self) -> np.ndarray:
         """Component of every label, shape ``(number of labels,)``."""

@@ -1,4 +1,5 @@
-"""Images that are decoded once and stay in memory.
+"""Batches of images that are decoded once and stay in memory.
 
-Nothing here scores or trains; datasets of OpenMMLab are opened in `openmmlab`.
+Nothing here opens a dataset, scores or trains; datasets of OpenMMLab are opened in
+`openmmlab/images`.
 """

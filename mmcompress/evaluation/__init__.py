@@ -1,4 +1,7 @@
-"""Measuring what policies achieve."""
+"""Measuring what policies achieve: scores, distances, batch norms, a few SGD steps.
+
+Images and metrics come from outside: nothing here opens a dataset or reads a config.
+"""
 
 from .dynamic_bn import dynamic_bn, recalibrate
 from .finetune import Finetuning, finetune

@@ -17,11 +17,11 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..data.images import Batch
 from ..errors import CompressionError, DataError
 from ..kinds import kind_of
+from ..layers.norm import batch_norms
 
 MODES = ('off', 'recalibrate', 'paired', 'batch')
 
@@ -96,7 +96,7 @@ def recalibrate(
         paired (bool): Take off what sets the batches apart; the model, or the dense one
             that it was made of, has been through :func:`pair`. Defaults to False.
     """
-    norms = _norms(model)
+    norms = batch_norms(model)
     if norms and not batches:
         raise DataError(
             'Batch norms are recalibrated on calibration images; set '
@@ -121,15 +121,10 @@ def recalibrate(
             norm.running_var.add_(norm.eps).mul_(norm.calibration_ratio).sub_(norm.eps)
 
 
-def _norms(model: nn.Module) -> list[_BatchNorm]:
-    return [m for m in model.modules()
-            if isinstance(m, _BatchNorm) and m.running_mean is not None]
-
-
 @contextmanager
-def _restoring(model: nn.Module) -> Iterator[list[_BatchNorm]]:
+def _restoring(model: nn.Module) -> Iterator[list[nn.Module]]:
     """Batch norms that have their statistics back after the block."""
-    norms = _norms(model)
+    norms = batch_norms(model)
     saved = [_state(norm) for norm in norms]
     try:
         yield norms

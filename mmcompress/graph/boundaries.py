@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from ..arithmetic.labels import LabelTracer
+from ..arithmetic.slices import Kept
 from ..errors import TraceError
-from ..layers.slicing import Kept, shadowed
 from ..policy import IN, OUT, ModelGraph
+from ..surgery.shadow import shadowed
 from .trace import inference, trace_labels
 
 Boundary = tuple[str, int, str, int]

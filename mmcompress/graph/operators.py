@@ -6,14 +6,14 @@ operator pins the labels of its inputs, which is always safe.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-if TYPE_CHECKING:
-    from ..arithmetic.labels import LabelTracer
+from ..arithmetic.labels import LabelTracer
 
 SAME = frozenset('''
     alias detach clone contiguous _to_copy lift_fresh native_dropout dropout
@@ -51,6 +51,24 @@ SHAPE_ONLY = frozenset('''
     new_ones new_full new_empty new_empty_strided sym_size sym_stride is_same_size
     arange _local_scalar_dense _has_compatible_shallow_copy_type'''.split())
 """Reads the shape or a scalar; no channel flows through."""
+
+
+class Following(TorchDispatchMode):
+    """Lets every operator hand on the labels of its inputs, for a while.
+
+    Args:
+        tracer (LabelTracer): Holds the labels; says when it is paused.
+    """
+
+    def __init__(self, tracer: LabelTracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if not self.tracer.paused:
+            propagate(self.tracer, func, args, kwargs or {}, out)
+        return out
 
 
 def propagate(tracer: LabelTracer, func: Any, args: tuple, kwargs: dict, out: Any

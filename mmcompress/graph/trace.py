@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..arithmetic.labels import LabelTracer, tensors_in
 from ..errors import TraceError
-from ..layers.attention import (
-    any_number_of_heads,
-    attentions,
-    begin_heads,
-    end_heads,
-    head_sites,
-    own_tensors,
-    params_per_head,
-)
-from ..layers.follow import even_convs, follow, has_rule
-from ..layers.slicing import can_slice
-from ..openmmlab.layers.mmcv_layers import CLOSED
+from ..layers.attention import HeadSite, attentions, head_sites, own_tensors
+from ..layers.rule import even_convs, is_followed, is_layer, rule_of
 from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
+from ..surgery.heads import any_number_of_heads
 from ..surgery.modes import evaluating
 from .inputs import run
+from .operators import Following
 
 SMALL = (64, 128)
 """Sides of the image to trace labels on; channels do not depend on it."""
@@ -95,14 +87,8 @@ def inference(model: nn.Module) -> Iterator[None]:
         yield
 
 
-def is_layer(module: nn.Module) -> bool:
-    """Whether the module is a layer with MACs: conv, transposed conv, linear."""
-    return isinstance(module, (_ConvNd, nn.Linear)) or (
-        can_slice(module) and getattr(module, 'kernel_size', None) is not None)
-
-
 def _layer_names(model: nn.Module) -> dict[nn.Module, str]:
-    return {m: n for n, m in model.named_modules() if has_rule(m)}
+    return {m: n for n, m in model.named_modules() if is_followed(m)}
 
 
 @contextmanager
@@ -139,34 +125,16 @@ def trace_labels(
     Raises:
         TraceError: The model does not run on such an image.
     """
-    _register_rules()
     sites, by_head, even = head_sites(model), own_tensors(model), even_convs(model)
     small = [(input_shape[0], *(min(s, side) for s in input_shape[1:]))
              for side in SMALL]
     for shape in dict.fromkeys([*small, tuple(input_shape)]):
         tracer = LabelTracer({id(p): (n, p) for n, p in model.named_parameters()
                               if id(p) not in by_head}, even)
-
-        def call(module, name, forward, args, kwargs, tracer=tracer):
-            inner = not isinstance(module, CLOSED) and any(
-                has_rule(m) for m in module.children())
-            tracer.paused += not inner
-            out = forward(*args, **kwargs)
-            tracer.paused -= not inner
-            x = args[0] if args else next(iter(kwargs.values()))
-            site = sites.get(module)
-            tracer.paused += 1
-            if site and site.side == IN:
-                end_heads(site, module, tracer, x)
-            follow(module, tracer, name, x, out)
-            if site and site.side == OUT:
-                begin_heads(site, module, tracer, out)
-            tracer.paused -= 1
-            return out
-
         try:
-            with any_number_of_heads(model), _watched(model, call), tracer, \
-                    during(tracer) if during else nullcontext():
+            with any_number_of_heads(model), _watched(
+                    model, partial(_follow, tracer, sites)), \
+                    Following(tracer), during(tracer) if during else nullcontext():
                 outputs = run(model, shape)
         except Exception as error:
             if shape == tuple(input_shape):
@@ -185,12 +153,25 @@ def trace_labels(
     raise AssertionError('unreachable: the last shape returns or raises')
 
 
-def _register_rules() -> None:
-    """Import the rules for the packages whose layers a model may have."""
-    if 'mmdet.models' in sys.modules:
-        from ..openmmlab.layers import mmdet_attention  # noqa: F401
-    if 'mmpretrain.models' in sys.modules:
-        from ..openmmlab.layers import mmpretrain_attention  # noqa: F401
+def _follow(
+    tracer: LabelTracer, sites: Mapping[nn.Module, HeadSite], module: nn.Module,
+    name: str, forward: Callable, args: tuple, kwargs: dict,
+) -> Any:
+    """Run a layer with a rule, and label what it returns."""
+    rule, site = rule_of(module), sites.get(module)
+    inner = not rule.closed and any(map(is_followed, module.children()))
+    tracer.paused += not inner
+    out = forward(*args, **kwargs)
+    tracer.paused -= not inner
+    x = args[0] if args else next(iter(kwargs.values()))
+    tracer.paused += 1
+    if site and site.side == IN:
+        site.end(module, tracer, x)
+    rule.follow(module, tracer, name, x, out)
+    if site and site.side == OUT:
+        site.begin(module, tracer, out)
+    tracer.paused -= 1
+    return out
 
 
 def _pin_what_cannot_be_sliced(model: nn.Module, tracer: LabelTracer) -> None:
@@ -206,9 +187,8 @@ def _pin_what_cannot_be_sliced(model: nn.Module, tracer: LabelTracer) -> None:
             continue
         own = [p for p in module._parameters.values() if p is not None]
         shared = any(owners[id(p)] > 1 for p in own)
-        computed = isinstance(module, (_ConvNd, nn.Linear)) and \
-            module._parameters.get('weight') is None
-        if name in functional or shared or computed or not can_slice(module):
+        computed = is_layer(module) and rule_of(module).weight(module) is None
+        if name in functional or shared or computed:
             tracer.pin(block.atoms)
 
 
@@ -310,18 +290,16 @@ def _count_uses(model: nn.Module, input_shape: tuple[int, ...]) -> _Uses:
 
     def call(module, name, forward, args, kwargs):
         x = args[0] if args else next(iter(kwargs.values()))
-        out = _output_of(module, x) if type(module) in _SHAPES else None
+        rule = rule_of(module)
+        out = rule.output(module, x)
         if out is None:
-            watch.paused += is_layer(module)
+            watch.paused += bool(rule.kind)
             out = forward(*args, **kwargs)
-            watch.paused -= is_layer(module)
-        if is_layer(module):
-            linear = isinstance(module, nn.Linear)
-            read = x.numel() // (module.in_features if linear else module.in_channels)
-            written = out.numel() // (
-                module.out_features if linear else module.out_channels)
-            transposed = isinstance(module, _ConvTransposeNd)
-            uses.positions[module] += read if transposed else written
+            watch.paused -= bool(rule.kind)
+        if rule.kind:
+            read = x.numel() // rule.in_size(module)
+            written = out.numel() // rule.out_size(module)
+            uses.positions[module] += rule.positions(read, written)
             uses.calls[module] += 1
             uses.reads[module] = max(uses.reads[module], read)
             uses.writes[module] = max(uses.writes[module], written)
@@ -344,36 +322,18 @@ def slow_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
-def _output_of(module: nn.Module, x: Tensor) -> Tensor | None:
-    """Zeros of the shape that a plain layer would return, without arithmetic."""
-    if isinstance(module, nn.Linear):
-        return x.new_zeros(*x.shape[:-1], module.out_features)
-    if x.dim() != 4 or isinstance(module.padding, str):
-        return None
-    sizes = [
-        (n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip(
-            x.shape[2:], module.padding, module.dilation, module.kernel_size,
-            module.stride)]
-    return x.new_zeros(x.shape[0], module.out_channels, *sizes)
-
-
-_SHAPES = frozenset({nn.Conv2d, nn.Linear})
-
-
 def _layers(uses: _Uses, names: dict[nn.Module, str]) -> tuple[Layer, ...]:
     layers = []
     for module, positions in uses.positions.items():
-        linear = isinstance(module, nn.Linear)
-        kind = ('linear' if linear else 'conv_transpose'
-                if isinstance(module, _ConvTransposeNd) else 'conv')
+        rule = rule_of(module)
         layers.append(Layer(
             name=names[module],
-            kind=kind,
-            out_channels=module.out_features if linear else module.out_channels,
-            in_channels=module.in_features if linear else module.in_channels,
-            groups=1 if linear else module.groups,
-            kernel=1 if linear else int(np.prod(module.kernel_size)),
-            has_bias=getattr(module, 'bias', None) is not None,
+            kind=rule.kind,
+            out_channels=rule.out_size(module),
+            in_channels=rule.in_size(module),
+            groups=rule.groups(module),
+            kernel=rule.window_size(module),
+            has_bias=rule.has_bias(module),
             positions=positions,
             calls=uses.calls[module],
             reads=uses.reads[module],
@@ -384,11 +344,10 @@ def _layers(uses: _Uses, names: dict[nn.Module, str]) -> tuple[Layer, ...]:
 
 def _params_per_channel(model: nn.Module) -> dict[str, int]:
     """Parameters per channel of norms, bare vectors and attentions, by name."""
-    counts = {
-        name: sum(p is not None for p in module._parameters.values())
-        for module, name in _layer_names(model).items() if not is_layer(module)}
+    counts = {name: rule_of(module).params_per_channel(module)
+              for module, name in _layer_names(model).items() if not is_layer(module)}
     for name, param in model.named_parameters():
         counts.update({f'{name}@{axis}': 1 for axis in range(param.dim())})
-    counts.update({name: params_per_head(module)
+    counts.update({name: rule_of(module).params_per_channel(module)
                    for name, module in attentions(model).items()})
     return counts

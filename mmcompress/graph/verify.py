@@ -10,28 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial, singledispatch
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..arithmetic.labels import tensors_in
 from ..errors import TraceError
-from ..layers.slicing import Shadow, shadowed
+from ..layers.norm import batch_norms
+from ..layers.rule import rule_of
 from ..policy import IN, OUT, ModelGraph
+from ..surgery.hooks import hooked
 from ..surgery.modes import evaluating
 from ..surgery.precision import precisely
 from ..surgery.selection import Selection
+from ..surgery.shadow import Shadow, shadowed
 from .inputs import run
-from .trace import is_layer
 
 TOLERANCE = 1e-4
-"""Largest relative error allowed; see :func:`relative_error`."""
+"""Largest relative error allowed; see :func:`peak_error`."""
 
 
 def verify(
@@ -180,13 +180,13 @@ def difference(
             return f'output {i} has shape {tuple(out.shape)}, not {tuple(ref.shape)}'
         if not ref.is_floating_point() or ref.numel() == 0:
             continue
-        error = relative_error(out, ref)
+        error = peak_error(out, ref)
         if not error <= tolerance:
             return f'output {i} differs by {error:.1e} (allowed {tolerance:.0e})'
     return ''
 
 
-def relative_error(out: Tensor, reference: Tensor) -> float:
+def peak_error(out: Tensor, reference: Tensor) -> float:
     """Largest difference over the root mean square of the reference."""
     power = reference.square().mean().sqrt().item()
     return (out - reference).abs().max().item() / max(power, 1e-6)
@@ -196,65 +196,19 @@ def relative_error(out: Tensor, reference: Tensor) -> float:
 def zeroed(
     model: nn.Module, removed: Mapping[str, Mapping[str, np.ndarray]]
 ) -> Iterator[None]:
-    """Let every consuming layer see zeros at the removed positions."""
+    """Leave the removed positions out of every layer that reads or mixes them."""
     modules = dict(model.named_modules())
-    handles, forwards = [], []
+    forwards = []
     for layer, sides in removed.items():
         module = modules.get(layer)
-        if masked.dispatch(type(module)) is not masked.dispatch(object):
-            # A layer normalises what it reads, a norm what it passes on.
-            gone = sides.get(IN if is_layer(module) else OUT)
-            if gone is not None:
-                forwards.append((module, dict(forward=masked(module, gone))))
-        elif IN in sides and module is not None and is_layer(module):
-            handles.append(module.register_forward_pre_hook(
-                partial(_zero_input, gone=sides[IN])))
-    try:
-        with shadowed(forwards):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _zero_input(module: nn.Module, args: tuple, gone: np.ndarray) -> tuple:
-    x = args[0].clone()
-    dim = -1 if isinstance(module, nn.Linear) else 1
-    x.index_fill_(dim, torch.as_tensor(gone, device=x.device), 0.0)
-    return (x, *args[1:])
-
-
-@singledispatch
-def masked(module: nn.Module, gone: np.ndarray) -> Callable[..., Tensor]:
-    """A forward of what normalises over channels that leaves the removed ones out.
-
-    Args:
-        module (nn.Module): The dense norm, or a layer that normalises its inputs.
-        gone (np.ndarray): Removed channels; they become zero.
-
-    Raises:
-        TypeError: No rule is registered: the norm treats channels independently.
-    """
-    raise TypeError(f'{type(module).__name__} does not mix channels.')
-
-
-@masked.register(nn.LayerNorm)
-def _(module: nn.LayerNorm, gone: np.ndarray) -> Callable[..., Tensor]:
-    return partial(_masked_norm, module, gone)
-
-
-def _masked_norm(module: nn.LayerNorm, gone: np.ndarray, x: Tensor, *_) -> Tensor:
-    """A layer norm over the channels that remain."""
-    first = x.dim() == 4 and hasattr(module, 'num_channels')
-    rows = x.movedim(1, -1) if first else x
-    keep = np.setdiff1d(np.arange(rows.shape[-1]), gone)
-    index = torch.as_tensor(keep, device=x.device)
-    weight = None if module.weight is None else module.weight[index]
-    bias = None if module.bias is None else module.bias[index]
-    out = torch.zeros_like(rows)
-    out[..., index] = F.layer_norm(
-        rows[..., index], (len(keep),), weight, bias, module.eps)
-    return out.movedim(-1, 1) if first else out
+        if rule := rule_of(module):
+            # A layer leaves out what it reads, a norm what it passes on.
+            gone = sides.get(IN if rule.kind else OUT)
+            forward = None if gone is None else rule.mask(module, gone)
+            if forward:
+                forwards.append((module, dict(forward=forward)))
+    with shadowed(forwards):
+        yield
 
 
 @contextmanager
@@ -282,19 +236,13 @@ def lively(
     """
     with evaluating(model):
         shadows = _without_vanishing(model)
-        handles = [
-            m.register_forward_pre_hook(partial(_take_statistics, shadows=shadows))
-            for m in model.modules()
-            if isinstance(m, _BatchNorm) and m.running_mean is not None]
+        take = partial(_take_statistics, shadows=shadows)
         try:
-            with torch.no_grad(), zeroed(model, removed or {}):
+            with torch.no_grad(), zeroed(model, removed or {}), \
+                    hooked(before=dict.fromkeys(batch_norms(model), take)):
                 reference = tensors_in(run(model, shape))
-            for handle in handles:
-                handle.remove()
             yield reference
         finally:
-            for handle in handles:
-                handle.remove()
             for shadow in reversed(shadows):
                 shadow.lift()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from ..costs.table import CostTable
 from ..graph.inputs import run
+from ..layers.rule import rule_of
 from ..policy import FLOAT, ModelGraph
+from ..surgery.hooks import hooked
 from ..surgery.modes import evaluating
 from .layer_timer import LayerShape, LayerTimer
 
@@ -162,35 +165,23 @@ def layer_shapes(
     modules = dict(model.named_modules())
     calls: dict[str, list[LayerShape]] = {layer.name: [] for layer in graph.layers}
 
-    def watch(name: str, kind: str, activation: str):
-        def hook(module: nn.Module, args: tuple) -> None:
-            shape = tuple(args[0].shape)
-            if kind == 'linear':
-                calls[name].append(LayerShape(
-                    kind, (int(np.prod(shape[:-1])),), activation=activation))
-                return
-            calls[name].append(LayerShape(
-                kind, shape[2:], module.kernel_size, module.stride,
-                tuple(module.padding), module.dilation, activation))
-        return modules[name].register_forward_pre_hook(hook)
+    def watch(name: str, module: nn.Module, args: tuple) -> None:
+        rule = rule_of(module)
+        calls[name].append(LayerShape(
+            rule.kind, **rule.geometry(module, args[0]),
+            activation=_activation(modules.get(name.rpartition('.')[0]))))
 
-    handles = [watch(x.name, x.kind, _activation(modules, x.name))
-               for x in graph.layers]
-    try:
-        with evaluating(model):
-            run(model, graph.input_shape, boxes=None)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluating(model), hooked(
+            before={modules[name]: partial(watch, name) for name in calls}):
+        run(model, graph.input_shape, boxes=None)
     return calls
 
 
-def _activation(modules: dict[str, nn.Module], name: str) -> str:
-    """'SiLU' where mmcv's ConvModule applies one behind the layer."""
-    parent = modules.get(name.rpartition('.')[0])
-    follows = getattr(parent, 'activate', None) \
-        if getattr(parent, 'with_activation', False) else None
-    return 'SiLU' if type(follows).__name__ in ('SiLU', 'Swish') else ''
+def _activation(parent: nn.Module | None) -> str:
+    """The operator of its own that a container applies behind its layer."""
+    rule = rule_of(parent)
+    follows = rule_of(rule.activation(parent)) if rule else None
+    return follows.operator if follows else ''
 
 
 def make_latency(

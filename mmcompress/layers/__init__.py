@@ -1,4 +1,11 @@
-"""Kinds of layers: what each does to channels, slices, masks and bits.
+"""Kinds of layers, one page each: all that the core must know about the kind.
 
-One page a kind. What walks a whole model lives in `surgery` and `graph`.
+What walks a whole model lives in `surgery` and `graph`; the layers of other packages
+than torch live in `openmmlab.layers`.
 """
+
+from . import activation, attention, conv, linear, norm, pad  # noqa: F401  (register)
+from .attention import Heads, register_heads
+from .rule import LayerRule, register_rule, rule_of
+
+__all__ = ['Heads', 'LayerRule', 'register_heads', 'register_rule', 'rule_of']

@@ -9,8 +9,7 @@ where that is, and which attributes count heads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any
@@ -19,8 +18,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..arithmetic.labels import LabelTracer
+from ..arithmetic.slices import Kept, take
 from ..policy import IN, OUT
-from .slicing import Kept, overwrite, shadowed, sliced, take
+from .rule import LayerRule, register_rule, rule_of
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,50 @@ class Heads:
     forward: Callable[..., Tensor] | None = None
 
 
+class HeadsRule(LayerRule):
+    """An attention: a container whose axis is its heads.
+
+    Args:
+        cls (type[nn.Module]): The class. Of a subclass with a forward of its own
+            nothing is known.
+        heads (Heads): Where its heads are.
+    """
+
+    whole = False
+
+    def __init__(self, cls: type[nn.Module], heads: Heads) -> None:
+        self.cls, self.heads, self.outputs = cls, heads, heads.count
+
+    def slice(self, module: nn.Module, out: Kept, into: Kept) -> dict[str, Any]:
+        """What the attention itself holds by heads, and what counts them."""
+        count, values = self.out_size(module), self.stand_in(module)
+        for name, axis in self.heads.tensors.items():
+            tensor = getattr(module, name, None)
+            if isinstance(tensor, Tensor):
+                places = np.arange(tensor.shape[axis]).reshape(count, -1)
+                values[name] = take(tensor, axis, places[out].ravel())
+        for name in self.heads.totals:
+            values[name] = getattr(module, name) * len(out) // count
+        values[self.heads.count] = len(out)
+        return values
+
+    def params_per_channel(self, module: nn.Module) -> int:
+        """Parameters that the attention itself owns for one head."""
+        own = [module._parameters.get(name) for name in self.heads.tensors]
+        return sum(p.numel() for p in own if p is not None) // self.out_size(module)
+
+    def stand_in(self, module: nn.Module) -> dict[str, Any]:
+        """The forward for any number of heads or input channels, where one is needed.
+
+        Some classes multiply by the weight of a layer that they never call, so that
+        whatever the layer computes, e.g. a quantised product, would be passed over.
+        """
+        forward = self.heads.forward
+        return {} if forward is None else dict(forward=MethodType(forward, module))
+
+
 @dataclass(frozen=True)
-class Site:
+class HeadSite:
     """A layer at which heads begin (``side`` is out) or end (in).
 
     Args:
@@ -67,8 +109,27 @@ class Site:
     side: str
     parts: int = 1
 
+    def end(self, module: nn.Module, tracer: LabelTracer, x: Tensor) -> None:
+        """Label the input of the layer by the heads it is made of."""
+        dim = rule_of(module).channel_axis(module, x)
+        tracer.emit(x, dim, self._atoms(tracer).repeat_interleave(
+            x.shape[dim] // self.heads))
 
-_HEADS: dict[type, Heads] = {}
+    def begin(self, module: nn.Module, tracer: LabelTracer, out: Tensor) -> None:
+        """Tie the output channels of the layer to heads, and end their labels there.
+
+        Args:
+            module (nn.Module): The layer that has just run and been followed.
+            tracer (LabelTracer): Holds the labels.
+            out (Tensor): What it returned.
+        """
+        labels = tracer.vector(out, rule_of(module).channel_axis(module, out))
+        tracer.tie(labels.reshape(self.parts, self.heads, -1),
+                   self._atoms(tracer)[:, None])
+        tracer.set(out, None)
+
+    def _atoms(self, tracer: LabelTracer) -> Tensor:
+        return tracer.block(self.attention, OUT, self.heads).atoms
 
 
 def register_heads(cls: type[nn.Module], heads: Heads) -> None:
@@ -80,15 +141,14 @@ def register_heads(cls: type[nn.Module], heads: Heads) -> None:
         cls (type[nn.Module]): The class.
         heads (Heads): Its heads.
     """
-    _HEADS[cls] = heads
-    sliced.register(cls, _sliced)
+    register_rule(cls, HeadsRule(cls, heads))
 
 
-def heads_of(module: nn.Module | None) -> Heads | None:
-    """What is registered for an attention; None for any other module."""
-    for cls in type(module).__mro__:
-        if cls in _HEADS:
-            return _HEADS[cls] if type(module).forward is cls.forward else None
+def heads_rule(module: nn.Module | None) -> HeadsRule | None:
+    """The rule of an attention; None for any other module."""
+    rule = rule_of(module)
+    if isinstance(rule, HeadsRule) and type(module).forward is rule.cls.forward:
+        return rule
     return None
 
 
@@ -99,75 +159,23 @@ def attentions(model: nn.Module) -> dict[str, nn.Module]:
     """
     found = {}
     for name, module in model.named_modules():
-        heads = heads_of(module)
-        if heads is not None:
+        rule = heads_rule(module)
+        if rule is not None:
             layers = dict(module.named_modules())
-            if layers.keys() >= {*heads.producers, *heads.consumers}:
+            if layers.keys() >= {*rule.heads.producers, *rule.heads.consumers}:
                 found[name] = module
     return found
 
 
-# -- slicing -----------------------------------------------------------------
-def _sliced(module: nn.Module, out: Kept, into: Kept) -> dict[str, Any]:
-    """Attributes of an attention with some heads kept."""
-    heads, count = heads_of(module), number_of_heads(module)
-    values = stand_in(module)
-    for name, axis in heads.tensors.items():
-        tensor = getattr(module, name, None)
-        if isinstance(tensor, Tensor):
-            places = np.arange(tensor.shape[axis]).reshape(count, -1)
-            values[name] = take(tensor, axis, places[out].ravel())
-    for name in heads.totals:
-        values[name] = getattr(module, name) * len(out) // count
-    values[heads.count] = len(out)
-    return values
-
-
-def number_of_heads(module: nn.Module) -> int:
-    """How many heads an attention has."""
-    return getattr(module, heads_of(module).count)
-
-
-def stand_in(module: nn.Module) -> dict[str, Any]:
-    """The forward for any number of heads or input channels, where one is needed."""
-    forward = heads_of(module).forward
-    return {} if forward is None else dict(forward=MethodType(forward, module))
-
-
-def params_per_head(module: nn.Module) -> int:
-    """Parameters that the attention itself owns for one head."""
-    heads = heads_of(module)
-    own = [module._parameters.get(name) for name in heads.tensors]
-    return sum(p.numel() for p in own if p is not None) // number_of_heads(module)
-
-
-# -- the class's forward -----------------------------------------------------
-@contextmanager
-def any_number_of_heads(model: nn.Module) -> Iterator[None]:
-    """Let every attention run a forward that calls its layers, for a while."""
-    with shadowed((module, stand_in(module)) for module in attentions(model).values()):
-        yield
-
-
-def call_layers(model: nn.Module) -> None:
-    """Let every attention call its layers from now on; no output changes.
-
-    Some multiply by the weight of a layer that they never call, so that whatever the
-    layer computes, e.g. a quantised product, would be passed over.
-    """
-    for module in attentions(model).values():
-        overwrite(module, stand_in(module))
-
-
-# -- labels --------------------------------------------------------------------
-def head_sites(model: nn.Module) -> dict[nn.Module, Site]:
+def head_sites(model: nn.Module) -> dict[nn.Module, HeadSite]:
     """Layers at which heads begin or end."""
     sites = {}
     for name, module in attentions(model).items():
-        heads, count = heads_of(module), number_of_heads(module)
-        found = {path: Site(name, count, OUT, parts)
-                 for path, parts in heads.producers.items()}
-        found |= {path: Site(name, count, IN) for path in heads.consumers}
+        rule = rule_of(module)
+        count = rule.out_size(module)
+        found = {path: HeadSite(name, count, OUT, parts)
+                 for path, parts in rule.heads.producers.items()}
+        found |= {path: HeadSite(name, count, IN) for path in rule.heads.consumers}
         sites |= {module.get_submodule(path): site for path, site in found.items()}
     return sites
 
@@ -175,36 +183,4 @@ def head_sites(model: nn.Module) -> dict[nn.Module, Site]:
 def own_tensors(model: nn.Module) -> set[int]:
     """``id`` of every parameter that an attention holds by heads."""
     return {id(getattr(module, name)) for module in attentions(model).values()
-            for name in heads_of(module).tensors if name in module._parameters}
-
-
-def _axis(module: nn.Module) -> int:
-    return -1 if isinstance(module, nn.Linear) else 1
-
-
-def _atoms(site: Site, tracer: LabelTracer) -> Tensor:
-    return tracer.block(site.attention, OUT, site.heads).atoms
-
-
-def end_heads(site: Site, module: nn.Module, tracer: LabelTracer, x: Tensor) -> None:
-    """Label the input of a layer by the heads it is made of."""
-    dim = _axis(module)
-    shape = [1] * x.dim()
-    shape[dim] = x.shape[dim]
-    atoms = _atoms(site, tracer).repeat_interleave(x.shape[dim] // site.heads)
-    tracer.set(x, atoms.reshape(shape))
-
-
-def begin_heads(site: Site, module: nn.Module, tracer: LabelTracer, out: Tensor
-                ) -> None:
-    """Tie the output channels of a layer to heads, and end their labels there.
-
-    Args:
-        site (Site): Says which heads.
-        module (nn.Module): The layer that has just run and been followed.
-        tracer (LabelTracer): Holds the labels.
-        out (Tensor): What it returned.
-    """
-    labels = tracer.vector(out, _axis(module)).reshape(site.parts, site.heads, -1)
-    tracer.tie(labels, _atoms(site, tracer)[:, None])
-    tracer.set(out, None)
+            for name in rule_of(module).heads.tensors if name in module._parameters}

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..arithmetic.labels import LabelTracer
+from ..arithmetic.slices import Kept, size_of
+from ..policy import IN, OUT
+from .rule import LayerRule, register_rule
 
 
 class ChannelPad(nn.Module):
@@ -87,3 +94,31 @@ def _as_run(source: tuple[int, ...]) -> tuple[int, int, int, int] | None:
     if source[before:before + length] != tuple(range(start, start + length)):
         return None
     return start, length, before, len(source) - before - length
+
+
+class PadRule(LayerRule):
+    """Each output channel is an input channel, or zero."""
+
+    def follow(
+        self, module: ChannelPad, tracer: LabelTracer, name: str, x: Tensor, out: Tensor
+    ) -> None:
+        into = tracer.consume(name, IN, x, 1)
+        made = tracer.block(name, OUT, module.out_channels)
+        source = torch.tensor(module.source)
+        copied = source >= 0
+        tracer.tie(made.atoms[copied], into.atoms[source[copied]])
+        tracer.emit(out, 1, made.atoms)
+
+    def slice(self, module: ChannelPad, out: Kept, into: Kept) -> dict[str, Any]:
+        """Where each kept input channel moved to; removed ones read as zero."""
+        source = np.asarray(module.source)[slice(None) if out is None else out]
+        if into is not None:
+            moved = np.full(module.in_channels + 1, -1)
+            moved[into] = np.arange(len(into))
+            source = moved[source]
+        return dict(
+            source=tuple(source.tolist()),
+            in_channels=size_of(into, module.in_channels), out_channels=len(source))
+
+
+register_rule(ChannelPad, PadRule())

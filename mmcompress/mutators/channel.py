@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..kinds import copy_of
-from ..layers.slicing import Shadow, overwrite
 from ..policy import ModelGraph, Policy
 from ..registry import MUTATORS
 from ..surgery.materialise import check_policy, materialise
+from ..surgery.permute import permute
 from ..surgery.selection import Selection
+from ..surgery.shadow import Shadow
 from .base import Mutator
 from .importance import channel_scores
 
@@ -121,25 +122,6 @@ class ChannelMutator(Mutator):
         permute(model, self.graph, inverse)
         return materialise(
             model, self.graph, policy, self.channels(policy), inplace=True)
-
-
-def permute(
-    model: nn.Module, graph: ModelGraph, order: dict[str, np.ndarray]
-) -> None:
-    """Reorder the channels of every unit in place; the output does not change.
-
-    Args:
-        model (nn.Module): The dense model.
-        graph (ModelGraph): Its units.
-        order (dict[str, np.ndarray]): By unit, the channel that comes to each
-            place.
-    """
-    for module, values in Selection(model, graph).reordered(order):
-        for name, value in values.items():
-            if isinstance(value, Tensor):
-                getattr(module, name).data.copy_(value.detach().clone())
-            elif name not in ('groups', 'num_groups'):
-                overwrite(module, {name: value})
 
 
 def _owned(module: nn.Module, values: dict) -> dict:

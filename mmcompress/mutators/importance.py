@@ -8,11 +8,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvTransposeNd
 
 from ..errors import CompressionError, DataError
-from ..graph.trace import is_layer
+from ..layers.rule import is_layer, rule_of
 from ..policy import ChannelScores, ModelGraph
 
 KINDS = ('l1', 'l2', 'bn_scale', 'taylor', 'index')
@@ -85,25 +83,16 @@ def channel_scores(
     return ChannelScores(kind, units)
 
 
-def _rows(module: nn.Module, weight: Tensor) -> Tensor:
-    """The weight as ``(output channels, everything else)``."""
-    if isinstance(module, _ConvTransposeNd):
-        groups = module.groups
-        weight = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
-    return weight.flatten(1)
-
-
 def _magnitude(module: nn.Module | None, kind: str) -> np.ndarray | None:
+    rule = rule_of(module)
     if kind == 'bn_scale':
-        if not isinstance(module, (_NormBase, nn.GroupNorm, nn.LayerNorm)):
-            return None
-        return None if module.weight is None else \
-            module.weight.detach().double().abs().cpu().numpy()
-    if module is None or not is_layer(module):
+        scale = None if rule is None else rule.scale(module)
+        return None if scale is None else scale.detach().double().abs().cpu().numpy()
+    if not is_layer(module):
         return None
     weight = module.weight.detach().double()
-    rows = _rows(module, weight.abs() if kind == 'l1' else weight.square())
-    return rows.sum(1).cpu().numpy()
+    size = weight.abs() if kind == 'l1' else weight.square()
+    return rule.by_output(module, size).flatten(1).sum(1).cpu().numpy()
 
 
 def _taylor(
@@ -119,8 +108,9 @@ def _taylor(
             grads = torch.autograd.grad(loss(), weights, allow_unused=True)
             for (name, module), grad in zip(layers.items(), grads):
                 if grad is not None:
-                    product = _rows(module, module.weight.detach() * grad).sum(1)
-                    sums[name] += product.double().square().cpu().numpy()
+                    rows = rule_of(module).by_output(
+                        module, module.weight.detach() * grad).flatten(1)
+                    sums[name] += rows.sum(1).double().square().cpu().numpy()
     if not count:
         raise DataError("importance='taylor' needs calibration images with labels.")
     return {n: s for n, s in sums.items() if isinstance(s, np.ndarray)}

@@ -11,16 +11,19 @@ from torch import Tensor, nn
 
 from ..arithmetic.quantizers import fake_quantise
 from ..arithmetic.ranges import Sample, activation_range, check_observer, weight_scales
+from ..arithmetic.slices import take
 from ..data.images import Batch
 from ..errors import PolicyError
 from ..kinds import copy_of
-from ..layers.attention import call_layers
-from ..layers.quantised import QuantLayer, make_quantisable
-from ..layers.slicing import Shadow, take, window
+from ..layers.quantised import QuantLayer
+from ..layers.rule import rule_of
 from ..policy import FLOAT, Bits, ModelGraph, Policy
 from ..quant.calibration import observe, samples, shared_inputs
 from ..quant.presets import bit_choices
 from ..registry import MUTATORS
+from ..surgery.heads import call_layers
+from ..surgery.quantise import make_quantisable
+from ..surgery.shadow import Shadow
 from .base import Mutator
 
 Inputs = Mapping[str, np.ndarray]
@@ -190,14 +193,7 @@ class QuantMutator(Mutator):
         mean = self.means[name].to(lost)
         if kept is not None:
             mean = mean[torch.as_tensor(kept, device=mean.device)]
-        # As (outputs, inputs per group), summed over the window.
-        lost = lost.movedim(layer.axis, 0).flatten(2).sum(2) if lost.dim() > 2 else lost
-        groups = getattr(layer, 'groups', 1)
-        mean = mean.reshape(groups, 1, -1)
-        change = (lost.reshape(groups, -1, lost.shape[1]) * mean).sum(2).flatten()
-        if layer.axis == 1:  # each output sees one window in stride x stride
-            change = change / float(np.prod(layer.stride))
-        return change
+        return rule_of(layer).mean_output(layer, lost, mean)
 
     # -- the quantised model ---------------------------------------------------
     def materialise(self, policy: Policy) -> nn.Module:
@@ -224,14 +220,10 @@ class QuantMutator(Mutator):
             kept = (inputs or {}).get(name)
             layer.set_bits(bits)
             if bits.weight < FLOAT:
-                weight = layer.weight
-                if getattr(layer, 'groups', 1) > 1:
-                    within = window(layer, kept)
-                    # Of groups that leave as a whole, the others keep all inputs.
-                    kept = None if within is None else kept
-                else:
-                    within = kept
-                weight = take(weight, 1 - layer.axis, within)
+                within = rule_of(layer).window(layer, kept)
+                # Of groups that leave as a whole, the others keep all inputs.
+                kept = None if within is None else kept
+                weight = take(layer.weight, 1 - layer.axis, within)
                 scale, quantised = quantised_weight(
                     layer, weight, bits.weight, self.observer)
                 layer.weight_quantizer.assign(scale)

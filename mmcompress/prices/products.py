@@ -12,14 +12,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
-from ..layers.slicing import shadowed
+from ..layers.rule import rule_of
+from ..surgery.hooks import hooked
 
 
 @dataclass(frozen=True)
@@ -80,69 +81,42 @@ def per_sample_products(
     return dict(found)
 
 
-@contextmanager
 def _probed(
     model: nn.Module, probes: Mapping[str, Probe], found: dict[str, Products]
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Hook every layer: when the gradient of its output arrives, measure."""
     modules = dict(model.named_modules())
 
-    def hook(name: str, probe: Probe) -> Callable:
-        def after(module: nn.Module, args: tuple, output: Tensor) -> None:
-            if output.requires_grad:
-                x = args[0].detach()
-                output.register_hook(
-                    lambda gy: _measure(module, probe, x, gy, found[name]))
-        return after
+    def after(name: str, module: nn.Module, args: tuple, output: Tensor) -> None:
+        if output.requires_grad:
+            x = args[0].detach()
+            output.register_hook(
+                lambda gy: _measure(module, probes[name], x, gy, found[name]))
 
-    handles = [modules[name].register_forward_hook(hook(name, probe))
-               for name, probe in probes.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return hooked(after={modules[name]: partial(after, name) for name in probes})
 
 
 @torch.no_grad()
 def _measure(
     module: nn.Module, probe: Probe, x: Tensor, gy: Tensor, out: Products
 ) -> None:
-    channel_last = isinstance(module, nn.Linear)
+    rule = rule_of(module)
+    axis = rule.channel_axis(module, x)
+    places = [i for i in range(1, x.dim()) if i != axis]
 
     def per_channel(product: Tensor) -> Tensor:
-        if channel_last:
-            return product.flatten(1, -2).sum(1) if product.dim() > 2 else product
-        return product.flatten(2).sum(2)
+        return product.sum(places) if places else product
 
     if probe.removal or probe.activations:
-        gx = pull(module, module.weight, x, gy)
+        gx = rule.pull(module, module.weight, x, gy)
         if probe.removal:
             out.removal = out.removal - per_channel(x * gx)
         for bits, quantise in probe.activations.items():
             change = (quantise(x) - x).mul_(gx).flatten(1).sum(1)
             out.activations[bits] = out.activations[bits] + change
     for bits, change in probe.weights.items():
-        product = per_channel(x * pull(module, change, x, gy))
+        product = per_channel(x * rule.pull(module, change, x, gy))
         out.weights[bits] = out.weights[bits] + product
-
-
-def pull(module: nn.Module, weight: Tensor, x: Tensor, gy: Tensor) -> Tensor:
-    """Gradient of ``<layer(x), gy>`` for x, were ``weight`` the layer's weight."""
-    if isinstance(module, nn.Linear):
-        return gy @ weight
-    plain = type(module).forward in (
-        nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward)
-    if plain and module.padding_mode == 'zeros' and not isinstance(module.padding, str):
-        return torch.ops.aten.convolution_backward(
-            gy, x, weight, None, module.stride, module.padding, module.dilation,
-            False, [0] * len(module.stride), module.groups, [True, False, False])[0]
-    assert isinstance(module, _ConvNd)
-    with shadowed([(module, dict(weight=weight))]), torch.enable_grad():
-        x = x.detach().requires_grad_(True)
-        # The class's forward, since calling the module would run hooks again.
-        y = type(module).forward(module, x)
-        return torch.autograd.grad(y, x, gy)[0]
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,9 @@ from ..errors import DataError
 from ..graph.inputs import run
 from ..kinds import kind_of
 from ..layers.quantised import QuantLayer
+from ..layers.rule import rule_of
 from ..policy import FLOAT
+from ..surgery.hooks import hooked
 from ..surgery.modes import evaluating, in_float
 
 VALUES = 2 ** 13
@@ -40,11 +43,10 @@ class InputStatistics:
         """Mean of every channel, ``(C,)``."""
         return self.sums / max(1, self.count)
 
-    def update(self, x: Tensor, linear: bool, generator: torch.Generator) -> None:
-        """Take one input into account."""
+    def update(self, x: Tensor, channel: int, generator: torch.Generator) -> None:
+        """Take one input into account, its channels along axis ``channel``."""
         if x.numel() == 0:
             return
-        channel = x.dim() - 1 if linear else 1
         axes = [i for i in range(x.dim()) if i != channel]
         self.sums = self.sums + x.double().sum(axes)
         self.count += x.numel() // x.shape[channel]
@@ -80,21 +82,14 @@ def observe(
     statistics = {name: InputStatistics() for name in names}
     generator = torch.Generator().manual_seed(seed)
 
-    def watch(name: str, module: nn.Module):
-        linear = isinstance(module, nn.Linear)
+    def watch(name: str, module: nn.Module, args: tuple) -> None:
+        axis = rule_of(module).channel_axis(module, args[0])
+        statistics[name].update(args[0], axis, generator)
 
-        def hook(_: nn.Module, args: tuple) -> None:
-            statistics[name].update(args[0], linear, generator)
-        return module.register_forward_pre_hook(hook)
-
-    handles = [watch(name, modules[name]) for name in names]
-    try:
-        with in_float(model):
-            for batch in batches:
-                kind_of(model).raw(model, batch)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with in_float(model), hooked(
+            before={modules[name]: partial(watch, name) for name in names}):
+        for batch in batches:
+            kind_of(model).raw(model, batch)
     return statistics
 
 
@@ -124,21 +119,15 @@ def shared_inputs(
             name = leader[name]
         return name
 
-    def watch(name: str):
-        def hook(_: nn.Module, args: tuple) -> None:
-            x = args[0]
-            alive.append(x)  # or its memory would be used again
-            key = (x.data_ptr(), x._version, tuple(x.shape), x.stride())
-            leader[find(name)] = find(readers.setdefault(key, name))
-        return hook
+    def watch(name: str, _: nn.Module, args: tuple) -> None:
+        x = args[0]
+        alive.append(x)  # or its memory would be used again
+        key = (x.data_ptr(), x._version, tuple(x.shape), x.stride())
+        leader[find(name)] = find(readers.setdefault(key, name))
 
-    handles = [modules[n].register_forward_pre_hook(watch(n)) for n in names]
-    try:
-        with evaluating(model), in_float(model):
-            run(model, shape)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with evaluating(model), in_float(model), hooked(
+            before={modules[name]: partial(watch, name) for name in names}):
+        run(model, shape)
     return {name: find(name) for name in names}
 
 

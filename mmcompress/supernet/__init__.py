@@ -1,4 +1,7 @@
-"""Stage-wise supernets: training networks of all widths at once, and their search."""
+"""Stage-wise supernets: networks of all widths at once, compared stage by stage.
+
+What trains them is in `openmmlab/loops`; nothing here knows a Runner or a config.
+"""
 
 from .stage_losses import StageLosses
 from .stage_prices import StageLossPrices

@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from ..arithmetic.slices import take
 from ..errors import CompressionError
 from ..graph.boundaries import Boundary, Occupancy, Passed, calls_watched, tensors_of
-from ..layers.slicing import take
 from ..policy import IN, OUT
 from .stages import Stage
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..graph.boundaries import Passed, calls_watched, trace_boundaries
-from ..layers.slicing import shadowed
+from ..layers.norm import batch_norms
 from ..mutators import ChannelMutator
 from ..policy import ModelGraph, Policy
+from ..surgery.shadow import shadowed
 from .distillation import distance_of
 from .recording import Recording
 from .stages import Stage
@@ -94,5 +94,5 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     they are evaluated.
     """
     with shadowed((m, dict(training=True, track_running_stats=False))
-                  for m in model.modules() if isinstance(m, _BatchNorm)):
+                  for m in batch_norms(model)):
         yield

@@ -9,9 +9,9 @@ from torch import nn
 
 from ..errors import PolicyError
 from ..kinds import copy_of
-from ..layers.slicing import overwrite
 from ..policy import ModelGraph, Policy
 from .selection import Selection
+from .shadow import overwrite
 
 
 def materialise(

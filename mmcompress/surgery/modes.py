@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from torch import nn
 
 from ..arithmetic.quantizers import Quantizer
-from ..layers.slicing import shadowed
 from ..policy import FLOAT
+from .shadow import shadowed
 
 
 @contextmanager

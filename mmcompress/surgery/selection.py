@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..layers.attention import attentions, heads_of, number_of_heads, stand_in
-from ..layers.slicing import sliced, take
+from ..arithmetic.slices import take
+from ..layers.attention import attentions
+from ..layers.rule import rule_of, sliced
 from ..policy import OUT, ModelGraph, Policy
 
 
@@ -84,7 +85,8 @@ class Selection:
         affected = self.kept(channels)
         around = {self._around[layer] for layer in affected if layer in self._around}
         for path in sorted(around - affected.keys()):  # with all their heads
-            yield self._modules[path], stand_in(self._modules[path])
+            module = self._modules[path]
+            yield module, rule_of(module).stand_in(module)
         for layer, sides in affected.items():
             yield self._attributes(layer, sides)
 
@@ -136,13 +138,5 @@ def axis_size(modules: Mapping[str, nn.Module], layer: str, side: str) -> int:
         module, name, axis = bare_parameter(modules, layer)
         return getattr(module, name).shape[axis]
     module = modules[layer]
-    if heads_of(module) is not None:
-        return number_of_heads(module)
-    names = ('in_channels', 'in_features')
-    if side == OUT:  # The last one is GRN's, which has but one axis.
-        names = ('out_channels', 'out_features', 'num_features', 'num_channels',
-                 'num_parameters', 'in_channels')
-    for name in names:
-        if hasattr(module, name):
-            return getattr(module, name)
-    return module.normalized_shape[0]
+    rule = rule_of(module)
+    return rule.out_size(module) if side == OUT else rule.in_size(module)

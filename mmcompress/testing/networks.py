@@ -15,11 +15,12 @@ from ..arithmetic.labels import tensors_in
 from ..costs import Costs, CostTable
 from ..graph import trace, verify
 from ..graph.inputs import run
-from ..graph.trace import is_layer, slow_attention
-from ..graph.verify import TOLERANCE, audible, lively, relative_error
+from ..graph.trace import slow_attention
+from ..graph.verify import TOLERANCE, audible, lively, peak_error
+from ..layers.rule import is_layer, rule_of
 from ..mutators import ChannelMutator
-from ..openmmlab.layers.mmcv_layers import CLOSED
 from ..policy import Policy, SearchSpace
+from ..surgery.hooks import hooked
 from ..surgery.materialise import materialise
 from ..surgery.precision import precisely
 
@@ -142,7 +143,7 @@ def zeroed_error(mutator: ChannelMutator, policy: Policy) -> float:
 def error(left: list[Tensor], right: list[Tensor]) -> float:
     """Largest relative error over all outputs."""
     assert [x.shape for x in left] == [x.shape for x in right]
-    return max(relative_error(a, b) for a, b in zip(left, right)
+    return max(peak_error(a, b) for a, b in zip(left, right)
                if b.is_floating_point() and b.numel())
 
 
@@ -152,16 +153,18 @@ def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     It knows no deformable convs: their elements are counted here.
     """
     deformable: list[int] = []
-    handles = [m.register_forward_hook(
-        lambda m, _, out: deformable.append(out.numel() * m.weight[0].numel()))
-        for m in model.modules() if isinstance(m, CLOSED)]
+
+    def count(module: nn.Module, _: tuple, out: Tensor) -> None:
+        deformable.append(out.numel() * module.weight[0].numel())
+
+    closed = [m for m in model.modules() if (rule := rule_of(m)) and rule.closed]
     counter = _LayerProducts(model)
-    try:
-        with torch.no_grad(), slow_attention(), counter:
-            run(model, input_shape, boxes=None)
-    finally:
-        for handle in (*handles, *counter.handles):
-            handle.remove()
+    inside = {step: dict.fromkeys(filter(is_layer, model.modules()),
+                                  partial(counter.move, by=step)) for step in (1, -1)}
+    with torch.no_grad(), slow_attention(), counter, \
+            hooked(before=inside[1], after=inside[-1]), \
+            hooked(after=dict.fromkeys(closed, count)):
+        run(model, input_shape, boxes=None)
     aten = torch.ops.aten
     flops = counter.get_flop_counts()['Global']
     products = sum(flops.get(op, 0) for op in (aten.convolution, aten.mm, aten.addmm))
@@ -179,13 +182,9 @@ class _LayerProducts(FlopCounterMode):
         super().__init__(display=False)
         self.params = {id(p) for p in model.parameters()}
         self.inside = 0
-        self.handles = []
-        for module in filter(is_layer, model.modules()):
-            self.handles += [
-                module.register_forward_pre_hook(partial(self._move, by=1)),
-                module.register_forward_hook(partial(self._move, by=-1))]
 
-    def _move(self, *_: object, by: int) -> None:
+    def move(self, *_: object, by: int) -> None:
+        """Note that a layer begins (1) or ends (-1)."""
         self.inside += by
 
     def _count_flops(self, func_packet, out, args, kwargs):

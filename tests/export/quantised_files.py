@@ -8,8 +8,9 @@ from torch import nn
 
 from mmcompress.export.export import Exported, ExportOptions, export_onnx
 from mmcompress.export.quantise.ranges import point_of_range
-from mmcompress.layers.quantised import make_quantisable, quantised_layers
+from mmcompress.layers.quantised import quantised_layers
 from mmcompress.policy import Bits
+from mmcompress.surgery.quantise import make_quantisable
 
 
 def quantise(model: nn.Module, run, bits: Bits, skip: tuple[str, ...] = ()) -> list:

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmcompress.costs import Costs, CostTable
 from mmcompress.graph import trace, verify
-from mmcompress.layers.slicing import sliced, window
+from mmcompress.layers.rule import rule_of, sliced
 from mmcompress.mutators import ChannelMutator
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.prices.layout import Layout
@@ -29,6 +29,7 @@ def split_attention(net, groups=1):
 
 def test_window_of_a_group():
     conv = nn.Conv2d(6, 8, 1, groups=2)
+    window = rule_of(conv).window
     # Inputs 1 and 2 of each group of three; group 1 as a whole; nothing gone.
     assert window(conv, np.array([1, 2, 4, 5])).tolist() == [1, 2]
     assert window(conv, np.array([3, 4, 5])) is None

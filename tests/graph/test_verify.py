@@ -13,7 +13,7 @@ from torch import nn
 
 from mmcompress.errors import TraceError
 from mmcompress.graph import trace, verify
-from mmcompress.graph.verify import compare, difference, lively, relative_error, zeroed
+from mmcompress.graph.verify import compare, difference, lively, peak_error, zeroed
 from mmcompress.policy import IN, OUT, ChannelUnit, ModelGraph, Policy
 from mmcompress.surgery.precision import in_float64
 from mmcompress.surgery.selection import Selection, axis_size, bare_parameter
@@ -245,11 +245,11 @@ def test_zeroed_layer_norms_know_only_what_remains(norm):
 
 
 # -- how errors are measured -----------------------------------------------------
-def test_relative_error():
+def test_peak_error():
     # Largest difference 0.3 over the root mean square of (3, 4), sqrt(12.5).
     out, ref = torch.tensor([3.3, 4.0]), torch.tensor([3.0, 4.0])
-    assert relative_error(out, ref) == pytest.approx(0.3 / 12.5 ** 0.5)
-    assert relative_error(torch.zeros(2), torch.zeros(2)) == 0
+    assert peak_error(out, ref) == pytest.approx(0.3 / 12.5 ** 0.5)
+    assert peak_error(torch.zeros(2), torch.zeros(2)) == 0
 
 
 @pytest.mark.parametrize('outputs, message', [

@@ -10,16 +10,11 @@ from torch import nn
 from mmcompress.costs import Costs, CostTable
 from mmcompress.graph import trace, verify
 from mmcompress.graph.verify import compare
-from mmcompress.layers.attention import (
-    Heads,
-    any_number_of_heads,
-    attentions,
-    call_layers,
-    register_heads,
-)
+from mmcompress.layers.attention import Heads, attentions, register_heads
 from mmcompress.mutators import ChannelMutator
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.registry import MODELS
+from mmcompress.surgery.heads import any_number_of_heads, call_layers
 from mmcompress.surgery.materialise import materialise
 from mmcompress.surgery.precision import in_float64
 from mmcompress.surgery.selection import Selection
@@ -308,10 +303,7 @@ class OtherMixer(Mixer):
 
 
 @pytest.fixture
-def registered(monkeypatch):
-    from mmcompress.layers import attention
-
-    monkeypatch.setattr(attention, '_HEADS', dict(attention._HEADS))
+def registered():
     register_heads(Mixer, Heads(
         {'into': 1}, ('out',), {'weight': 1}, ('width',), count='heads'))
 

@@ -9,18 +9,18 @@ import torch.nn.functional as F
 from mmcv.cnn.bricks.wrappers import Conv2d
 from torch import nn
 
-import mmcompress.layers.quantised as quant_layers_module
+import mmcompress.surgery.quantise as quantise_module
+from mmcompress.layers.conv import QuantConv2d, QuantConvTranspose2d
+from mmcompress.layers.linear import QuantLinear
 from mmcompress.layers.quantised import (
-    QuantConv2d,
-    QuantConvTranspose2d,
-    QuantLinear,
     integer_weight,
-    make_quantisable,
     quantised_layers,
     uncalibrated,
 )
-from mmcompress.layers.slicing import Shadow, overwrite, sliced
+from mmcompress.layers.rule import sliced
 from mmcompress.policy import FLOAT, Bits
+from mmcompress.surgery.quantise import make_quantisable
+from mmcompress.surgery.shadow import Shadow, overwrite
 
 CASES = {
     'conv': (lambda: nn.Conv2d(4, 6, 3, 2, 1), QuantConv2d),
@@ -124,7 +124,7 @@ def test_what_cannot_be_quantised_stays_in_float(monkeypatch):
         grouped=nn.ConvTranspose2d(4, 4, 2, groups=2), volume=nn.Conv3d(2, 2, 1)))
     warned = []
     monkeypatch.setattr(
-        quant_layers_module, 'print_log', lambda text, *_, level: warned.append(text))
+        quantise_module, 'print_log', lambda text, *_, level: warned.append(text))
     assert make_quantisable(model, model.keys()) == ('plain',)
     assert [name for name in model if any(repr(name) in w for w in warned)] == [
         'own', 'grouped', 'volume']

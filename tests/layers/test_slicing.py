@@ -1,7 +1,6 @@
 """Sliced layers compute what the dense ones do on the channels that remain."""
 
 import copy
-from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -10,9 +9,9 @@ from mmcv.ops import ModulatedDeformConv2d
 from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
-import mmcompress.graph  # noqa: F401  (registers the rules of mmcv's layers)
 from mmcompress.layers.pad import ChannelPad
-from mmcompress.layers.slicing import Shadow, can_slice, overwrite, sliced, take
+from mmcompress.layers.rule import rule_of, sliced
+from mmcompress.surgery.shadow import Shadow, overwrite
 
 FIRST, SOME = np.array([0, 1, 2]), np.array([0, 2, 5])
 """Kept positions: a prefix, and any."""
@@ -32,10 +31,6 @@ def masked(x: Tensor, kept: np.ndarray) -> Tensor:
     out = torch.zeros_like(x)
     out[:, kept] = x[:, kept]
     return out
-
-
-def tensors(values: Mapping) -> dict[str, list]:
-    return {k: v.shape for k, v in values.items() if isinstance(v, Tensor)}
 
 
 # -- layers that mix channels ----------------------------------------------------
@@ -157,18 +152,8 @@ def test_channel_pad_follows_both_sides():
 def test_layers_without_a_rule_are_named():
     with pytest.raises(TypeError, match='No slicing rule for Bilinear'):
         sliced(nn.Bilinear(2, 2, 2), None, None)
-    assert not can_slice(nn.Bilinear(2, 2, 2)) and not can_slice(nn.ReLU())
-    assert can_slice(nn.Linear(2, 2)) and can_slice(nn.SyncBatchNorm(2))
-
-
-# -- views -----------------------------------------------------------------------
-@pytest.mark.parametrize('kept, view', [(FIRST, True), (SOME, False), (None, True)])
-def test_the_first_positions_are_a_view(kept, view):
-    weight = torch.rand(6, 4)
-    part = take(weight, 0, kept)
-    assert (part.data_ptr() == weight.data_ptr()) == view
-    assert torch.equal(part, weight if kept is None else weight[kept])
-    assert take(None, 0, kept) is None
+    assert rule_of(nn.Bilinear(2, 2, 2)) is None and rule_of(nn.ReLU()) is None
+    assert rule_of(nn.Linear(2, 2)) and rule_of(nn.SyncBatchNorm(2))
 
 
 def test_a_prefix_of_both_axes_is_a_view_that_gradients_pass():
@@ -179,63 +164,3 @@ def test_a_prefix_of_both_axes_is_a_view_that_gradients_pass():
     wanted = torch.zeros(6, 6, 1, 1)
     wanted[:3, :2] = 1
     assert torch.equal(conv.weight.grad, wanted)
-
-
-# -- standing in front and writing over ------------------------------------------
-@pytest.mark.parametrize('layer', [
-    nn.Conv2d(6, 6, 1), nn.Linear(6, 6, bias=False), nn.BatchNorm2d(6),
-    nn.GroupNorm(3, 6), nn.LayerNorm(6), nn.PReLU(6), ChannelPad(6, 6)],
-    ids=lambda m: type(m).__name__)
-def test_a_shadow_leaves_no_trace(layer):
-    layer = copy.deepcopy(layer)
-    kept = np.array([0, 1, 4, 5])
-    before = dict(vars(layer))
-    parameters = list(layer.parameters())
-    state = {k: v.clone() for k, v in layer.state_dict().items()}
-    outer = Shadow(layer, sliced(layer, kept, kept))
-    # All that optimisers and checkpoints see is the dense layer.
-    assert all(a is b for a, b in zip(layer.parameters(), parameters))
-    assert {k: v.shape for k, v in layer.state_dict().items()} == {
-        k: v.shape for k, v in state.items()}
-    inner = Shadow(layer, dict(weight=torch.zeros(1), extra=1))
-    inner.lift()
-    assert 'extra' not in vars(layer)
-    outer.lift()
-    assert vars(layer) == before
-    assert all(torch.equal(v, state[k]) for k, v in layer.state_dict().items())
-
-
-def test_a_shadow_in_front_of_another_brings_it_back():
-    layer = nn.Linear(6, 6)
-    outer = Shadow(layer, dict(weight=layer.weight[:3], out_features=3))
-    first = layer.weight
-    inner = Shadow(layer, dict(weight=layer.weight[:2], out_features=2))
-    assert layer.weight.shape == (2, 6) and layer.out_features == 2
-    inner.lift()
-    assert layer.weight is first and layer.out_features == 3
-    outer.lift()
-    assert layer.weight is layer._parameters['weight'] and layer.out_features == 6
-
-
-def test_overwriting_is_for_good():
-    conv, dense = nn.Conv2d(6, 6, 1), None
-    conv.weight.requires_grad_(False)
-    dense = conv.weight
-    overwrite(conv, sliced(conv, FIRST, SOME))
-    assert tensors(conv.state_dict()) == dict(weight=(3, 3, 1, 1), bias=(3,))
-    assert isinstance(conv.weight, nn.Parameter) and isinstance(conv.bias, nn.Parameter)
-    assert not conv.weight.requires_grad and conv.bias.requires_grad
-    assert torch.equal(conv.weight, dense[FIRST][:, SOME])
-    assert conv.weight.is_contiguous() and conv.weight.data_ptr() != dense.data_ptr()
-    assert (conv.in_channels, conv.out_channels) == (3, 3)
-
-
-def test_overwriting_keeps_what_is_absent_absent():
-    norm = nn.BatchNorm2d(6, affine=False)
-    overwrite(norm, sliced(norm, FIRST, None))
-    assert norm.weight is None and norm.bias is None and norm.num_features == 3
-    assert tensors(norm.state_dict()) == dict(
-        running_mean=(3,), running_var=(3,), num_batches_tracked=())
-    bare = nn.BatchNorm2d(6, track_running_stats=False)
-    overwrite(bare, sliced(bare, FIRST, None))
-    assert bare.running_mean is None and bare.weight.shape == (3,)

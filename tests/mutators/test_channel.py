@@ -8,8 +8,9 @@ from torch import nn
 
 from mmcompress.graph import trace
 from mmcompress.graph.verify import zeroed
-from mmcompress.mutators import ChannelMutator, importance, permute
+from mmcompress.mutators import ChannelMutator, importance
 from mmcompress.policy import Policy
+from mmcompress.surgery.permute import permute
 from mmcompress.testing import MutatorContract, ToyNetwork, toy_graph
 
 WIDTHS = {'stem': 6, 'reduce': 3, 'point': 10, 'merge': 12, 'head': 7}

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from mmcompress.errors import CompressionError, PolicyError
-from mmcompress.layers.quantised import make_quantisable
 from mmcompress.policy import Bits
 from mmcompress.policy.points import PointSite
 from mmcompress.quant.points import add_file_points, file_points
 from mmcompress.surgery.modes import in_float
+from mmcompress.surgery.quantise import make_quantisable
 
 
 class Net(nn.Module):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from ...layers.rule import rule_of
+from ...surgery.hooks import hooked
 from ...surgery.modes import in_float
 from ..parts import FlatOutputs
 from ..runtimes import probe
@@ -74,28 +77,23 @@ def _outputs(network: FlatOutputs, image: np.ndarray) -> list[Output]:
     found: list[Output] = []
     calls: dict[str, int] = {}
 
-    def watch(name: str):
-        def hook(module: nn.Module, args: tuple, output: object) -> None:
-            call = calls[name] = calls.get(name, -1) + 1
-            if isinstance(output, Tensor) and output.is_floating_point():
-                found.append(Output(
-                    name, call, _is_silu(module, args, output), tuple(output.shape),
-                    _some(output.numpy())))
-        return hook
+    def watch(name: str, module: nn.Module, args: tuple, output: object) -> None:
+        call = calls[name] = calls.get(name, -1) + 1
+        if isinstance(output, Tensor) and output.is_floating_point():
+            found.append(Output(
+                name, call, _is_silu(module, args, output), tuple(output.shape),
+                _some(output.numpy())))
 
-    handles = [module.register_forward_hook(watch(name))
-               for name, module in network.model.named_modules() if name]
-    try:
-        with in_float(network.model):
-            network(torch.from_numpy(image))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with in_float(network.model), hooked(after={
+            module: partial(watch, name)
+            for name, module in network.model.named_modules() if name}):
+        network(torch.from_numpy(image))
     return found
 
 
 def _is_silu(module: nn.Module, args: tuple, output: Tensor) -> bool:
-    if isinstance(module, nn.SiLU):  # in place, its input is its output by now
+    rule = rule_of(module)
+    if rule and rule.operator == 'SiLU':  # in place, its input is its output by now
         return True
     if len(args) != 1 or not isinstance(args[0], Tensor) or \
             args[0].shape != output.shape:

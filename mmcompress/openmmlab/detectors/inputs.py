@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...layers.slicing import shadowed
+from ...surgery.hooks import hooked
+from ...surgery.shadow import shadowed
 
 PROPOSALS = 1000
 """Boxes per image that RoI heads are counted with unless the model says so."""
@@ -147,14 +148,10 @@ def _propose(
     if type(rpn).forward is not nn.Module.forward:
         seen.append(rpn(feats))
     elif stages := getattr(rpn, 'stages', None):  # Cascade RPN
-        handles = [stage.register_forward_hook(lambda _, __, out: seen.append(out))
-                   for stage in stages]
-        try:
-            with shadowed([(stages[-1], dict(predict_by_feat=lambda *_, **__: []))]):
-                predict(feats, samples)
-        finally:
-            for handle in handles:
-                handle.remove()
+        keep = dict.fromkeys(stages, lambda _, __, out: seen.append(out))
+        with hooked(after=keep), shadowed(
+                [(stages[-1], dict(predict_by_feat=lambda *_, **__: []))]):
+            predict(feats, samples)
     else:  # Learnt proposals depend on nothing, but on their boxes' initial values.
         results = [result[:number] for result in predict(feats, samples)]
         for result in results:

@@ -1,51 +1,82 @@
-"""Rules for mmcv's compiled layers, which no dispatcher sees into."""
+"""Layers of mmcv: wrappers of torch's, compiled ones, and its ConvModule."""
 
 from __future__ import annotations
 
-from mmcv.ops import (
-    DeformConv2d,
-    ModulatedDeformConv2d,
-    RoIAlign,
-    RoIPool,
-)
+from typing import Any
+
+from mmcv.cnn import ConvModule
+from mmcv.cnn.bricks.swish import Swish
+from mmcv.cnn.bricks.wrappers import Conv2d, ConvTranspose2d, Linear
+from mmcv.ops import DeformConv2d, ModulatedDeformConv2d, RoIAlign, RoIPool
 from torch import Tensor, nn
 
 from ...arithmetic.labels import LabelTracer
-from ...layers.follow import _consume, _emit, follow
-from ...layers.slicing import Kept, sliced, take
+from ...arithmetic.slices import Kept, take
+from ...layers.activation import SiLURule
+from ...layers.conv import (
+    ConvRule,
+    QuantConv2d,
+    QuantConvTranspose2d,
+    TransposedConvRule,
+)
+from ...layers.linear import LinearRule
+from ...layers.norm import ChannelwiseRule
+from ...layers.rule import LayerRule, register_rule
 from ...policy import IN, OUT
 
-CLOSED = (DeformConv2d, ModulatedDeformConv2d)
-"""Layers that are followed as a whole although a layer inside computes offsets."""
+
+class RoIRule(ChannelwiseRule):
+    """Cuts boxes out of every channel."""
+
+    def owns(self, module: nn.Module) -> bool:
+        return False
 
 
-@follow.register(RoIAlign)
-@follow.register(RoIPool)
-def _(module: nn.Module, tracer: LabelTracer, name: str, x: Tensor, out: Tensor):
-    labels = tracer.vector(x, 1)
-    if labels is not None:
-        _emit(tracer, out, 1, labels)
+class DeformConvRule(ConvRule):
+    """A conv whose windows are bent by offsets.
+
+    No dispatcher sees into it, and a layer inside that computes the offsets is not
+    followed.
+    """
+
+    closed = True
+
+    def follow(
+        self, module: nn.Module, tracer: LabelTracer, name: str, x: Tensor, out: Tensor
+    ) -> None:
+        """Offsets are per deformable group: its inputs cannot leave one by one."""
+        into = tracer.consume(name, IN, x, 1)
+        made = tracer.block(name, OUT, module.out_channels)
+        if module.groups > 1 or module.deform_groups > 1:
+            tracer.pin(into.atoms)
+        if module.groups > 1:
+            tracer.pin(made.atoms)
+        tracer.emit(out, 1, made.atoms)
+
+    def slice(self, module: nn.Module, out: Kept, into: Kept) -> dict[str, Any]:
+        # The kernels want contiguous weights.
+        weight = take(take(module.weight, 0, out), 1, into)
+        return dict(
+            self.sizes(module, out, into),
+            weight=weight if weight is None else weight.contiguous(),
+            bias=take(getattr(module, 'bias', None), 0, out))
 
 
-@follow.register(DeformConv2d)
-@follow.register(ModulatedDeformConv2d)
-def _(module: nn.Module, tracer: LabelTracer, name: str, x: Tensor, out: Tensor):
-    into = _consume(tracer, name, x, 1, IN)
-    made = tracer.block(name, OUT, module.out_channels)
-    if module.groups > 1 or module.deform_groups > 1:
-        # Offsets are per deformable group: its inputs cannot leave one by one.
-        tracer.pin(into.atoms)
-    if module.groups > 1:
-        tracer.pin(made.atoms)
-    _emit(tracer, out, 1, made.atoms)
+class ConvModuleRule(LayerRule):
+    """A conv with its norm and activation."""
+
+    whole = False
+
+    def activation(self, module: ConvModule) -> nn.Module | None:
+        return module.activate if module.with_activation else None
 
 
-@sliced.register(DeformConv2d)
-@sliced.register(ModulatedDeformConv2d)
-def _(module: nn.Module, out: Kept, into: Kept) -> dict:
-    weight = take(take(module.weight, 0, out), 1, into)
-    return dict(
-        weight=weight if weight is None else weight.contiguous(),
-        bias=take(getattr(module, 'bias', None), 0, out),
-        in_channels=module.in_channels if into is None else len(into),
-        out_channels=module.out_channels if out is None else len(out))
+register_rule(Conv2d, ConvRule(QuantConv2d))
+register_rule(ConvTranspose2d, TransposedConvRule(QuantConvTranspose2d))
+register_rule(Linear, LinearRule())
+register_rule(RoIAlign, RoIRule())
+register_rule(RoIPool, RoIRule())
+register_rule(DeformConv2d, DeformConvRule())
+register_rule(ModulatedDeformConv2d, DeformConvRule())
+register_rule(ConvModule, ConvModuleRule())
+register_rule(Swish, SiLURule())

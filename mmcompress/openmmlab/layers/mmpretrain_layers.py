@@ -1,42 +1,55 @@
-"""Rules for mmpretrain's own layers; imported where mmpretrain is loaded."""
+"""Layers of mmpretrain."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from mmpretrain.models.backbones.resnest import RSoftmax, SplitAttentionConv2d
-from mmpretrain.models.utils import GRN
+from mmpretrain.models.utils import GRN, LayerNorm2d
 from torch import Tensor
 
 from ...arithmetic.labels import LabelTracer
-from ...graph.verify import masked
-from ...layers.follow import EVEN, _norm, follow, follow_radix
-from ...layers.slicing import Kept, sliced, take
-
-EVEN[SplitAttentionConv2d] = ('conv', 'fc1', 'fc2')
-follow.register(RSoftmax, follow_radix)
-
-
-@follow.register(GRN)
-def _(module: GRN, tracer: LabelTracer, name: str, x: Tensor, out: Tensor):
-    labels = tracer.get(x)
-    last = labels is not None and labels.shape[-1] == module.in_channels
-    _norm(tracer, name, x, x.dim() - 1 if last else 1, out, True)
+from ...arithmetic.slices import Kept
+from ...layers.norm import ChannelwiseRule, LayerNormRule
+from ...layers.rule import register_rule
+from . import mmpretrain_attention  # noqa: F401  (registers)
+from .split_attention import RadixSoftmaxRule, SplitAttentionRule
 
 
-@sliced.register(GRN)
-def _(module: GRN, out: Kept, into: Kept) -> dict:
-    return dict(
-        gamma=take(module.gamma, 0, out), beta=take(module.beta, 0, out),
-        in_channels=module.in_channels if out is None else len(out))
+class LayerNorm2dRule(LayerNormRule):
+    """A layer norm over the channels of an image."""
+
+    def channel_axis(self, module: LayerNorm2d, x: Tensor) -> int:
+        """That of an image; of tokens, the last one."""
+        return 1 if x.dim() == 4 else x.dim() - 1
+
+    def slice(self, module: LayerNorm2d, out: Kept, into: Kept) -> dict[str, Any]:
+        """Its own count of channels, too."""
+        values = super().slice(module, out, into)
+        return dict(values, num_channels=values['normalized_shape'][0])
 
 
-@masked.register(GRN)
-def _(module: GRN, gone: np.ndarray):
-    """The response of every channel is divided by the mean of those that remain."""
-    return partial(_masked_response, module, gone)
+class GRNRule(ChannelwiseRule):
+    """The response of every channel is divided by the mean of all of them."""
+
+    outputs = 'in_channels'
+
+    def follow(
+        self, module: GRN, tracer: LabelTracer, name: str, x: Tensor, out: Tensor
+    ) -> None:
+        """Along whichever axis the labels are."""
+        labels = tracer.get(x)
+        last = labels is not None and labels.shape[-1] == module.in_channels
+        dim = x.dim() - 1 if last else 1
+        self.follow_along(dim, module, tracer, name, x, out)
+
+    def mask(self, module: GRN, gone: np.ndarray) -> Callable[..., Tensor]:
+        """The mean is that of the channels that remain."""
+        return partial(_masked_response, module, gone)
 
 
 def _masked_response(
@@ -52,3 +65,9 @@ def _masked_response(
     out[..., index] = kept + module.beta[index] + (
         module.gamma[index] * kept * response)
     return out.movedim(-1, dim)
+
+
+register_rule(SplitAttentionConv2d, SplitAttentionRule())
+register_rule(RSoftmax, RadixSoftmaxRule())
+register_rule(LayerNorm2d, LayerNorm2dRule())
+register_rule(GRN, GRNRule())

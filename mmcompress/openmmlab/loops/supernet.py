@@ -19,13 +19,14 @@ from torch.utils.data import DataLoader
 from ...errors import CompressionError
 from ...graph import trace, verify
 from ...kinds import kind_of
-from ...mutators import channel_scores, permute
+from ...mutators import channel_scores
 from ...policy import Policy, SearchSpace
 from ...registry import LOOPS, MUTATORS, build
 from ...supernet.draws import drawn_policies
 from ...supernet.recording import Recording
 from ...supernet.stages import Stage, heads_of, read_stages
 from ...supernet.supernet import Supernet
+from ...surgery.permute import permute
 from ..cli import load_weights
 from ..input_shape import input_shape_of
 from ..models.compressed import with_preprocessor

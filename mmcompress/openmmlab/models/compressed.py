@@ -11,17 +11,18 @@ import numpy as np
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from torch import Tensor, nn
 
+from ...arithmetic.slices import take
 from ...errors import CompressionError, PolicyError
 from ...graph import trace
-from ...layers.attention import call_layers
-from ...layers.quantised import make_quantisable
-from ...layers.slicing import sliced, take
+from ...layers.rule import sliced
 from ...policy import IN, OUT, Policy
 from ...policy.files import PolicyFile
 from ...quant.calibration import shared_inputs
 from ...quant.points import add_file_points
 from ...registry import MODELS
+from ...surgery.heads import call_layers
 from ...surgery.materialise import check_policy, materialise
+from ...surgery.quantise import make_quantisable
 from ...surgery.selection import Selection
 
 
@@ -84,7 +85,7 @@ def quantise(
         model (nn.Module): The slim model.
         policy (Policy): The bits.
         shape (tuple[int, ...]): ``(C, H, W)`` of an image to find such layers with.
-        symmetric (bool): See :func:`mmcompress.ops.make_quantisable`.
+        symmetric (bool): See :func:`mmcompress.surgery.quantise.make_quantisable`.
 
     Raises:
         PolicyError: A layer that the model lacks or that cannot be quantised.
