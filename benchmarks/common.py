@@ -23,8 +23,9 @@ from mmcompress.data.images import Batch
 from mmcompress.files import write_text
 from mmcompress.kinds import kind_of
 from mmcompress.layers.quantised import quantised_layers
+from mmcompress.mutators.rebuild import quantise
 from mmcompress.openmmlab.cli import load_weights
-from mmcompress.openmmlab.models.compressed import quantise, with_preprocessor
+from mmcompress.openmmlab.models.compressed import with_preprocessor
 from mmcompress.policy import Bits, ModelGraph, Policy
 from mmcompress.quant.calibration import calibrate
 

@@ -34,11 +34,11 @@ from mmcompress.export.twin.twin import twin_of
 from mmcompress.graph import trace
 from mmcompress.kinds import kind_of
 from mmcompress.layers.quantised import quantised_layers
+from mmcompress.mutators.rebuild import quantise
 from mmcompress.openmmlab.backend import attach
 from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.openmmlab.export_images import calibration_images
 from mmcompress.openmmlab.images import build_dataset, load_batches, search_dataset
-from mmcompress.openmmlab.models.compressed import quantise
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.quant.calibration import calibrate
 from mmcompress.report.tables import TextTable

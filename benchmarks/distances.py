@@ -59,7 +59,7 @@ class Bench:
         self.references = {
             (name, n): kind(self.model, self.train.scoring[:n // batch])
             for name, kind in REFERENCES.items() for n in subsets}
-        self.mutator = JointMutator(quant=MUTATORS.build(dict(
+        self.mutator = JointMutator(MUTATORS.build(dict(
             cfg.compression.quant, bits=sorted({*WEIGHTS, *ACTIVATIONS}))))
         self.mutator.prepare(self.model, trace(self.model, (3, 416, 416)), self.train)
 

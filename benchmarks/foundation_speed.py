@@ -87,7 +87,7 @@ def candidate_speed(name: str, layout: str, candidates: int) -> list[dict]:
     evaluator.prepare(model, cfg)
     options = {k: v for k, v in cfg.compression.channel.items() if k != 'type'}
     mutator = ChannelMutator(**options)
-    mutator.prepare(model, graph, evaluator.losses())
+    mutator.prepare(model, graph)
     for batches in (evaluator.scoring, evaluator.calibration):
         batches[:] = [replace(b, inputs=b.inputs.contiguous(
             memory_format=LAYOUTS[layout])) for b in batches]

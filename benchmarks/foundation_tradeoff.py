@@ -29,6 +29,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner, save_checkpoint
 
 from mmcompress.evaluation.dynamic_bn import recalibrate
+from mmcompress.openmmlab.checkpoints import loading
 from mmcompress.openmmlab.cli import load_weights, search_runner
 from mmcompress.openmmlab.images import build_dataset, load_batches, search_dataset
 from mmcompress.openmmlab.policy_config import compress_config
@@ -316,4 +317,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with loading():  # runners load checkpoints, too
+        main()

@@ -26,6 +26,7 @@ import torch
 from legr_cases import CASES, FOLDER, METHODS, Bench, Case, legr_options
 from scipy.stats import spearmanr
 
+from mmcompress.openmmlab.checkpoints import loading
 from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.policy import Policy
 from mmcompress.search import Evolution, LeGR, Random, Ranking, best_per_target
@@ -260,4 +261,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with loading():  # runners load checkpoints, too
+        main()

@@ -37,6 +37,7 @@ from mmcompress.evaluation.distance import REFERENCES
 from mmcompress.evaluation.dynamic_bn import pair
 from mmcompress.graph import trace
 from mmcompress.mutators import JointMutator
+from mmcompress.openmmlab.checkpoints import loading
 from mmcompress.openmmlab.cli import load_weights, search_runner
 from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.openmmlab.metrics import full_precision
@@ -140,7 +141,7 @@ class Bench:
         evaluator.calibration = [*evaluator.scoring, *evaluator.calibration]
         pair(runner.model, evaluator.calibration)
         quant = dict(self.quant, observer=observer)
-        mutator = JointMutator(quant=MUTATORS.build(quant))
+        mutator = JointMutator(MUTATORS.build(quant))
         mutator.prepare(runner.model, graph, evaluator)
         return graph, mutator, evaluator
 
@@ -461,4 +462,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with loading():  # runners load checkpoints, too
+        main()

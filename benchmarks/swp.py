@@ -46,6 +46,7 @@ from torch import channels_last, nn
 from mmcompress.costs import Costs, CostTable, parse_targets
 from mmcompress.graph import trace, verify
 from mmcompress.mutators import ChannelMutator
+from mmcompress.openmmlab.checkpoints import loading
 from mmcompress.openmmlab.cli import build_model
 from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.openmmlab.evaluators import StageLossEvaluator
@@ -416,4 +417,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with loading():  # runners load checkpoints, too
+        main()

@@ -16,6 +16,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
+from mmcompress.openmmlab.checkpoints import loading
 from mmcompress.openmmlab.cli import load_weights, search_runner
 from mmcompress.openmmlab.loops.search import PolicySearchLoop
 from mmcompress.openmmlab.policy_config import compress_config
@@ -125,4 +126,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with loading():  # runners load checkpoints, too
+        main()

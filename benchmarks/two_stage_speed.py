@@ -19,7 +19,7 @@ from mmpretrain.structures import DataSample
 from mmcompress.costs import Costs, CostTable
 from mmcompress.data.images import Batch
 from mmcompress.graph import trace
-from mmcompress.mutators import JointMutator
+from mmcompress.mutators import Calibration, JointMutator
 from mmcompress.policy import SearchSpace
 from mmcompress.prices import Layout, Subject, mean_square
 from mmcompress.prices.gradient import GradientPrices
@@ -78,8 +78,7 @@ def resnet50(images: int, size: int, batch: int) -> None:
 
     mutator = JointMutator.from_config(dict(
         channel=dict(divisor=16, min_ratio=0.5), quant=dict(bits=[2, 4, 6, 8])))
-    mutator.prepare(model, graph, SimpleNamespace(
-        calibration=load(slice(0, batch)), losses=tuple))
+    mutator.prepare(model, graph, Calibration(load(slice(0, batch))))
     space = SearchSpace.from_graph(graph, **mutator.space_options)
     subject = Subject(model, graph, space, mutator, None,
                       lambda line: print(line, flush=True))

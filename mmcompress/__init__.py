@@ -1,4 +1,11 @@
-"""mmcompress: the compression toolkit for OpenMMLab."""
+"""mmcompress: the compression toolkit for OpenMMLab.
+
+``import mmcompress as mmc`` shows a handful of verbs; see :mod:`mmcompress.api`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 from . import _torchvision  # noqa: F401  isort: skip  (must precede mmdet, mmpretrain)
 from . import registry  # noqa: F401  (makes the scope 'mmcompress' known)
@@ -9,3 +16,22 @@ from mmengine.config.utils import MODULE2PACKAGE  # isort: skip
 MODULE2PACKAGE.setdefault('mmcompress', 'mmcompress.registry')
 
 __version__ = '0.1.0'
+
+VERBS = dict(
+    prepare='api.prepare', search='api.search', load='api.load', export='api.export',
+    Session='session')
+"""Where the front door's names live; they are imported when first asked for."""
+
+__all__ = ['Session', 'export', 'load', 'prepare', 'search']
+
+
+def __getattr__(name: str) -> Any:
+    if name not in VERBS:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from importlib import import_module
+
+    return getattr(import_module(f'{__name__}.{VERBS[name]}'), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, '__version__']

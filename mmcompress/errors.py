@@ -31,3 +31,7 @@ class ExportError(CompressionError):
 
 class PredictorError(CompressionError):
     """Labels or a file that a predictor cannot work with."""
+
+
+class CheckpointError(CompressionError):
+    """A checkpoint needs code to be run, which nobody has allowed."""

@@ -7,14 +7,12 @@ live in :mod:`mmcompress.openmmlab.kinds`, others are added by :func:`register_k
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from torch import Tensor, nn
 
 from .data.images import Batch
 from .errors import CompressionError, ExportError
+from .surgery.copies import Notes, notes_on_models
 
 IMAGE = 'image'
 """Name of the input that takes preprocessed images, ``(N, C, H, W)``."""
@@ -201,7 +200,7 @@ class ModelKind:
 
 
 _REGISTERED: list[ModelKind] = []
-_DECLARED: WeakKeyDictionary[nn.Module, ModelKind] = WeakKeyDictionary()
+_DECLARED: Notes = notes_on_models()
 
 
 def register_kind(kind: ModelKind) -> ModelKind:
@@ -213,18 +212,10 @@ def register_kind(kind: ModelKind) -> ModelKind:
 def declare_kind(model: nn.Module, kind: ModelKind) -> None:
     """Say what one model is, whatever registered kinds fit it.
 
-    Nothing is written on the model; what :func:`copy_of` makes of it is of the same
-    kind.
+    Nothing is written on the model. Its copies by
+    :func:`mmcompress.surgery.copies.copy_of` are of the same kind.
     """
     _DECLARED[model] = kind
-
-
-def copy_of(model: nn.Module) -> nn.Module:
-    """A deep copy of a model, of the kind that the model was declared to be."""
-    copied = copy.deepcopy(model)
-    if model in _DECLARED:
-        _DECLARED[copied] = _DECLARED[model]
-    return copied
 
 
 def kind_of(model: nn.Module) -> ModelKind:

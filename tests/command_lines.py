@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import pickle
 import runpy
+import signal
+import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -124,3 +127,73 @@ def run_apart(name: str, *args: object, cwd: Path) -> subprocess.CompletedProces
 def metrics_of(path: Path) -> dict[str, float]:
     """What tools/test.py wrote to --out."""
     return json.loads(path.read_text())
+
+
+# From the issue that asked for the file.
+COLUMNS = ['target', 'policy', 'macs', 'macs_ratio', 'params', 'bops', 'size_bytes',
+           'latency_ms', 'score', 'dense_score']
+
+
+def table(work_dir: Path) -> list[dict[str, str]]:
+    """The rows of tradeoff.csv."""
+    with open(work_dir / 'tradeoff.csv', newline='') as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    assert reader.fieldnames == COLUMNS
+    return rows
+
+
+def trials(work_dir: Path) -> list[tuple[int, str]]:
+    """Number and state of every trial of the study, read without mmcompress."""
+    with sqlite3.connect(work_dir / 'search.db') as base:
+        return base.execute(
+            'select number, state from trials join studies using (study_id) '
+            "where study_name = 'search'").fetchall()
+
+
+def search_and_kill(config: Path, work_dir: Path, cwd: Path) -> None:
+    """Run a search of 12 evaluations and kill it after the fifth."""
+    child = subprocess.Popen(
+        command('search', config, '--work-dir', work_dir), cwd=cwd, env=environment(),
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in child.stdout:
+        if 'Search [5/12]' in line:
+            os.kill(child.pid, signal.SIGKILL)
+            break
+    child.stdout.close()
+    assert child.wait() == -signal.SIGKILL
+    done = [state for _, state in trials(work_dir)].count('COMPLETE')
+    assert 5 <= done < 12
+    assert not (work_dir / 'tradeoff.csv').exists()
+
+
+START_TOGETHER = """
+import os, time
+from pathlib import Path
+from mmengine.hooks import Hook
+from mmcompress.registry import HOOKS
+
+@HOOKS.register_module()
+class StartTogether(Hook):
+    def before_search(self, runner, loop):
+        folder = Path(runner.work_dir)
+        (folder / f'ready_{os.getpid()}').touch()
+        end = time.monotonic() + 120
+        while len(list(folder.glob('ready_*'))) < 2:
+            assert time.monotonic() < end, 'the other worker did not come'
+            time.sleep(0.05)
+"""
+
+
+def start_together(base: Path, folder: Path) -> Path:
+    """A config whose two workers wait for each other; needs ``folder`` in the path.
+
+    The first one imports nothing anew and could be done before the other begins.
+    """
+    (folder / 'start_together.py').write_text(START_TOGETHER)
+    config = folder / 'together.py'
+    config.write_text(
+        f"_base_ = {str(base)!r}\n"
+        "custom_imports = dict(imports=['start_together'])\n"
+        "search_cfg = dict(custom_hooks=[dict(type='mmcompress.StartTogether')])\n")
+    return config

@@ -12,8 +12,9 @@ from torch import nn
 from mmcompress.arithmetic.labels import tensors_in
 from mmcompress.data.images import Batch
 from mmcompress.errors import CompressionError
-from mmcompress.kinds import ModelKind, copy_of, declare_kind, kind_of
+from mmcompress.kinds import ModelKind, declare_kind, kind_of
 from mmcompress.openmmlab.detectors.inputs import is_detector
+from mmcompress.surgery.copies import copy_of
 
 
 def forward(model, shape, **options):

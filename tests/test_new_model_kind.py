@@ -138,7 +138,7 @@ def test_its_policies_are_scored(model, graph, options):
     evaluator = Accuracy(**options)
     evaluator.keep(model, batches(0), batches(1), training=batches(2))
     mutator = ChannelMutator(divisor=1)
-    mutator.prepare(model, graph, evaluator.losses())
+    mutator.prepare(model, graph)
     dense = evaluator.evaluate(Policy(), mutator)
     score = evaluator.evaluate(half(graph), mutator)
     assert math.isfinite(score.value)
@@ -150,7 +150,7 @@ def test_its_choices_have_prices(model, graph, tmp_path):
     evaluator = Accuracy('accuracy')
     evaluator.keep(model, batches(0), batches(1))
     mutator = ChannelMutator(divisor=1)
-    mutator.prepare(model, graph, evaluator.losses())
+    mutator.prepare(model, graph)
     space = SearchSpace.from_graph(graph, **mutator.space_options)
     table = GradientPrices(6).compute(
         Subject(model, graph, space, mutator, evaluator), tmp_path)

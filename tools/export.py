@@ -82,7 +82,7 @@ def main() -> None:
               ('.' if fit.after < fit.before else ': not better, so nothing changed.'))
         files = export_onnx(twin, path, replace(options, layout=False))
     if args.model_out:
-        write_model(twin, args.policy, args.model_out)
+        write_model(twin, args.policy, args.model_out, classes)
         if lost := [name for layout in layouts for name in layout.lost]:
             print(f'{args.model_out} differs from the file, which quantises '
                   f'{len(lost)} tensors that no module returns, e.g. {lost[0]}.')

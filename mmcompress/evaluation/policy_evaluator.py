@@ -79,7 +79,14 @@ class PolicyEvaluator(ABC):
         model (nn.Module): The model.
         scoring, calibration, recalibration, training (list[Batch]): Images to score
             on, to calibrate on, to recalibrate batch norms on and to fine-tune on.
+        images, calibration_images (int): How many are scored and calibrated on.
+        dataset_meta (Mapping): Classes and palette of the dataset, for checkpoints.
+            Defaults to none.
     """
+
+    images: int
+    calibration_images: int
+    dataset_meta: Mapping[str, Any] = {}
 
     def __init__(
         self,

@@ -1,12 +1,12 @@
 """Making a live model behave as a policy says."""
 
-from .base import Mutator
+from .base import Calibration, Mutator
 from .channel import ChannelMutator
 from .importance import channel_scores, importance
 from .joint import JointMutator
 from .quant import QuantMutator
 
 __all__ = [
-    'ChannelMutator', 'JointMutator', 'Mutator', 'QuantMutator', 'channel_scores',
-    'importance',
+    'Calibration', 'ChannelMutator', 'JointMutator', 'Mutator', 'QuantMutator',
+    'channel_scores', 'importance',
 ]

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..kinds import copy_of
 from ..policy import ModelGraph, Policy
 from ..registry import MUTATORS
 from ..surgery.materialise import check_policy, materialise
 from ..surgery.permute import permute
 from ..surgery.selection import Selection
-from ..surgery.shadow import Shadow
-from .base import Mutator
+from .base import NO_IMAGES, Calibration, Kept, Mutator, Values
 from .importance import channel_scores
 
 
@@ -42,7 +40,11 @@ class ChannelMutator(Mutator):
         self.divisor = divisor
         self.min_ratio = min_ratio
         self.step, self.dense = step, tuple(dense)
-        self._shadows: list[Shadow] = []
+
+    @property
+    def channel(self) -> ChannelMutator:
+        """See :class:`Mutator`."""
+        return self
 
     @property
     def space_options(self) -> dict:
@@ -51,10 +53,8 @@ class ChannelMutator(Mutator):
                     dense=self.dense)
 
     def prepare(
-        self,
-        model: nn.Module,
-        graph: ModelGraph,
-        losses: Iterable[Callable[[], Tensor]] = (),
+        self, model: nn.Module, graph: ModelGraph,
+        calibration: Calibration = NO_IMAGES,
     ) -> None:
         """Sort the channels of ``model`` in place, most important first.
 
@@ -65,35 +65,24 @@ class ChannelMutator(Mutator):
         Args:
             model (nn.Module): The dense model.
             graph (ModelGraph): Its verified units.
-            losses: Closures that return a loss, for ``importance='taylor'``.
+            calibration (Calibration): Its losses serve ``importance='taylor'``.
         """
         self.model, self.graph = model, graph
         self.selection = Selection(model, graph)
-        scores = channel_scores(model, graph, self.importance, losses)
+        scores = channel_scores(model, graph, self.importance, calibration.losses())
         # Stable, so that equal scores keep their order on every machine.
         self.order = {name: np.argsort(-score, kind='stable')
                       for name, score in scores.summed().items()}
         self.scores = scores.reordered(self.order)
         permute(model, graph, self.order)
 
-    def apply(self, policy: Policy) -> None:
-        """Make the model act as ``policy``; replaces the policy before.
-
-        Raises:
-            PolicyError: A width does not fit the model.
-        """
-        self.reset()
+    def check(self, policy: Policy) -> None:
+        """Raise :class:`PolicyError` unless the widths fit the model."""
         check_policy(self.graph, policy)
-        channels = self.selection.of_policy(policy)
-        self._shadows = [
-            Shadow(module, _owned(module, values))
-            for module, values in self.selection.values(channels)]
 
-    def reset(self) -> None:
-        """Make the model dense again; its parameters were never touched."""
-        for shadow in reversed(self._shadows):
-            shadow.lift()
-        self._shadows = []
+    def kept(self, policy: Policy) -> Kept:
+        """See :meth:`Mutator.kept`; in the model's new order."""
+        return self.selection.kept(self.selection.of_policy(policy))
 
     def channels(self, policy: Policy) -> dict[str, np.ndarray]:
         """Kept channels in the numbering of the checkpoint, ascending.
@@ -105,23 +94,21 @@ class ChannelMutator(Mutator):
             for unit in self.graph.units
             if policy.widths.get(unit.name, unit.width) < unit.width}
 
-    def materialise(self, policy: Policy, model: nn.Module | None = None) -> nn.Module:
-        """The slim model, its channels in the order of the checkpoint.
+    def act(self, policy: Policy, kept: Kept) -> Iterator[Values]:
+        """See :meth:`Mutator.act`: every affected layer with its slices."""
+        channels = self.selection.of_policy(policy)
+        for module, values in self.selection.values(channels):
+            yield module, _owned(module, values)
 
-        That is the order in which ``mmcompress.Compressed`` rebuilds it. It matters
-        for layers that hold positions instead of weights (``ChannelPad``).
+    def write(self, model: nn.Module, policy: Policy, kept: Kept) -> None:
+        """Bring the channels back into the order of the checkpoint, then slice.
 
-        Args:
-            policy (Policy): The widths.
-            model (nn.Module | None): What to make small. Defaults to a copy of the
-                prepared model.
+        The order matters for layers that hold positions instead of weights
+        (``ChannelPad``).
         """
-        assert not self._shadows, 'the model acts as a policy; reset it first'
-        model = copy_of(self.model) if model is None else model
         inverse = {name: np.argsort(order) for name, order in self.order.items()}
         permute(model, self.graph, inverse)
-        return materialise(
-            model, self.graph, policy, self.channels(policy), inplace=True)
+        materialise(model, self.graph, policy, self.channels(policy), inplace=True)
 
 
 def _owned(module: nn.Module, values: dict) -> dict:

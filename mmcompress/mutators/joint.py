@@ -1,124 +1,112 @@
-"""Widths and bits of one policy together."""
+"""Several mutators as one: widths, bits and whatever else a policy stands for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from torch import nn
 
-from ..kinds import copy_of
-from ..policy import ModelGraph, Policy
-from ..policy.scores import ChannelScores
+from ..policy import ChannelScores, ModelGraph, Policy
 from ..registry import MUTATORS, build
-from .base import Mutator
+from .base import NO_IMAGES, Calibration, Kept, Mutator, Values
 from .channel import ChannelMutator
 from .quant import QuantMutator
 
-if TYPE_CHECKING:
-    from ..evaluation import PolicyEvaluator
+DEFAULTS = dict(channel='ChannelMutator', quant='QuantMutator')
+"""Types of the entries of ``compression`` that need not name theirs."""
 
 
 class JointMutator(Mutator):
-    """A channel mutator, a quantising one, or both: first slice, then quantise.
+    """Mutators that act in order: first slice, then change what is left.
 
     Args:
-        channel (ChannelMutator | None): Decides about widths.
-        quant (QuantMutator | None): Decides about bits.
+        mutators (Mutator): In the order in which they act. They write in the opposite
+            order, so that slicing, which renumbers everything, comes last.
     """
 
-    def __init__(
-        self, channel: ChannelMutator | None = None, quant: QuantMutator | None = None
-    ) -> None:
-        assert channel or quant
-        self.channel, self.quant = channel, quant
+    def __init__(self, *mutators: Mutator) -> None:
+        assert mutators
+        self.mutators = mutators
 
     @classmethod
     def from_config(cls, compression: Mapping) -> JointMutator:
-        """Build what ``compression`` names: ``channel``, ``quant`` or both.
+        """Build what ``compression`` names; neither channel nor quant means channel.
 
-        Neither means channels.
+        Args:
+            compression (Mapping): ``channel``, ``quant``, and under any other key a
+                config with the ``type`` of a registered mutator, which acts between
+                the two.
         """
-        def made(key: str, default: str):
-            return build(MUTATORS, {'type': default, **(compression.get(key) or {})})
-
-        quant = made('quant', 'QuantMutator') if 'quant' in compression else None
-        channel = made('channel', 'ChannelMutator') \
-            if 'channel' in compression or quant is None else None
-        return cls(channel, quant)
+        entries = {key: options or {} for key, options in compression.items()
+                   if key in DEFAULTS or (
+                       isinstance(options, Mapping) and 'type' in options)}
+        if not entries.keys() & DEFAULTS.keys():
+            entries['channel'] = {}
+        order = sorted(entries, key=lambda key: ['channel', 'quant'].index(key) * 2
+                       if key in DEFAULTS else 1)
+        return cls(*(
+            build(MUTATORS, {'type': DEFAULTS.get(key), **entries[key]})
+            for key in order))
 
     @property
     def space_options(self) -> dict:
-        """What the mutators say about the search space."""
-        options = dict(self.quant.space_options) if self.quant else {}
-        if self.channel:
-            options.update(self.channel.space_options, prune=True)
-        return options
+        """What the mutators say about the search space, the first one last."""
+        options: dict = {}
+        for mutator in reversed(self.mutators):
+            options.update(mutator.space_options)
+        return dict(options, prune=True) if self.channel else options
+
+    def _first(self, name: str):
+        """The first value of an attribute that a mutator has."""
+        found = (getattr(mutator, name) for mutator in self.mutators)
+        return next((value for value in found if value is not None), None)
 
     @property
     def scores(self) -> ChannelScores | None:
         """What the channels were sorted by; None where no widths are searched."""
-        return self.channel.scores if self.channel else None
+        return self._first('scores')
+
+    @property
+    def channel(self) -> ChannelMutator | None:
+        """See :class:`Mutator`."""
+        return self._first('channel')
 
     @property
     def quantiser(self) -> QuantMutator | None:
-        """Quantises single tensors, for prices."""
-        return self.quant
+        """See :class:`Mutator`."""
+        return self._first('quantiser')
 
     def prepare(
-        self, model: nn.Module, graph: ModelGraph, evaluator: PolicyEvaluator
+        self, model: nn.Module, graph: ModelGraph,
+        calibration: Calibration = NO_IMAGES,
     ) -> None:
-        """Sort the channels, then calibrate; outputs do not change.
+        """Prepare the mutators in the order in which they act."""
+        self.model, self.graph = model, graph
+        for mutator in self.mutators:
+            mutator.prepare(model, graph, calibration)
 
-        Args:
-            model (nn.Module): The dense model.
-            graph (ModelGraph): Its units and layers.
-            evaluator (PolicyEvaluator): Prepared; gives losses and calibration images.
-        """
-        self.model = model
-        if self.channel:
-            self.channel.prepare(model, graph, evaluator.losses())
-        if self.quant:
-            self.quant.prepare(model, graph, evaluator.calibration)
+    def check(self, policy: Policy) -> None:
+        """Raise :class:`PolicyError` unless the policy fits every mutator."""
+        for mutator in self.mutators:
+            mutator.check(policy)
 
-    def apply(self, policy: Policy) -> None:
-        """Make the model act as ``policy``; replaces the policy before."""
-        self.reset()
-        try:
-            if self.channel:
-                self.channel.apply(policy)
-            if self.quant:
-                self.quant.apply(policy, self._inputs(policy))
-        except BaseException:
-            self.reset()
-            raise
-
-    def reset(self) -> None:
-        """Make the model dense and float again, exactly."""
-        for mutator in (self.quant, self.channel):
-            if mutator:
-                mutator.reset()
+    def kept(self, policy: Policy) -> Kept:
+        """See :meth:`Mutator.kept`."""
+        channel = self.channel
+        return channel.kept(policy) if channel else {}
 
     def channels(self, policy: Policy) -> dict[str, np.ndarray]:
         """See :meth:`ChannelMutator.channels`; empty without one."""
-        return self.channel.channels(policy) if self.channel else {}
+        channel = self.channel
+        return channel.channels(policy) if channel else {}
 
-    def materialise(self, policy: Policy) -> nn.Module:
-        """The slim, quantised model, its channels in the checkpoint's order."""
-        if self.channel is None:
-            return self.quant.materialise(policy)
-        if self.quant is None:
-            return self.channel.materialise(policy)
-        self.quant.check(policy)
-        model = copy_of(self.model)
-        self.quant.write(model, policy, self._inputs(policy))
-        return self.channel.materialise(policy, model)
+    def act(self, policy: Policy, kept: Kept) -> Iterator[Values]:
+        """See :meth:`Mutator.act`."""
+        for mutator in self.mutators:
+            yield from mutator.act(policy, kept)
 
-    def _inputs(self, policy: Policy) -> dict[str, np.ndarray]:
-        """Kept inputs of the layers that ``policy`` slices."""
-        if self.channel is None:
-            return {}
-        selection = self.channel.selection
-        kept = selection.kept(selection.of_policy(policy))
-        return {layer: sides['in'] for layer, sides in kept.items() if 'in' in sides}
+    def write(self, model: nn.Module, policy: Policy, kept: Kept) -> None:
+        """See :meth:`Mutator.write`."""
+        for mutator in reversed(self.mutators):
+            mutator.write(model, policy, kept)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -12,22 +12,16 @@ from torch import Tensor, nn
 from ..arithmetic.quantizers import fake_quantise
 from ..arithmetic.ranges import Sample, activation_range, check_observer, weight_scales
 from ..arithmetic.slices import take
-from ..data.images import Batch
 from ..errors import PolicyError
-from ..kinds import copy_of
 from ..layers.quantised import QuantLayer
 from ..layers.rule import rule_of
-from ..policy import FLOAT, Bits, ModelGraph, Policy
+from ..policy import FLOAT, IN, Bits, ModelGraph, Policy
 from ..quant.calibration import observe, samples, shared_inputs
 from ..quant.presets import bit_choices
 from ..registry import MUTATORS
 from ..surgery.heads import call_layers
 from ..surgery.quantise import make_quantisable
-from ..surgery.shadow import Shadow
-from .base import Mutator
-
-Inputs = Mapping[str, np.ndarray]
-"""By layer, the positions of its input axis that are kept; all, if absent."""
+from .base import NO_IMAGES, Calibration, Kept, Mutator, Values
 
 
 @MUTATORS.register_module()
@@ -76,7 +70,6 @@ class QuantMutator(Mutator):
         self.keep8, self.skip = tuple(keep8), tuple(skip)
         self.observer, self.symmetric = observer, symmetric
         self.bias_correction = bias_correction
-        self._shadows: list[Shadow] = []
 
     @cached_property
     def space_options(self) -> dict:
@@ -88,8 +81,14 @@ class QuantMutator(Mutator):
         return dict(weight_bits=choices(self.weight_bits),
                     activation_bits=choices(self.activation_bits), prune=False)
 
+    @property
+    def quantiser(self) -> QuantMutator:
+        """See :class:`Mutator`."""
+        return self
+
     def prepare(
-        self, model: nn.Module, graph: ModelGraph, batches: Sequence[Batch]
+        self, model: nn.Module, graph: ModelGraph,
+        calibration: Calibration = NO_IMAGES,
     ) -> None:
         """Make the layers quantisable, and watch their inputs.
 
@@ -99,7 +98,7 @@ class QuantMutator(Mutator):
         Args:
             model (nn.Module): The dense model, in evaluation mode.
             graph (ModelGraph): Its layers.
-            batches (Sequence[Batch]): Calibration images.
+            calibration (Calibration): Its batches give the ranges.
         """
         self.model, self.graph = model, graph
         call_layers(model)
@@ -108,7 +107,7 @@ class QuantMutator(Mutator):
         modules = dict(model.named_modules())
         self.layers: dict[str, QuantLayer] = {name: modules[name] for name in names}
         self.groups = shared_inputs(model, names, graph.trace_shape)
-        statistics = observe(model, names, batches)
+        statistics = observe(model, names, calibration.batches)
         self.samples: dict[str, Sample] = samples(statistics, self.groups)
         self.means = {name: statistics[name].mean for name in names
                       if self.layers[name].bias is not None}
@@ -117,22 +116,12 @@ class QuantMutator(Mutator):
         assert self.space_options  # a wrong pattern shows before the search
 
     # -- acting --------------------------------------------------------------
-    def apply(self, policy: Policy, inputs: Inputs | None = None) -> None:
-        """Make the model act as the bits of ``policy``; replaces those before.
-
-        Args:
-            policy (Policy): The bits; layers that are absent stay in float.
-            inputs: Kept inputs of the layers that are sliced at the moment.
-
-        Raises:
-            PolicyError: A layer that the model lacks, or that cannot be quantised.
-        """
-        self.reset()
-        self.check(policy)
+    def act(self, policy: Policy, kept: Kept) -> Iterator[Values]:
+        """See :meth:`Mutator.act`; layers that are absent stay in float."""
         for name, bits in policy.bits.items():
-            self._shadows += self._act(name, bits, (inputs or {}).get(name))
+            yield from self._act(name, bits, kept.get(name, {}).get(IN))
 
-    def _act(self, name: str, bits: Bits, kept: np.ndarray | None) -> Iterator[Shadow]:
+    def _act(self, name: str, bits: Bits, kept: np.ndarray | None) -> Iterator[Values]:
         layer = self.layers[name]
         if bits.weight < FLOAT:
             values = {}
@@ -141,24 +130,18 @@ class QuantMutator(Mutator):
                 values['bias'] = layer.bias + self._correction(
                     name, layer, layer.weight.detach() - weight, kept)
             if torch.is_grad_enabled():
-                yield Shadow(layer.weight_quantizer, dict(
-                    bits=bits.weight, scale=scale, calibrated=True))
+                yield layer.weight_quantizer, dict(
+                    bits=bits.weight, scale=scale, calibrated=True)
             else:
                 values['weight'] = weight
-            yield Shadow(layer, values)
+            yield layer, values
         if bits.activation < FLOAT:
             scale, zero = self.range(name, bits.activation)
             like = layer.weight
-            yield Shadow(layer.input_quantizer, dict(
+            yield layer.input_quantizer, dict(
                 bits=bits.activation, calibrated=True,
                 scale=like.new_full((1,), scale),
-                zero_point=like.new_full((1,), zero)))
-
-    def reset(self) -> None:
-        """Bring the model back to float, exactly."""
-        for shadow in reversed(self._shadows):
-            shadow.lift()
-        self._shadows = []
+                zero_point=like.new_full((1,), zero))
 
     # -- values --------------------------------------------------------------
     def range(self, name: str, bits: int) -> tuple[float, float]:
@@ -196,40 +179,28 @@ class QuantMutator(Mutator):
         return rule_of(layer).mean_output(layer, lost, mean)
 
     # -- the quantised model ---------------------------------------------------
-    def materialise(self, policy: Policy) -> nn.Module:
-        """A copy of the model with the layers of ``policy`` quantised."""
-        self.check(policy)
-        model = copy_of(self.model)
-        self.write(model, policy)
-        return model
-
     @torch.no_grad()
-    def write(
-        self, model: nn.Module, policy: Policy, inputs: Inputs | None = None
-    ) -> None:
+    def write(self, model: nn.Module, policy: Policy, kept: Kept) -> None:
         """Give a copy of the dense model the bits and scales of ``policy``, for good.
 
-        Args:
-            model (nn.Module): The copy, at its dense width.
-            policy (Policy): The bits.
-            inputs: Inputs that the layers will keep when they are sliced.
+        The scales are those of the inputs that will be kept.
         """
         modules = dict(model.named_modules())
         for name, bits in policy.bits.items():
             layer: QuantLayer = modules[name]
-            kept = (inputs or {}).get(name)
+            into = kept.get(name, {}).get(IN)
             layer.set_bits(bits)
             if bits.weight < FLOAT:
-                within = rule_of(layer).window(layer, kept)
+                within = rule_of(layer).window(layer, into)
                 # Of groups that leave as a whole, the others keep all inputs.
-                kept = None if within is None else kept
+                into = None if within is None else into
                 weight = take(layer.weight, 1 - layer.axis, within)
                 scale, quantised = quantised_weight(
                     layer, weight, bits.weight, self.observer)
                 layer.weight_quantizer.assign(scale)
                 if layer.bias is not None and self.bias_correction:
                     layer.bias.add_(self._correction(
-                        name, layer, weight - quantised, kept))
+                        name, layer, weight - quantised, into))
             if bits.activation < FLOAT:
                 layer.input_quantizer.assign(*self.range(name, bits.activation))
 

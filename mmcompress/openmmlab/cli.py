@@ -8,7 +8,6 @@ import os.path as osp
 import socket
 import sys
 from collections.abc import Callable
-from pickle import UnpicklingError
 
 import torch
 from mmengine.config import Config, DictAction
@@ -16,9 +15,10 @@ from mmengine.config.utils import ConfigParsingError
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import _load_checkpoint
 
-from ..errors import CompressionError, TargetError
+from ..errors import CheckpointError, CompressionError, TargetError
+from .checkpoints import TRUST_FLAG, load, loading
+from .search_seed import with_seed
 
 CONFIG_ERRORS = (
     ConfigParsingError, SyntaxError, OSError, ImportError, KeyError, TypeError,
@@ -37,6 +37,10 @@ def base_parser(description: str, checkpoint: bool = False) -> argparse.Argument
     parser.add_argument(
         '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
         help='override settings of the config, e.g. search_cfg.targets.macs="[0.5]"')
+    parser.add_argument(
+        TRUST_FLAG, action='store_true',
+        help='let checkpoints run code; needed for those that hold more than tensors '
+             'and plain values, and safe only if you trust who made them')
     parser.add_argument(
         '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
         help='job launcher')
@@ -81,11 +85,14 @@ def load_weights(model: torch.nn.Module, path: str) -> None:
     weights looks like any other.
 
     Raises:
+        CheckpointError: It would run code, see :mod:`mmcompress.openmmlab.checkpoints`.
         CompressionError: The file is missing, unreadable, or does not fit.
     """
     try:
-        checkpoint = _load_checkpoint(path, map_location='cpu')
-    except (OSError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        checkpoint = load(path)
+    except CheckpointError:
+        raise
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
         raise CompressionError(
             f'The checkpoint {path!r} cannot be loaded: {error}. Check load_from.'
         ) from error
@@ -144,8 +151,10 @@ def build_model(cfg: Config, checkpoint: str | None = None) -> torch.nn.Module:
 def search_runner(cfg: Config) -> Runner:
     """A runner with the model, the logger and the search hooks, and no loaders.
 
-    Hooks and loaders of the config belong to training and stay out.
+    Hooks and loaders of the config belong to training and stay out. A config without
+    a seed gets that of its study; see :func:`with_seed`.
     """
+    cfg, origin = with_seed(cfg)
     keys = ('data_preprocessor', 'work_dir', 'load_from', 'env_cfg', 'log_level',
             'log_processor', 'visualizer', 'default_scope', 'randomness',
             'experiment_name')
@@ -154,7 +163,9 @@ def search_runner(cfg: Config) -> Runner:
              dict(type='mmcompress.SearchProgressHook'),
              *cfg.search_cfg.get('custom_hooks', [])]
     kwargs.setdefault('env_cfg', dict(dist_cfg=dict(backend='nccl')))
-    return SearchRunner(model=cfg.model, custom_hooks=hooks, cfg=cfg, **kwargs)
+    runner = SearchRunner(model=cfg.model, custom_hooks=hooks, cfg=cfg, **kwargs)
+    runner.logger.info(f'Seed {runner.seed}, of the {origin}.')
+    return runner
 
 
 class SearchRunner(Runner):
@@ -180,9 +191,15 @@ class SearchRunner(Runner):
 
 
 def run_tool(main: Callable[[], None]) -> None:
-    """Run a tool; a mistake of the user ends in one sentence, not a traceback."""
+    """Run a tool; a mistake of the user ends in one sentence, not a traceback.
+
+    No checkpoint that the tool loads, itself or through mmengine, can run code,
+    unless the command says so.
+    """
     try:
-        main()
+        # The flag is looked up here, for all that the tool does to be within.
+        with loading(trust=TRUST_FLAG in sys.argv[1:]):
+            main()
     except CompressionError as error:
         sys.exit(f'{type(error).__name__}: {error}')
     except FileNotFoundError as error:

@@ -24,7 +24,7 @@ def compress_config(cfg: Config, policy: str, checkpoint: str | None = None) -> 
     file = PolicyFile.load(policy)
     cfg.model = dict(
         type='mmcompress.Compressed', architecture=copy.deepcopy(cfg.model),
-        policy=osp.abspath(policy))
+        policy=osp.abspath(policy), **_what_tools_read(cfg.model))
     beside = osp.splitext(policy)[0] + '.pth'
     if file.policy.bits:
         _prepare_for_bits(cfg)
@@ -68,4 +68,9 @@ def distil_config(
             'config.')
     cfg.model = dict(
         type='mmcompress.Distilled', student=cfg.model, teacher=teacher,
-        teacher_checkpoint=checkpoint, weight=weight)
+        teacher_checkpoint=checkpoint, weight=weight, **_what_tools_read(teacher))
+
+
+def _what_tools_read(architecture: dict) -> dict:
+    """Keys that mmdet reads of every model; empty, they change nothing."""
+    return dict(backbone=dict()) if 'backbone' in architecture else {}

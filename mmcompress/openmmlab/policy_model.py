@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from mmengine.runner import save_checkpoint
 from torch import nn
 
+from ..api.results import write_weights
 from ..errors import CompressionError
-from ..files import replacing
 from ..policy.files import PolicyFile
 from ..quant.points import file_points
 
 
 def write_model(
-    model: nn.Module, policy: str | os.PathLike, path: str | os.PathLike
+    model: nn.Module, policy: str | os.PathLike, path: str | os.PathLike,
+    classes: Sequence[str] = (),
 ) -> None:
     """Write the policy file of a model with points between layers, and its weights.
 
@@ -26,27 +26,16 @@ def write_model(
         policy (str | os.PathLike): Its policy file.
         path (str | os.PathLike): The policy file to write; the checkpoint gets the same
             name and ``.pth``.
-
+        classes (Sequence[str]): Names of its classes, which OpenMMLab's inferencers
+            read from the checkpoint. Defaults to none: they take COCO's.
     """
     path = Path(path)
     points = file_points(model)
     file = replace(
         PolicyFile.load(policy), points=() if points is None else points.sites)
-    write_weights(path.with_suffix('.pth'), model)
+    meta = dict(dataset_meta=dict(classes=list(classes))) if classes else {}
+    write_weights(path.with_suffix('.pth'), model, **meta)
     file.save(path)
-
-
-def write_weights(path: Path, model: nn.Module, **meta: Any) -> None:
-    """Write a checkpoint beside the policy file of the same stem.
-
-    Args:
-        path (Path): The checkpoint; it appears complete or not at all.
-        model (nn.Module): The network of the policy.
-        meta: What else to say in the checkpoint's ``meta``.
-    """
-    meta = dict(policy=path.with_suffix('.json').name, **meta)
-    with replacing(path) as temporary:
-        save_checkpoint(dict(meta=meta, state_dict=model.state_dict()), str(temporary))
 
 
 def check_model_out(path: str | os.PathLike, policy: str | os.PathLike | None) -> None:

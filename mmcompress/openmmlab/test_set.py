@@ -14,14 +14,15 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from ..errors import CompressionError
+from ..plain import plain
 from ..report.tradeoff import DENSE
 from ..search import Study
 from .backend import attach
+from .checkpoints import loading
 from .cli import load_weights
 from .images import reading
 from .metrics import full_precision
 from .policy_config import compress_config
-from .search_results import plain
 
 
 def check_test_set(cfg: Config) -> None:
@@ -34,6 +35,7 @@ def check_test_set(cfg: Config) -> None:
         raise CompressionError(f'{cfg.filename} has no test_dataloader to test on.')
 
 
+@loading()  # the runner loads the weights, too
 def score_on_test_set(
     cfg: Config, checkpoint: str, policy: str | None = None, backend: str = 'torch',
     threads: int | None = None,
@@ -49,6 +51,7 @@ def score_on_test_set(
         threads (int | None): Threads of the backend. Defaults to all cores.
 
     Raises:
+        CheckpointError: The weights are in a file that would run code.
         CompressionError: The config has no test set, or the weights do not fit.
     """
     check_test_set(cfg)

@@ -176,3 +176,15 @@ class ModelGraph:
             units=tuple(u for u in self.units if u.name not in reasons),
             excluded={**self.excluded, **reasons},
         )
+
+    def describe(self) -> str:
+        """One paragraph on what can be pruned."""
+        lines = [f'{len(self.units)} channel units govern {self.governed:.1%} of the '
+                 f'MACs at input {"x".join(map(str, self.input_shape))}; '
+                 f'{len(self.excluded)} units left out.']
+        if self.unsupported:
+            lines.append(f'MACs not counted: {self.unsupported}.')
+        if self.unvisited:
+            lines.append('Layers the forward pass never calls, which may not fit fewer '
+                         f'channels: {self.unvisited}.')
+        return ' '.join(lines)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from ..errors import CompressionError
+from ..evaluation.distillation import KINDS, kind_of
 from ..graph.boundaries import Passed, calls_watched, tensors_of
 from ..graph.inputs import run
 from ..graph.trace import inference
 from ..kinds import HEADS
 from ..kinds import kind_of as models_kind
-from .distillation import KINDS, kind_of
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Stage:
         name (str): Shown in the log.
         modules (tuple[str, ...]): Dotted paths in the user's model.
         loss (str): How its outputs are compared with those of the full network; see
-            :func:`mmcompress.supernet.distillation.kind_of`.
+            :func:`mmcompress.evaluation.distillation.kind_of`.
     """
 
     name: str

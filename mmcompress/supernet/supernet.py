@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..graph.boundaries import Passed, calls_watched, trace_boundaries
+from ..evaluation.distillation import distance_of, mean_distance, outputs_watched
+from ..graph.boundaries import trace_boundaries
 from ..layers.norm import batch_norms
 from ..mutators import ChannelMutator
 from ..policy import ModelGraph, Policy
 from ..surgery.shadow import shadowed
-from .distillation import distance_of
 from .recording import Recording
 from .stages import Stage
 
@@ -71,19 +70,12 @@ class Supernet:
             recording (Recording): Of the full network; its stages are the heads.
             data (dict): The preprocessed batch.
         """
-        results: dict[str, list[Any]] = {}
-
-        def seen(call: Passed) -> None:
-            results.setdefault(call.path, []).append(call.result)
-
         heads = {stage.modules[-1]: stage for stage in self.stages}
-        with calls_watched(self.model, list(heads), seen):
+        with outputs_watched(self.model, list(heads)) as outputs:
             self.model(**data, mode='tensor')
-        return torch.stack([
-            self.distances[heads[path].name](result, target)
-            for path, found in results.items()
-            for result, target in zip(
-                found, recording.targets(heads[path]), strict=True)]).mean()
+        return mean_distance(
+            {path: self.distances[stage.name] for path, stage in heads.items()},
+            outputs, {path: recording.targets(stage) for path, stage in heads.items()})
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import numpy as np
 from torch import nn
 
 from ..errors import PolicyError
-from ..kinds import copy_of
 from ..policy import ModelGraph, Policy
+from .copies import copy_of
 from .selection import Selection
 from .shadow import overwrite
 

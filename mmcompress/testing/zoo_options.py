@@ -10,7 +10,7 @@ import torch
 
 from ..export.export import ExportOptions, export_onnx
 from ..kinds import kind_of
-from ..mutators import ChannelMutator, JointMutator, QuantMutator
+from ..mutators import Calibration, ChannelMutator, JointMutator, QuantMutator
 from ..policy import SearchSpace
 from ..surgery.modes import evaluating
 from .networks import outputs, random_policy
@@ -62,7 +62,7 @@ def check_fake_quant(mutator: ChannelMutator) -> str:
     with evaluating(model), torch.no_grad(), kind.fixed_regions(model, shape):
         dense = outputs(model, shape)
         quant = QuantMutator()
-        quant.prepare(model, graph, [kind.example(model, shape)])
+        quant.prepare(model, graph, Calibration([kind.example(model, shape)]))
         joint = JointMutator(mutator, quant)
         space = SearchSpace.from_graph(graph, **joint.space_options)
         joint.apply(random_policy(space, seed=2))

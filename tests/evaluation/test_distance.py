@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.config import ConfigDict
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS
+from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
 from mmcompress.data.images import Batch
@@ -53,6 +53,7 @@ def test_outputs_of_other_shapes_are_refused():
 def yolox():
     """A small detector that looks at four random images."""
     pytest.importorskip('mmdet.models')
+    init_default_scope('mmdet')
     torch.manual_seed(0)
     model = MODELS.build(ConfigDict(
         type='mmdet.YOLOX',

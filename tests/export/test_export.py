@@ -16,8 +16,8 @@ from mmcompress.export.export import ExportOptions, export_onnx
 from mmcompress.export.metadata import read_metadata
 from mmcompress.export.parts import flatten, nest, number
 from mmcompress.layers.quantised import quantised_layers
+from mmcompress.mutators.rebuild import quantise
 from mmcompress.openmmlab.backend import FileNetwork, attach
-from mmcompress.openmmlab.models.compressed import quantise
 from mmcompress.policy import Bits, Policy
 from mmcompress.quant.calibration import calibrate
 

@@ -8,7 +8,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmcompress.data.images import Batch
 from mmcompress.export.export import ExportOptions, export_onnx
 from mmcompress.graph import trace, verify
-from mmcompress.mutators import ChannelMutator, JointMutator, QuantMutator
+from mmcompress.mutators import Calibration, ChannelMutator, JointMutator, QuantMutator
 from mmcompress.openmmlab.backend import FileNetwork
 from mmcompress.openmmlab.models.compressed import Compressed
 from mmcompress.policy import Bits, Policy
@@ -31,9 +31,6 @@ class Images:
     calibration = [Batch(torch.randn(
         8, *SHAPE, generator=torch.Generator().manual_seed(3)), [])]
 
-    def losses(self):
-        return ()
-
 
 def config(backbone):
     pytest.importorskip('mmpretrain.models')
@@ -55,7 +52,7 @@ def test_fewer_heads(backbone, qkv, tmp_path):
     model.eval()
     mutator = JointMutator(ChannelMutator(divisor=4), QuantMutator(bits=[8]))
     graph = verify(model, trace(model, SHAPE))
-    mutator.prepare(model, graph, Images())
+    mutator.prepare(model, graph, Calibration(Images.calibration))
     layers = [qkv, qkv.replace('qkv', 'proj')]
     policy = Policy({qkv: 1}, {name: Bits(8, 8) for name in layers})
     images = Images.calibration[0].inputs

@@ -10,7 +10,7 @@ from mmcompress.data.images import Batch
 from mmcompress.graph import trace, verify
 from mmcompress.layers import LayerRule, register_rule
 from mmcompress.layers.quantised import QuantLayer
-from mmcompress.mutators import ChannelMutator, QuantMutator
+from mmcompress.mutators import Calibration, ChannelMutator, QuantMutator
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.prices.products import Probe, per_sample_products
 from mmcompress.surgery.materialise import materialise
@@ -109,7 +109,7 @@ def test_it_is_quantised(model, graph):
     batch = Batch(torch.randn(4, 3, 4, 4), [])
     plain = model(batch.inputs)
     mutator = QuantMutator(bits=(8,), bias_correction=False)
-    mutator.prepare(model, graph, [batch])
+    mutator.prepare(model, graph, Calibration([batch]))
     policy = Policy(bits={'first': Bits(8, 8), 'last': Bits(8, 8)})
     with mutator.acting(policy):
         acted = model(batch.inputs)

@@ -8,7 +8,7 @@ from torch import nn
 
 from mmcompress.graph import trace
 from mmcompress.graph.verify import zeroed
-from mmcompress.mutators import ChannelMutator, importance
+from mmcompress.mutators import Calibration, ChannelMutator, importance
 from mmcompress.policy import Policy
 from mmcompress.surgery.permute import permute
 from mmcompress.testing import MutatorContract, ToyNetwork, toy_graph
@@ -30,8 +30,8 @@ class TestChannelMutatorByTaylor(MutatorContract):
 
     def prepare(self, mutator, model):
         image = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-        mutator.prepare(model, toy_graph(), [
-            lambda: sum(out.square().mean() for out in model(image))])
+        mutator.prepare(model, toy_graph(), Calibration(losses=lambda: [
+            lambda: sum(out.square().mean() for out in model(image))]))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 from mmcompress.data.images import Batch
 from mmcompress.errors import CompressionError, DataError, PolicyError
 from mmcompress.graph import trace, verify
-from mmcompress.mutators import ChannelMutator, JointMutator, QuantMutator
+from mmcompress.mutators import Calibration, ChannelMutator, JointMutator, QuantMutator
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.testing.toy_network import ToyNetwork
 
@@ -25,17 +25,12 @@ class Images:
             count, 3, 16, 16, generator=torch.Generator().manual_seed(3))
         self.calibration = [Batch(part, []) for part in image.split(8)]
 
-    def losses(self):
-        return ()
-
 
 def prepared(mutator, model=None):
     model = model or ToyNetwork().eval()
     graph = verify(model, trace(model, (3, 16, 16)))
     images = Images()
-    mutator.prepare(
-        model, graph,
-        images.calibration if isinstance(mutator, QuantMutator) else images)
+    mutator.prepare(model, graph, Calibration(images.calibration))
     return mutator, model, graph
 
 
@@ -122,7 +117,7 @@ def test_mistakes_show_before_the_search(options, message):
 def test_no_calibration_images():
     model = ToyNetwork().eval()
     with pytest.raises(DataError, match='calibration_images'):
-        QuantMutator().prepare(model, verify(model, trace(model, (3, 16, 16))), [])
+        QuantMutator().prepare(model, verify(model, trace(model, (3, 16, 16))))
 
 
 def test_layers_that_read_one_tensor_have_one_range():
@@ -182,11 +177,11 @@ def test_weights_are_quantised_once_per_bit_width(monkeypatch):
 
 def test_single_tensors_for_prices():
     mutator, _, _ = prepared(joint())
-    assert mutator.quantiser is mutator.quant
+    assert mutator.quantiser is mutator.mutators[1]
     weight = mutator.quantiser.weight('head', 4)
     assert max(len(row.unique()) for row in weight) <= 15
     x = torch.randn(1, 16, 4, 4)
     assert len(mutator.quantiser.activation('reduce', x, 3).unique()) <= 8
     assert mutator.scores is mutator.channel.scores
-    bits_only, _, _ = prepared(JointMutator(quant=QuantMutator()))
+    bits_only, _, _ = prepared(JointMutator(QuantMutator()))
     assert bits_only.scores is None

@@ -4,7 +4,7 @@ import torch
 
 from mmcompress.data.images import Batch
 from mmcompress.graph import trace, verify
-from mmcompress.mutators import QuantMutator
+from mmcompress.mutators import Calibration, QuantMutator
 from mmcompress.policy import Policy
 from mmcompress.testing.mutating import MutatorContract
 
@@ -17,4 +17,4 @@ class TestQuantMutator(MutatorContract):
     def prepare(self, mutator, model):
         image = torch.randn(8, 3, 16, 16, generator=torch.Generator().manual_seed(3))
         graph = verify(model, trace(model, (3, 16, 16)))
-        mutator.prepare(model, graph, [Batch(image, [])])
+        mutator.prepare(model, graph, Calibration([Batch(image, [])]))

@@ -12,7 +12,9 @@ from mmcompress.openmmlab.loops.search import PolicySearchLoop
 from mmcompress.testing.small_classifier import small_classifier
 
 
-def _make(work_dir: Path, **search) -> PolicySearchLoop:
+def _make(
+    work_dir: Path, randomness: dict | None = None, **search
+) -> PolicySearchLoop:
     init_default_scope('mmpretrain')
     dataset = dict(type='mmcompress.TwoClasses', images=80,
                    pipeline=[dict(type='PackInputs')])
@@ -26,12 +28,13 @@ def _make(work_dir: Path, **search) -> PolicySearchLoop:
         train_dataloader=loader, test_dataloader=loader,
         val_evaluator=dict(type='Accuracy', topk=(1,)),
         compression=dict(input_shape=(3, 8, 8), channel=dict(divisor=1)),
-        randomness=dict(seed=0), work_dir=str(work_dir), search_cfg=search,
-        default_scope='mmpretrain', experiment_name=work_dir.name))
+        randomness=randomness or dict(seed=0), search_cfg=search,
+        work_dir=str(work_dir), default_scope='mmpretrain',
+        experiment_name=work_dir.name))
     return PolicySearchLoop(search_runner(cfg), **search)
 
 
 @pytest.fixture(scope='session')
 def make_loop() -> Callable[..., PolicySearchLoop]:
-    """``make_loop(work_dir, **search_cfg)``."""
+    """``make_loop(work_dir, randomness=dict(seed=0), **search_cfg)``."""
     return _make

@@ -62,9 +62,10 @@ def test_bar_shows_the_best_of_every_target(runner, loop, monkeypatch, capsys):
     hook = SearchProgressHook()
     hook.before_search(runner, loop)
     hook.after_evaluation(runner, loop, evaluated(0))
-    hook._bar.stop()
-    assert hook._bar.tasks[0].completed == 1 and hook._bar.tasks[0].total == 4
-    assert hook._bar.tasks[0].fields['best'] == '0.5:0.700'
+    hook._bar.progress.stop()
+    task = hook._bar.progress.tasks[0]
+    assert task.completed == 1 and task.total == 4
+    assert task.fields['best'] == '0.5:0.700'
 
 
 def test_searches_of_one_second_have_logs_of_their_own(

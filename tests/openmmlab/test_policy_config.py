@@ -26,8 +26,20 @@ def test_the_model_becomes_compressed(policy):
     assert cfg.model.type == 'mmcompress.Compressed'
     assert cfg.model.architecture == dict(type='M', depth=3)
     assert cfg.model.policy == str(policy.resolve())
+    assert 'backbone' not in cfg.model
     # No slim weights lie beside the policy file: the dense ones are sliced.
     assert cfg.load_from == 'dense.pth'
+
+
+def test_keys_that_mmdet_reads(policy):
+    cfg = dense()
+    cfg.model.backbone = dict(type='B', depth=3)
+    teacher = cfg.model
+    compress_config(cfg, str(policy))
+    assert cfg.model.backbone == {}
+    assert cfg.model.architecture.backbone.depth == 3
+    distil_config(cfg, teacher, 'dense.pth', 0.5)
+    assert cfg.model.backbone == {}
 
 
 def test_weights_beside_the_policy(policy):

@@ -198,7 +198,7 @@ def test_resumed_training_equals_an_uninterrupted_one(policy, tmp_path):
 def test_layers_that_read_one_tensor_share_a_quantiser(policy, tmp_path):
     # In a residual block only one conv reads a tensor; with bits a second reader is
     # made by hand.
-    from mmcompress.openmmlab.models.compressed import quantise
+    from mmcompress.mutators.rebuild import quantise
 
     class Fork(torch.nn.Module):
         def __init__(self):

@@ -57,6 +57,11 @@ def test_latency_as_a_target(policy: Path) -> None:
     assert (policy.parents[1] / 'latency.json').is_file()
 
 
+def test_the_model_of_the_file_names_its_classes(file: Path) -> None:
+    meta = torch.load(file.with_suffix('.pth'), weights_only=True)['meta']
+    assert len(meta['dataset_meta']['classes']) == 10
+
+
 def test_accuracy_of_the_file(
     tool: Callable[..., Ended], policy: Path, file: Path, tmp_path: Path
 ) -> None:

@@ -12,26 +12,17 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from command_lines import Job, command, environment, run_apart
-
-# From the issue that asked for the file.
-COLUMNS = ['target', 'policy', 'macs', 'macs_ratio', 'params', 'bops', 'size_bytes',
-           'latency_ms', 'score', 'dense_score']
-
-
-def table(work_dir: Path) -> list[dict[str, str]]:
-    """The rows of tradeoff.csv."""
-    with open(work_dir / 'tradeoff.csv', newline='') as file:
-        reader = csv.DictReader(file)
-        rows = list(reader)
-    assert reader.fieldnames == COLUMNS
-    return rows
-
-
-def trials(work_dir: Path) -> list[tuple[int, str]]:
-    """Number and state of every trial of the study, read without mmcompress."""
-    with sqlite3.connect(work_dir / 'search.db') as base:
-        return base.execute('select number, state from trials').fetchall()
+from command_lines import (
+    COLUMNS,
+    Job,
+    command,
+    environment,
+    run_apart,
+    search_and_kill,
+    start_together,
+    table,
+    trials,
+)
 
 
 def test_files(searched: Path) -> None:
@@ -85,19 +76,7 @@ def test_options_of_the_command_line(tool, job: Job, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_and_run_again_ends_the_same(
         job: Job, searched: Path, tmp_path: Path) -> None:
-    words = command('search', job.config, '--work-dir', tmp_path)
-    child = subprocess.Popen(
-        words, cwd=job.folder, env=environment(), stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True)
-    for line in child.stdout:
-        if 'Search [5/12]' in line:
-            os.kill(child.pid, signal.SIGKILL)
-            break
-    child.stdout.close()
-    assert child.wait() == -signal.SIGKILL
-    done = [state for _, state in trials(tmp_path)].count('COMPLETE')
-    assert 5 <= done < 12
-    assert not (tmp_path / 'tradeoff.csv').exists()
+    search_and_kill(job.config, tmp_path, cwd=job.folder)
     again = run_apart('search', job.config, '--work-dir', tmp_path, cwd=job.folder)
     assert again.returncode == 0, again.stderr
     assert f'Search [{5}/12]' not in again.stdout
@@ -125,34 +104,10 @@ def test_interrupted_says_how_to_continue(job: Job, tmp_path: Path) -> None:
     assert 'Traceback' not in errors
 
 
-START_TOGETHER = """
-import os, time
-from pathlib import Path
-from mmengine.hooks import Hook
-from mmcompress.registry import HOOKS
-
-@HOOKS.register_module()
-class StartTogether(Hook):
-    def before_search(self, runner, loop):
-        folder = Path(runner.work_dir)
-        (folder / f'ready_{os.getpid()}').touch()
-        end = time.monotonic() + 120
-        while len(list(folder.glob('ready_*'))) < 2:
-            assert time.monotonic() < end, 'the other worker did not come'
-            time.sleep(0.05)
-"""
-
-
 @pytest.mark.slow
 def test_two_workers_split_the_evaluations(
         job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The first one imports nothing anew and could be done before the other begins.
-    (tmp_path / 'start_together.py').write_text(START_TOGETHER)
-    config = tmp_path / 'together.py'
-    config.write_text(
-        f"_base_ = {str(job.config)!r}\n"
-        "custom_imports = dict(imports=['start_together'])\n"
-        "search_cfg = dict(custom_hooks=[dict(type='mmcompress.StartTogether')])\n")
+    config = start_together(job.config, tmp_path)
     monkeypatch.setenv('PYTHONPATH', str(tmp_path))
     done = run_apart(
         'search', config, '--work-dir', tmp_path, '--workers', 2, '--cfg-options',

@@ -15,9 +15,9 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from ...kinds import copy_of
 from ...policy.points import POINTS, PointSite
 from ...quant.points import BITS, add_file_points, file_points, is_own, own_number
+from ...surgery.copies import copy_of
 from ..passes.layers import layer_of
 from ..quantise.correction import calls_of
 from ..quantise.placement import Placement, moves

@@ -6,23 +6,13 @@ evaluated)`` and ``after_search(runner, loop, outcome)`` on every hook that has 
 
 from __future__ import annotations
 
-import sys
-
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from ...api.listener import ProgressBar
 from ...registry import HOOKS
 from ...report import Outcome, print_table, table_text
-from ...search import Evaluated, best_per_target
+from ...search import Evaluated
 
 
 @HOOKS.register_module()
@@ -66,32 +56,18 @@ class SearchProgressHook(Hook):
     """
 
     def __init__(self) -> None:
-        self._bar: Progress | None = None
+        self._bar = ProgressBar()
 
     def before_search(self, runner: Runner, loop) -> None:
         """Open the bar at what a resumed search has already done."""
-        if not sys.stderr.isatty():
-            return
-        self._bar = Progress(
-            TextColumn('search'), BarColumn(), MofNCompleteColumn(),
-            TextColumn('{task.fields[best]}'), TimeElapsedColumn(),
-            TimeRemainingColumn(), console=Console(stderr=True))
-        self._task = self._bar.add_task(
-            'search', total=loop.searcher.evaluations, best='',
-            completed=len(loop.study.history()))
-        self._bar.start()
+        self._bar.before_search(loop)
 
     def after_evaluation(self, runner: Runner, loop, evaluated: Evaluated) -> None:
-        """Advance the bar; other workers' evaluations count too."""
-        if self._bar is not None:
-            history = loop.study.history()
-            best = best_per_target(history, loop.targets)
-            text = ' '.join(f'{t.value:g}:{b.score:.3f}' if b else f'{t.value:g}:-'
-                            for t, b in zip(loop.targets, best))
-            self._bar.update(self._task, completed=len(history), best=text)
+        """Advance the bar."""
+        self._bar.after_evaluation(loop, evaluated)
 
     def after_search(self, runner: Runner, loop, outcome: Outcome) -> None:
         """Close the bar and print the table."""
-        if self._bar is not None:
-            self._bar.stop()
+        if self._bar.shown:
+            self._bar.after_search(loop, outcome)
             print_table(outcome.tradeoff)

@@ -31,7 +31,6 @@ from ..cli import load_weights
 from ..input_shape import input_shape_of
 from ..models.compressed import with_preprocessor
 from ..training_images import load_train_batches
-from .search import describe
 
 SORT_BATCHES = 8
 """Training batches whose gradients sort the channels, for ``sort='taylor'``."""
@@ -106,7 +105,7 @@ class SupernetTraining:
         self.model = model.module if is_model_wrapper(model) else model
         shape = input_shape_of(cfg)
         self.graph = verify(self.model, trace(self.model, shape))
-        self.runner.logger.info(describe(self.graph))
+        self.runner.logger.info(self.graph.describe())
         channel = (cfg.get('compression') or {}).get('channel') or {}
         mutator = build(MUTATORS, {'type': 'ChannelMutator', **channel})
         if mutator.importance != 'index':

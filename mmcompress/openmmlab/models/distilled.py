@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.runner import load_checkpoint
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ...arithmetic.labels import tensors_in
 from ...errors import CompressionError
+from ...evaluation.distillation import (
+    distance_of,
+    kind_of,
+    mean_distance,
+    outputs_watched,
+)
+from ...kinds import HEADS
+from ...kinds import kind_of as models_kind
 from ...registry import MODELS
-from ..detectors.inputs import is_detector
-from .compressed import with_preprocessor
-
-HEADS = ('bbox_head', 'head', 'rpn_head')
+from ...surgery.shadow import shadowed
+from ..checkpoints import loading
+from .architecture import overridden, with_preprocessor
 
 
 @MODELS.register_module()
@@ -26,6 +34,7 @@ def Distilled(
     temperature: float = 4.0,
     heads: list[str] | None = None,
     data_preprocessor: dict | None = None,
+    **overrides: Any,
 ) -> nn.Module:
     """Build a student whose training loss has a distillation term.
 
@@ -33,9 +42,10 @@ def Distilled(
     not a part of it, and nothing changes outside ``mode='loss'``.
 
     The term compares what the prediction heads return, which compression never
-    changes in shape. Classifiers: KL divergence of softened logits times the
-    squared temperature (Hinton et al., 2015). Detectors: mean squared error over
-    the teacher's variance, averaged over all head outputs.
+    changes in shape. :mod:`mmcompress.evaluation.distillation` says how: a classifier
+    by the KL divergence of its softened logits, a dense head of a detector by that of
+    its scores and the distance of its boxes, anything else by the mean squared error
+    over the teacher's variance. The mean of all heads and of all their calls is taken.
 
     Args:
         student (dict): Config of the model to train, e.g. ``Compressed``.
@@ -44,9 +54,11 @@ def Distilled(
         weight (float): Factor of the term. Defaults to 1.
         temperature (float): Of the softened logits. Defaults to 4.
         heads (list[str] | None): Module paths whose outputs are compared. Defaults
-            to those of ``bbox_head``, ``head`` and ``rpn_head`` that exist.
+            to those of ``head``, ``bbox_head`` and ``rpn_head`` that exist.
         data_preprocessor (dict | None): The one of the config's top level, which
             mmengine hands to every model.
+        overrides (Any): Parts of the student that replace its own, see
+            :func:`mmcompress.openmmlab.models.Compressed`.
 
     Returns:
         nn.Module: The student.
@@ -54,11 +66,12 @@ def Distilled(
     Raises:
         CompressionError: No head to compare.
     """
-    model = MMENGINE_MODELS.build(with_preprocessor(student, data_preprocessor))
+    model = MMENGINE_MODELS.build(
+        with_preprocessor(overridden(student, overrides), data_preprocessor))
     dense = MMENGINE_MODELS.build(with_preprocessor(teacher, data_preprocessor))
-    load_checkpoint(dense, teacher_checkpoint, map_location='cpu', strict=True)
-    paths = heads or [
-        h for h in HEADS if isinstance(getattr(model, h, None), nn.Module)]
+    with loading():
+        load_checkpoint(dense, teacher_checkpoint, map_location='cpu', strict=True)
+    paths = heads or models_kind(model).heads(model)
     if not paths:
         raise CompressionError(
             f'{type(model).__name__} has none of the heads {", ".join(HEADS)}; name '
@@ -67,9 +80,9 @@ def Distilled(
     plain = model.loss
 
     def loss(inputs: Tensor, data_samples: list, **kwargs) -> dict:
-        term.seen.clear()  # of forwards that were no training step
-        losses = plain(inputs, data_samples, **kwargs)
-        losses['loss_distill'] = term(inputs, data_samples)
+        with outputs_watched(model, paths) as outputs:
+            losses = plain(inputs, data_samples, **kwargs)
+        losses['loss_distill'] = term(outputs, inputs, data_samples)
         return losses
 
     model.loss = loss
@@ -79,6 +92,8 @@ def Distilled(
 class DistillationTerm:
     """Compares the head outputs of a student with those of its teacher.
 
+    It keeps nothing of a batch: what the student returned is handed to it.
+
     Args:
         student, teacher (nn.Module): The models. The teacher is frozen.
         paths (list[str]): Modules whose outputs are compared.
@@ -86,38 +101,37 @@ class DistillationTerm:
     """
 
     def __init__(
-        self, student: nn.Module, teacher: nn.Module, paths: list[str],
+        self, student: nn.Module, teacher: nn.Module, paths: Sequence[str],
         weight: float, temperature: float,
     ) -> None:
         self.teacher = teacher.eval().requires_grad_(False)
-        self.weight, self.temperature = weight, temperature
-        self.softened = not is_detector(student)
-        self.seen: dict[str, list[Tensor]] = {}
-        for path in paths:
-            student.get_submodule(path).register_forward_hook(self._keep('student'))
-            teacher.get_submodule(path).register_forward_hook(self._keep('teacher'))
+        self.weight = weight
+        modules = {path: student.get_submodule(path) for path in paths}
+        kinds = {path: kind_of(module, path) for path, module in modules.items()}
+        self.distances = {
+            path: distance_of(kinds[path], module, temperature)
+            for path, module in modules.items()}
+        self._dense_heads = [
+            (module, teacher.get_submodule(path)) for path, module in modules.items()
+            if kinds[path] == 'detection']
 
-    def _keep(self, who: str):
-        def hook(module: nn.Module, args: tuple, output: object) -> None:
-            if torch.is_grad_enabled() or who == 'teacher':
-                self.seen.setdefault(who, []).extend(tensors_in(output))
-        return hook
+    def __call__(
+        self, outputs: dict[str, list[Any]], inputs: Tensor, data_samples: list
+    ) -> Tensor:
+        """The weighted term.
 
-    def __call__(self, inputs: Tensor, data_samples: list) -> Tensor:
-        """The weighted term for the batch that the student has just seen."""
-        student = self.seen.pop('student')
+        Args:
+            outputs (dict[str, list[Any]]): By path, what the student's modules
+                returned for the batch.
+            inputs (Tensor): The batch, preprocessed.
+            data_samples (list): Its samples.
+        """
         self.teacher.to(inputs.device)
-        with torch.no_grad():
+        # Some dense heads return other maps while they train (FCOS, VFNet, RepPoints).
+        # Their layers, which have modes of their own, still evaluate.
+        modes = ((theirs, dict(training=own.training))
+                 for own, theirs in self._dense_heads)
+        with (torch.no_grad(), shadowed(modes),
+              outputs_watched(self.teacher, list(self.distances)) as target):
             self.teacher(inputs, data_samples, mode='tensor')
-        target = self.seen.pop('teacher')
-        assert len(student) == len(target), 'heads must return the same outputs'
-        terms = [self._compare(s, t) for s, t in zip(student, target)]
-        return self.weight * torch.stack(terms).mean()
-
-    def _compare(self, student: Tensor, target: Tensor) -> Tensor:
-        if self.softened:
-            t = self.temperature
-            return t * t * F.kl_div(
-                F.log_softmax(student / t, -1), F.log_softmax(target / t, -1),
-                reduction='batchmean', log_target=True)
-        return F.mse_loss(student, target) / target.var().clamp_min(1e-6)
+        return self.weight * mean_distance(self.distances, outputs, target)

@@ -17,6 +17,8 @@ from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from ...errors import StudyError
 
+STORAGE, STUDY = 'sqlite:///search.db', 'search'
+"""Where a study is, and how it is called, unless the config says otherwise."""
 JOURNAL = 'journal:///'
 LOCK_TIMEOUT = 120
 """Seconds a worker waits for another one to release the SQLite file."""
@@ -52,6 +54,14 @@ def open_storage(url: str | None) -> BaseStorage:
             f'The storage {shown(url)!r} cannot be opened: {reason}. Use '
             'sqlite:///file.db, journal:///file.log, or the URL of a running '
             'database server whose Python driver is installed.') from error
+
+
+def placed(url: str, folder: str | Path) -> str:
+    """The URL of a storage, with a relative file placed in a folder."""
+    scheme, separator, path = url.partition(':///')
+    if separator and scheme in ('sqlite', 'journal') and not path.startswith('/'):
+        return f'{scheme}:///{(Path(folder) / path).absolute()}'
+    return url
 
 
 def shown(url: str | None) -> str:

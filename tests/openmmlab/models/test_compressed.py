@@ -158,6 +158,26 @@ def test_the_preprocessor_of_the_config_reaches_the_model(slim, tmp_path):
     assert own['data_preprocessor'] == dict(mean=[4, 5, 6], std=[1, 1, 1])
 
 
+def test_keys_beside_the_architecture_override_it(slim, tmp_path):
+    """As mmdet's init_detector sets backbone.init_cfg, and users set test_cfg."""
+    def built(**overrides):
+        return MODELS.build(dict(
+            type='mmcompress.Compressed', architecture=architecture,
+            policy=str(tmp_path / 'slim.json'), **overrides))
+
+    pretrained = dict(type='Pretrained', checkpoint='nowhere.pth')
+    architecture = dict(
+        ARCHITECTURE, backbone=dict(ARCHITECTURE['backbone'], init_cfg=pretrained))
+    assert built(backbone={}).backbone.init_cfg == pretrained
+    assert built(backbone=dict(init_cfg=None)).backbone.init_cfg['type'] == 'Kaiming'
+    assert built(train_cfg=None, pretrained=None).backbone.init_cfg == pretrained
+    assert architecture['backbone']['init_cfg'] is pretrained
+    with pytest.raises(PolicyError, match='belongs to another model'):
+        built(backbone=dict(widths=(8, 12, 15)), head=dict(in_channels=15))
+    with pytest.raises(TypeError, match="unexpected keyword argument 'symetric'"):
+        built(symetric=True)
+
+
 class Shared(nn.Module):
     """A conv under two names, and a vector of its own."""
 

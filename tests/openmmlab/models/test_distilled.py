@@ -5,11 +5,13 @@ import copy
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
+from mmpretrain.models import ImageClassifier
 from mmpretrain.structures import DataSample
 from torch import nn
 from torch.nn import functional as F
 
 from mmcompress.errors import CompressionError
+from mmcompress.evaluation.distillation import softened_kl
 from mmcompress.openmmlab.models.distilled import DistillationTerm
 
 
@@ -105,7 +107,7 @@ def test_other_modes_are_as_without(config):
 def test_a_model_without_a_head(config):
     student = dict(config['student'], head=None)
     with pytest.raises(CompressionError, match=(
-            r'^ImageClassifier has none of the heads bbox_head, head, rpn_head; name '
+            r'^ImageClassifier has none of the heads head, bbox_head, rpn_head; name '
             r'the modules to compare in model.heads')):
         MODELS.build(dict(config, student=student))
 
@@ -115,14 +117,45 @@ def test_heads_can_be_named(config):
     assert student(*batch(), mode='loss')['loss_distill'] > 0
 
 
-def test_detectors_compare_in_units_of_the_teachers_spread(config, monkeypatch):
-    monkeypatch.setattr(
-        'mmcompress.openmmlab.models.distilled.is_detector', lambda model: True)
-    student = MODELS.build(config).eval()
-    inputs, samples = batch()
-    loss = student(inputs, samples, mode='loss')['loss_distill']
-    teacher = MODELS.build(config['teacher']).eval()
+@MODELS.register_module()
+class LooksTwice(ImageClassifier):
+    """Calls its head for the image and for its mirror image."""
+
+    def loss(self, inputs, data_samples):
+        """The loss of the second call."""
+        self.head(self.extract_feat(inputs))
+        return super().loss(inputs.flip(-1), data_samples)
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        """Raw outputs of the image and of its mirror image."""
+        if mode != 'tensor':
+            return super().forward(inputs, data_samples, mode)
+        return [self.head(self.extract_feat(x)) for x in (inputs, inputs.flip(-1))]
+
+
+def twice(width: int) -> dict:
+    return dict(architecture(width), type='mmengine.LooksTwice')
+
+
+def test_every_call_of_a_head_counts(config):
+    student = MODELS.build(dict(
+        config, student=twice(3), teacher=twice(6))).eval()
+    teacher = MODELS.build(twice(6)).eval()
     teacher.load_state_dict(torch.load(config['teacher_checkpoint'])['state_dict'])
-    mine, theirs = student(inputs), teacher(inputs)
-    assert loss.item() == pytest.approx(
-        ((mine - theirs).square().mean() / theirs.var()).item(), rel=1e-4)
+    inputs, samples = batch()
+    term = student(inputs, samples, mode='loss')['loss_distill'].item()
+    found = [softened_kl(s, t).item() for s, t in zip(student(inputs), teacher(inputs))]
+    assert found[0] != pytest.approx(found[1], rel=1e-3)
+    assert term == pytest.approx(sum(found) / 2, rel=1e-4)
+
+
+def test_other_numbers_of_calls(config):
+    student = MODELS.build(dict(config, student=twice(3))).eval()
+    with pytest.raises(CompressionError, match=(
+            r"outputs of 'head' cannot be compared: in training it returns 2 time")):
+        student(*batch(), mode='loss')
+
+
+def test_parts_beside_the_student_are_its_own(config):
+    student = MODELS.build(dict(config, backbone=dict(widths=(2, 3, 3)), neck={}))
+    assert student.backbone.layer2[0].conv1.out_channels == 3

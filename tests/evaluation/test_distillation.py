@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmcompress.errors import CompressionError
-from mmcompress.supernet.distillation import (
+from mmcompress.evaluation.distillation import (
     detection_distance,
     distance_of,
     kind_of,
@@ -20,6 +20,9 @@ def test_normalised_mse():
     assert normalised_mse(target, target) == 0
     # Errors 1 and 1: mean square 1, over 2.
     assert normalised_mse(torch.ones(2), target) == 0.5
+    # What does not vary has no unit to measure in.
+    assert normalised_mse(torch.ones(1), torch.zeros(1)) == 0
+    assert normalised_mse(torch.ones(3), torch.full((3,), 7.1)) == 0
 
 
 def test_softened_kl():
@@ -73,10 +76,39 @@ def test_exclusive_classes_and_several_anchors():
         assert same.item() == pytest.approx(0, abs=1e-5)
 
 
+def test_boxes_without_a_unit():
+    """All clamped to 0, as random weights do; overflown exponentials."""
+    target = head([9.0], [0.0] * 4)
+    off = head([9.0], [1.0] * 4)
+    assert detection_distance(off, target, 1) == 0
+    inf = float('inf')
+    target = head([9.0], [1.0, 2.0, 3e38, 3e38])
+    assert detection_distance(off, target, 1).isfinite()
+    # Deviations 1, 0 and 1 of mean 2, an error of 1: mean 1/3 over 2/3.
+    target = head([9.0], [1.0, 2.0, 3.0, inf])
+    off = head([9.0], [1.0, 2.0, 4.0, 5.0])
+    assert detection_distance(off, target, 1).item() == pytest.approx(0.5)
+
+
+def test_maps_that_are_no_scores():
+    """Refined boxes (VFNet, RepPoints) weigh as boxes do, masks are features."""
+    target = head([0.0], [1.0, 2.0, 3.0, 6.0], [1.0, 2.0, 3.0, 6.0])
+    off = head([0.0], [1.0, 2.0, 3.0, 6.0], [2.0, 3.0, 4.0, 7.0])
+    assert detection_distance(off, target, 1).item() == pytest.approx(1 / 1.5)
+    levels = [torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 1, 1)]
+    boxes = [torch.rand(1, 4, 2, 2), torch.rand(1, 4, 1, 1)]
+    found = detection_distance(
+        (levels, boxes, torch.ones(1, 2, 1, 1)),
+        (levels, boxes, torch.tensor([0.0, 2.0]).view(1, 2, 1, 1)), 1)
+    assert found.item() == pytest.approx(0.5)
+
+
 def test_what_is_compared_how():
     dense_head = SimpleNamespace(cls_out_channels=2, prior_generator=None)
     assert kind_of(dense_head, 'bbox_head') == 'detection'
     assert kind_of(torch.nn.Linear(2, 2), 'head') == 'logits'
+    assert kind_of(torch.nn.Linear(2, 2), 'head.fc') == 'logits'
+    assert kind_of(torch.nn.Linear(2, 2), 'header') == 'features'
     assert kind_of(torch.nn.Linear(2, 2), 'backbone.layer1') == 'features'
     features = distance_of('features', None, 4.0)
     pair = (torch.zeros(2), [torch.tensor([0.0, 2.0])])

@@ -1,0 +1,302 @@
+"""One search over a session: propose, score, record, until the budget is used."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ..costs import Costs, CostTable, Target, parse_targets
+from ..errors import CompressionError, StudyError
+from ..files import write_bytes
+from ..latency.measure import latency_of
+from ..plain import plain
+from ..policy import Policy
+from ..prices import Subject
+from ..prices.table import PriceTable
+from ..registry import PRICES, SEARCHERS, build
+from ..report import Outcome, make_outcome, write_all
+from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
+from ..search.study.storage import STORAGE, STUDY, placed
+from ..session import Session
+from .listener import Listener
+from .results import evaluation_facts, facts_of, write_checkpoint, write_policy
+
+Targets = Mapping[str, float | Sequence]
+
+
+class SearchRun:
+    """Searches a family of compressed networks and writes it to a work dir.
+
+    Every scored policy is in the study before the next is proposed. A search that was
+    killed therefore continues where it was, and several processes may run the same
+    search at once to share its evaluations.
+
+    Args:
+        session (Session): The prepared model.
+        searcher (Mapping): Config of a searcher, with its seed.
+        targets (Mapping): Budgets; see :func:`mmcompress.costs.parse_targets`.
+        work_dir (Path): Where everything is written.
+        storage (str): Where the study lives: ``sqlite:///FILE``, ``journal:///FILE``
+            or a database URL; relative files are in the work dir.
+        study (str): Name of the study in the storage.
+        prices (Mapping | None): Config of the source of prices, for searchers that
+            need them. Defaults to the session's.
+        latency (Mapping | None): Options of :func:`latency_of`, for targets on
+            ``latency_ms``.
+        save_checkpoints (bool): Write the slim checkpoint of each target's best
+            policy beside its policy file.
+        facts (Mapping | None): Lines for the head of the report.
+        tests (Callable | None): From the family to metrics on a test set, by name;
+            see :meth:`family`.
+        listener (Listener | None): Told about the progress.
+
+    Raises:
+        CompressionError: An option is wrong, or the dense model has no score.
+        StudyError: The study belongs to another search.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        searcher: Mapping,
+        targets: Targets,
+        work_dir: Path,
+        storage: str = STORAGE,
+        study: str = STUDY,
+        prices: Mapping | None = None,
+        latency: Mapping | None = None,
+        save_checkpoints: bool = True,
+        facts: Mapping[str, str] | None = None,
+        tests: Callable[[Mapping], Mapping] | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        self.session, self.work_dir = session, Path(work_dir)
+        self.searcher_cfg, self.prices_cfg = dict(searcher), dict(prices or {})
+        self.targets_cfg, self.latency_cfg = targets, dict(latency or {})
+        self.save_checkpoints, self.facts = save_checkpoints, dict(facts or {})
+        self.tests, self.listener = tests, listener or Listener()
+        self.total_seconds = self.evaluation_seconds = 0.0
+        self.costs = Costs(CostTable.from_graph(session.graph), session.space,
+                           self._measured_costs())
+        self.targets = parse_targets(targets, self.costs)
+        self.searcher: Searcher = build(
+            SEARCHERS, self.searcher_cfg, space=session.space, costs=self.costs,
+            targets=self.targets, **self._needed())
+        self.study = Study(
+            placed(storage, self.work_dir), study, dict(
+                session.signature, searcher=plain(self.searcher_cfg),
+                targets=plain(targets), prices=plain(self.prices_cfg)))
+        self._check_weights(study, storage)
+        try:
+            self.dense_score = self._score_dense()
+        except CompressionError:
+            self.study.discard()
+            raise
+
+    # -- before ---------------------------------------------------------------
+    def _check_weights(self, study: str, storage: str) -> None:
+        """A checkpoint may have been trained again under the same name."""
+        known = self.study.get_attr('weights')
+        if known is None:
+            self.study.set_attr('weights', self.session.weights)
+        elif known != self.session.weights:
+            raise StudyError(
+                f'Study {study!r} in {storage} was made with other weights. Restore '
+                'the checkpoint to continue it, or choose another work dir, study name '
+                'or storage to start afresh.')
+
+    def _needed(self) -> dict:
+        """The model data that the searcher lists in ``needs``."""
+        kind = self.searcher_cfg['type']
+        kind = SEARCHERS.get(kind) if isinstance(kind, str) else kind
+        derive = dict(scores=lambda: self.session.scores, prices=self._prices)
+        return {name: derive[name]() for name in getattr(kind, 'needs', ())}
+
+    def _prices(self) -> PriceTable:
+        source = build(PRICES, {**self.session.price_source, **self.prices_cfg})
+        session = self.session
+        return source.compute(
+            Subject(session.model, session.graph, session.space, session.mutator,
+                    session.evaluator, self.listener.log), self.work_dir / 'prices')
+
+    def _measured_costs(self) -> dict[str, Callable]:
+        """Costs that are measured on this machine, if a target needs them."""
+        if 'latency_ms' not in self.targets_cfg:
+            return {}
+        options = dict(dict(path=self.work_dir / 'latency.json'), **self.latency_cfg)
+        session = self.session
+        return dict(latency_ms=latency_of(
+            session.model, session.graph, session.space, **options))
+
+    def _score_dense(self) -> float:
+        known = self.study.get_attr('dense_score')
+        if known is None:
+            score = self.session.score(Policy())
+            if not math.isfinite(score.value):
+                raise CompressionError(
+                    f'The dense model scores {self.session.score_name} = '
+                    f'{score.value}; check the checkpoint and the dataset before '
+                    'searching.')
+            known = score.value
+            self.study.set_attr('dense_score', known)
+        self.listener.log(
+            f'Dense model: {self.session.score_name} = {known:.4f} on '
+            f'{self.session.evaluator.images} images')
+        return known
+
+    # -- the search -----------------------------------------------------------
+    def run(self) -> Outcome:
+        """Search until the evaluations are used, then write the results.
+
+        Returns:
+            Outcome: What was written to the work dir, as data.
+        """
+        self.listener.before_search(self)
+        start = time.perf_counter()
+        while (claim := self.study.claim(self.searcher.evaluations)) is not None:
+            policy = choose(self.searcher, self.study, claim)
+            if policy is None:
+                self.study.release(claim)
+                break
+            self._score(claim, policy)
+        # The worker that finishes last knows the whole history; the others leave.
+        if not any(n < self.searcher.evaluations for n in self.study.running()):
+            self._score_all(
+                self.searcher.answers(self.study.history(), self.targets))
+        self.total_seconds += time.perf_counter() - start
+        outcome = self.write()
+        self.listener.after_search(self, outcome)
+        return outcome
+
+    def answer(self, targets: Targets) -> None:
+        """Write policies for further targets from what the search has left.
+
+        Nothing is searched. What a searcher derives for them is evaluated once and
+        kept in the study; with other searchers the best evaluated policy within
+        each budget is written.
+
+        Args:
+            targets (Mapping): As of the run.
+
+        Raises:
+            StudyError: The search has not begun, or nothing meets a target.
+        """
+        parsed = parse_targets(targets, self.costs)
+        start = time.perf_counter()
+        policies = self.searcher.answers(self.study.history(), parsed)
+        milliseconds = 1000 * (time.perf_counter() - start)
+        self._score_all(policies)
+        for target, best in zip(parsed, self.winners(parsed)):
+            if best is None:
+                raise StudyError(
+                    f'The search in {self.work_dir} has no policy for {target.name}. '
+                    'Run it first, with the same command but --target.')
+            name = self._write_policy(target.name, best)
+            self.listener.log(
+                f'{target.name}: {self.session.score_name} = {best.score:.4f}, '
+                f'{target.cost} {best.costs[target.cost]:.6g} of at most '
+                f'{target.limit:.6g}; wrote policies/{name}')
+        self.listener.log(
+            f'Deriving {len(policies)} policies took {milliseconds:.1f} ms.')
+
+    def _score_all(self, policies: Sequence[Policy]) -> None:
+        """Evaluate policies that the search ended with, unless they have been."""
+        for policy in dict.fromkeys(policies):
+            while policy not in self._tried():
+                claim = self.study.claim(sys.maxsize)
+                listed = Listed(self.session.space, self.costs, [policy])
+                chosen = choose(listed, self.study, claim)
+                if chosen is None:  # Another worker is at it.
+                    self.study.release(claim)
+                    break
+                self._score(claim, chosen)
+
+    def _tried(self) -> list[Policy | None]:
+        return [e.policy for e in [*self.study.history(), *self.study.failures()]]
+
+    def _score(self, claim, policy: Policy) -> None:
+        score = self.session.score(policy)
+        self.evaluation_seconds += score.seconds
+        if math.isfinite(score.value):
+            evaluated = Evaluated(
+                claim.number, policy, score.value, self.costs.of(policy),
+                score.metrics, score.seconds)
+            self.study.finish(claim, evaluated)
+            self.listener.after_evaluation(self, evaluated)
+        else:
+            reason = f'{self.session.score_name} is {score.value}'
+            self.study.fail(claim, reason)
+            self.listener.warn(
+                f'Evaluation {claim.number} failed and is not ranked: {reason}.')
+
+    # -- after ----------------------------------------------------------------
+    def write(self) -> Outcome:
+        """Write policies, checkpoints, table, plots and report."""
+        winners = self.winners(self.targets)
+        for target, best in zip(self.targets, winners):
+            if best is not None:
+                self._write_policy(target.name, best)
+        for name, data in self.searcher.artefacts(self.study.history()).items():
+            content = data if isinstance(data, bytes) else \
+                json.dumps(data, indent=1).encode()
+            write_bytes(self.work_dir / name, content)
+        return self.report()
+
+    def report(self) -> Outcome:
+        """Write table, plots and report."""
+        winners = self.winners(self.targets)
+        outcome = make_outcome(
+            history=self.study.history(), targets=self.targets,
+            dense=self.costs.dense(), dense_score=self.dense_score,
+            score_name=self.session.score_name,
+            policy_files={target.name: f'{target.name}.json' for target, best
+                          in zip(self.targets, winners) if best is not None},
+            graph=self.session.graph, facts=self._facts(),
+            searcher=self.searcher_cfg['type'], failures=len(self.study.failures()),
+            winners=winners,
+            tests=self.tests(self.family()) if self.tests else {})
+        write_all(outcome, self.work_dir)
+        return outcome
+
+    def family(self) -> dict[str, tuple[int, Path]]:
+        """Number of the evaluation and policy file of every target that is met."""
+        return {target.name: (best.number, self._policy_path(target.name))
+                for target, best in zip(self.targets, self.winners(self.targets))
+                if best is not None}
+
+    def winners(self, targets: Sequence[Target]) -> tuple[Evaluated | None, ...]:
+        """What is written for each target, None where nothing meets it."""
+        history = self.study.history()
+        answers = self.searcher.answers(history, targets)
+        if not answers:
+            return best_per_target(history, targets)
+        scored = {e.policy: e for e in history}
+        return tuple(scored.get(policy) for policy in answers)
+
+    def _policy_path(self, name: str) -> Path:
+        """Where the policy of a target is written."""
+        return self.work_dir / 'policies' / f'{name}.json'
+
+    def _write_policy(self, name: str, best: Evaluated) -> str:
+        path = self._policy_path(name)
+        write_policy(path, best.policy, self.session, dict(
+            dense_score=self.dense_score, metric=self.session.score_name,
+            searcher=self.searcher_cfg['type'], **facts_of(best)))
+        if self.save_checkpoints:
+            write_checkpoint(path.with_suffix('.pth'), best.policy, self.session)
+        return path.name
+
+    def _facts(self) -> dict[str, str]:
+        facts = {
+            'model': type(self.session.model).__name__, **self.facts,
+            'seed': str(self.searcher_cfg['seed']),
+            **evaluation_facts(self.session.evaluator),
+        }
+        if self.total_seconds:
+            overhead = 1 - self.evaluation_seconds / self.total_seconds
+            facts['time outside evaluation'] = f'{overhead:.1%}'
+        return facts

@@ -1,0 +1,88 @@
+"""Searching a prepared model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..errors import CompressionError
+from ..policy.files import PolicyFile
+from ..search.study.storage import STORAGE, STUDY
+from ..session import Session
+from .family import Family
+from .listener import Listener, ProgressBar
+from .run import SearchRun
+
+
+def search(
+    session: Session,
+    searcher: str | Mapping[str, Any] = 'Evolution',
+    evaluations: int = 100,
+    work_dir: str | Path = 'work_dirs/search',
+    *,
+    targets: Mapping[str, float | Sequence] | None = None,
+    prices: Mapping[str, Any] | None = None,
+    latency: Mapping[str, Any] | None = None,
+    storage: str = STORAGE,
+    study: str = STUDY,
+    seed: int | None = None,
+    listener: Listener | None = None,
+    **costs: float | Sequence[float],
+) -> Family:
+    """Search one network for every budget; all of them share the evaluations.
+
+    Every scored policy is on disk before the next is proposed. The same call continues
+    a search that was interrupted, and several processes that make it at once share it.
+
+    Args:
+        session: Of :func:`mmcompress.prepare` or ``Session.from_config``.
+        searcher: Name of a searcher, or its config: ``searcher='TwoStage'``,
+            ``searcher=dict(type='SeerNet', acquisition='active')``.
+        evaluations: Policies that are scored, for all budgets together:
+            ``evaluations=60``.
+        work_dir: Where the study, the policies and the report are written:
+            ``work_dir='out'``.
+        targets: Budgets that are no keyword, e.g. on several costs at once:
+            ``targets=dict(together=dict(bops=0.05, size_bytes=0.2))``.
+        prices: Config of the source of prices, for searchers that need them:
+            ``prices=dict(type='MeasuredPrices')``.
+        latency: For budgets in milliseconds: ``latency=dict(threads=2)``.
+        storage: Where the study lives: ``storage='postgresql://host/db'`` lets several
+            machines share it.
+        study: Name of the study in the storage: ``study='second'``.
+        seed: Of the searcher: ``seed=1``. Defaults to the session's.
+        listener: Is told about the progress. Defaults to a progress bar.
+        costs: Budgets by cost, up to 1 as a share of the dense network:
+            ``macs=[0.75, 0.5]``, ``bops=0.05``, ``latency_ms=4.0``.
+
+    Returns:
+        Family: The networks by name, e.g. ``family['macs_0.5'].model``.
+
+    Raises:
+        TargetError: A budget is malformed or cannot be reached.
+        StudyError: The work dir belongs to another search.
+
+    Example:
+        >>> family = mmc.search(session, macs=[0.75, 0.5], searcher='TwoStage',
+        ...                     evaluations=60, work_dir='out')
+        >>> slim = family['macs_0.5'].model
+    """
+    options = dict(type=searcher) if isinstance(searcher, str) else dict(searcher)
+    options.setdefault('evaluations', evaluations)
+    options.setdefault('seed', session.evaluator.seed if seed is None else seed)
+    budgets = {**(targets or {}), **costs}
+    if not budgets:
+        raise CompressionError(
+            'A search needs a budget, e.g. macs=[0.75, 0.5] or latency_ms=4.0.')
+    run = SearchRun(
+        session, options, budgets, Path(work_dir), storage, study, prices, latency,
+        listener=listener or ProgressBar())
+    run.run()
+
+    def builder(path: Path) -> Callable[[], nn.Module]:
+        return lambda: session.materialise(PolicyFile.load(path).policy)
+
+    return Family(run.work_dir, builder)

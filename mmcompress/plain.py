@@ -1,0 +1,15 @@
+"""Settings as plain data, for signatures and files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """Settings as JSON-ready data; what JSON has no word for becomes a string."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [plain(v) for v in value]
+    return value if isinstance(value, (int, float, bool, type(None))) else str(value)

@@ -1,0 +1,149 @@
+"""The order in which channels are removed, and what each removal costs.
+
+Optimal Brain Surgeon over whole channels (Hassibi & Stork, 1993; Frantar & Alistarh,
+"Optimal Brain Compression", NeurIPS 2022, for layers): when a channel goes, the weights
+on the others are changed so that the layer's outputs change least, and what then
+remains of the change is the cost of the channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+PRICING_RIDGE = 1e-4
+"""Ridge of costs, as a share of the mean diagonal: enough to invert, no more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A layer that reads the channels of a unit.
+
+    Args:
+        covariance (Tensor): ``(C, C)`` of its input channels, over pixels.
+        gram (Tensor): ``(C, C)``: inner products of the weights on the input channels,
+            summed over outputs and window.
+        positions (Tensor): ``(width, count)``: input channels of the layer that each
+            channel of the unit feeds.
+    """
+
+    covariance: Tensor
+    gram: Tensor
+    positions: Tensor
+
+    @property
+    def energy(self) -> Tensor:
+        """Variance of the layer's outputs, summed over them: ``tr(B' H B)``."""
+        return (self.covariance * self.gram).sum()
+
+
+@dataclass(frozen=True, eq=False)
+class Elimination:
+    """Channels of a unit from the first to go to the last one left.
+
+    Args:
+        order (Tensor): ``(width,)`` channel numbers, the cheapest to remove first.
+        losses (Tensor): ``(width + 1,)`` float64: with the first k of them removed and
+            the weights on the others repaired, the mean square error of the readers'
+            outputs over their variance, summed over the readers. The ridge is not in
+            it.
+    """
+
+    order: Tensor
+    losses: Tensor
+
+    @property
+    def ranking(self) -> Tensor:
+        """Channel numbers, the most important first."""
+        return self.order.flip(0)
+
+    def price(self, width: int) -> float:
+        """What keeping ``width`` channels loses."""
+        return float(self.losses[len(self.order) - width])
+
+
+class _Surgery:
+    """One reader while channels leave: inverse covariance and weights, down-dated.
+
+    With ``B`` the weights as ``(C, outputs x window)``, removing the channels ``p``
+    costs ``tr(B_p' (Hinv_pp)^-1 B_p)`` and changes ``B`` by ``-Hinv_:p (Hinv_pp)^-1
+    B_p``. Only ``G = B B'`` is kept, which all costs follow from.
+    """
+
+    def __init__(self, reader: Reader, ridge: float) -> None:
+        covariance = reader.covariance.double()
+        size = len(covariance)
+        scale = covariance.diagonal().mean().clamp_min(1e-30)
+        damped = covariance + ridge * scale * torch.eye(
+            size, dtype=torch.float64, device=covariance.device)
+        self.inverse = torch.linalg.inv(damped)
+        self.covariance = covariance
+        self.dense = reader.gram.double()
+        self.gram = self.dense.clone()
+        self.cross = self.dense.clone()  # B B_0', of the weights now and at first
+        self.energy = reader.energy.double().clamp_min(1e-30)
+        self.positions = reader.positions
+
+    def costs(self) -> Tensor:
+        """Cost of every channel of the unit, ``(width,)``, over the energy."""
+        if self.positions.shape[1] == 1:
+            place = self.positions[:, 0]
+            own = self.inverse.diagonal()[place]
+            return self.gram.diagonal()[place] / own.clamp_min(1e-30) / self.energy
+        rows, columns = self.positions[:, :, None], self.positions[:, None, :]
+        solved = torch.linalg.solve(
+            self.inverse[rows, columns] + 1e-30 * torch.eye(
+                self.positions.shape[1], dtype=torch.float64),
+            self.gram[rows, columns])
+        return solved.diagonal(dim1=1, dim2=2).sum(1) / self.energy
+
+    def loss(self) -> Tensor:
+        """Error of the outputs over their variance: ``tr(dB' H dB)`` by energy."""
+        change = self.gram - self.cross - self.cross.T + self.dense
+        return (self.covariance * change).sum() / self.energy
+
+    def remove(self, channel: int) -> None:
+        """Down-date for one channel that goes."""
+        place = self.positions[channel]
+        columns = self.inverse[:, place]
+        share = torch.linalg.solve(columns[place], columns.T).T  # (C, count)
+        self.inverse -= share @ columns.T
+        gone = self.gram[place].clone()
+        # B := B - share B_p, and G = B B'.
+        moved = share @ gone
+        self.gram += share @ gone[:, place] @ share.T - moved - moved.T
+        self.cross -= share @ self.cross[place]
+        # What is removed has no weight and no partners any more; exactly.
+        for matrix in (self.inverse, self.gram):
+            matrix[place] = 0
+            matrix[:, place] = 0
+        self.inverse[place, place] = 1
+
+
+def eliminate(
+    readers: Sequence[Reader], width: int, ridge: float = PRICING_RIDGE
+) -> Elimination:
+    """Remove the channels of a unit one after the other, always the cheapest.
+
+    Which one is cheapest is decided by the costs of :class:`_Surgery`, ridge included.
+
+    Args:
+        readers (Sequence[Reader]): All layers that mix the unit's channels.
+        width (int): Channels of the unit.
+        ridge (float): Added to the diagonals, as a share of their mean.
+    """
+    surgeries = [_Surgery(reader, ridge) for reader in readers]
+    left = torch.ones(width, dtype=torch.bool)
+    order, losses = [], [torch.zeros((), dtype=torch.float64)]
+    for _ in range(width):
+        total = torch.stack([surgery.costs() for surgery in surgeries]).sum(0)
+        channel = int(torch.where(left, total, torch.inf).argmin())
+        order.append(channel)
+        left[channel] = False
+        for surgery in surgeries:
+            surgery.remove(channel)
+        losses.append(sum(surgery.loss() for surgery in surgeries))
+    return Elimination(torch.tensor(order), torch.stack(losses))

@@ -1,0 +1,138 @@
+"""A prepared model: everything that a search, a price or a benchmark asks about it."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from torch import nn
+
+from .evaluation import PolicyEvaluator, Score
+from .graph import trace, verify
+from .mutators import Calibration, JointMutator
+from .plain import plain
+from .policy import ChannelScores, ModelGraph, Policy, SearchSpace
+from .surgery.weights import weights_digest
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """One model, traced, verified and made ready to act as any policy.
+
+    Args:
+        model (nn.Module): The live model. Its channels are sorted; its outputs and
+            state-dict keys are those of the dense model.
+        graph (ModelGraph): Its verified channel units, and its layers.
+        space (SearchSpace): The widths and bits that policies may choose.
+        mutator (JointMutator): Makes the model act as a policy.
+        evaluator (PolicyEvaluator): Scores what it then achieves.
+        weights (str): Digest of the weights before sorting.
+        compression (Mapping): The settings of the mutators.
+        checkpoint (str | None): Where the weights came from.
+        price_source (Mapping): Config of the source of prices, unless a search names
+            another.
+    """
+
+    model: nn.Module
+    graph: ModelGraph
+    space: SearchSpace
+    mutator: JointMutator
+    evaluator: PolicyEvaluator
+    weights: str
+    compression: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: str | None = None
+    price_source: Mapping[str, Any] = field(
+        default_factory=lambda: dict(type='GradientPrices'))
+
+    @staticmethod
+    def from_config(config: Any, **overrides: Any) -> Session:
+        """Prepare the model of an OpenMMLab config, as ``tools/search.py`` does.
+
+        Args:
+            config (str | Config): The config, or its file: a model, a checkpoint
+                (``load_from``), ``compression`` and ``search_cfg``.
+            overrides: Settings of the config by dotted name, with ``__`` for dots,
+                e.g. ``search_cfg__evaluator__images=64``.
+
+        Returns:
+            Session: Prepared.
+
+        Example:
+            >>> session = mmc.Session.from_config('my_search.py')
+            >>> family = mmc.search(session, macs=0.5, evaluations=40)
+        """
+        # By name: the core does not depend on the wing for OpenMMLab.
+        wing = import_module('mmcompress.openmmlab.sessions')
+        return wing.session_of_file(config, **overrides)
+
+    @property
+    def score_name(self) -> str:
+        """Name of what policies are scored by."""
+        return self.evaluator.metric
+
+    @property
+    def scores(self) -> ChannelScores | None:
+        """Importance of every channel; None where no widths are searched."""
+        return self.mutator.scores
+
+    @property
+    def signature(self) -> dict:
+        """What scores of policies depend on, as plain data."""
+        return dict(
+            fingerprint=self.graph.fingerprint,
+            units=[unit.name for unit in self.graph.units],
+            compression=plain(self.compression), evaluator=self.evaluator.signature,
+            checkpoint=self.checkpoint, input_shape=list(self.graph.input_shape))
+
+    def score(self, policy: Policy) -> Score:
+        """Measure what the model achieves as a policy says; it comes back dense."""
+        return self.evaluator.evaluate(policy, self.mutator)
+
+    def materialise(self, policy: Policy) -> nn.Module:
+        """The small model of a policy, with the statistics it was scored with."""
+        slim = self.mutator.materialise(policy)
+        self.evaluator.recalibrate(slim)
+        return slim
+
+    def __repr__(self) -> str:
+        return f'Session of {type(self.model).__name__}: {self.graph.describe()}'
+
+    def _repr_html_(self) -> str:
+        return f'<p>{html.escape(repr(self))}</p>'
+
+
+def open_session(
+    model: nn.Module, graph: ModelGraph, evaluator: PolicyEvaluator,
+    compression: Mapping[str, Any], checkpoint: str | None = None,
+    price_source: Mapping[str, Any] | None = None,
+) -> Session:
+    """Sort the channels, calibrate the quantisers, and find the search space.
+
+    Args:
+        model (nn.Module): The dense model; its channels are sorted in place.
+        graph (ModelGraph): Of :func:`find_units`.
+        evaluator (PolicyEvaluator): Holds the images.
+        compression (Mapping): Settings of the mutators.
+        checkpoint (str | None): Where the weights came from.
+        price_source (Mapping | None): See :class:`Session`.
+    """
+    mutator = JointMutator.from_config(compression)
+    weights = weights_digest(model)
+    mutator.prepare(model, graph, Calibration(evaluator.calibration, evaluator.losses))
+    space = SearchSpace.from_graph(graph, **mutator.space_options)
+    source = {} if price_source is None else dict(price_source=dict(price_source))
+    return Session(model, graph, space, mutator, evaluator, weights,
+                   dict(compression), checkpoint, **source)
+
+
+def find_units(model: nn.Module, shape: tuple[int, ...]) -> ModelGraph:
+    """Trace a model and verify what was found.
+
+    Args:
+        model (nn.Module): The dense model.
+        shape (tuple[int, ...]): ``(C, H, W)`` of the image that costs refer to.
+    """
+    return verify(model, trace(model, shape))
