@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import torch
 from torch import Tensor
 
 from ..errors import ExportError
+from .editing import to_bytes
 from .parts import Part
 from .runtimes import OnnxRuntime
 
@@ -29,12 +30,12 @@ COMPARED = 4
 
 
 def compare(
-    proto: onnx.ModelProto, part: Part, tolerance: float, boxes: bool = False
+    model: ir.Model, part: Part, tolerance: float, boxes: bool = False
 ) -> float:
     """Largest relative difference between a file and its network.
 
     Args:
-        proto (onnx.ModelProto): The file.
+        model (ir.Model): The file.
         part (Part): Its network.
         tolerance (float): The largest that is allowed.
         boxes (bool): Whether the network selects scores; see
@@ -45,7 +46,7 @@ def compare(
     """
     with torch.no_grad():
         wanted = [x.numpy() for x in part.network(*part.inputs)]
-    got = OnnxRuntime(proto.SerializeToString())(*map(Tensor.numpy, part.inputs))
+    got = OnnxRuntime(to_bytes(model))(*map(Tensor.numpy, part.inputs))
     if boxes:
         got = without_edge(got, wanted)
     error = max(relative_error(a, b) for a, b in zip(got, wanted))
@@ -58,13 +59,13 @@ def compare(
 
 
 def compare_quantised(
-    proto: onnx.ModelProto, part: Part, images: Sequence[np.ndarray],
+    model: ir.Model, part: Part, images: Sequence[np.ndarray],
     tolerance: float = QUANTISED_TOLERANCE,
 ) -> float:
     """Root mean square difference of a file from the fake-quantised network.
 
     Args:
-        proto (onnx.ModelProto): The quantised file.
+        model (ir.Model): The quantised file.
         part (Part): Its network, quantisers on.
         images (Sequence[np.ndarray]): The first few are used.
         tolerance (float): The largest that is allowed. Defaults to
@@ -76,7 +77,7 @@ def compare_quantised(
     Raises:
         ExportError: It exceeds ``tolerance``.
     """
-    runtime = OnnxRuntime(proto.SerializeToString(), integers=False)
+    runtime = OnnxRuntime(to_bytes(model), integers=False)
     pairs = []
     for image in images[:COMPARED]:
         with torch.no_grad():

@@ -2,43 +2,63 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import onnx
-import torch
+import onnx_ir as ir
+from onnx_ir.passes.common import CheckerPass
 from torch import nn
 
-from .. import __version__
 from ..errors import ExportError
 from ..files import write_bytes
 from ..kinds import kind_of
 from ..quant.points import file_points
-from ..quiet import quiet
 from ..surgery.modes import evaluating, in_float
 from .agreement import QUANTISED_TOLERANCE, TOLERANCE, compare, compare_quantised
-from .metadata import FORMAT, preprocessing_of, write_metadata
-from .onnx_graph import OnnxGraph
+from .editing import to_bytes
+from .metadata import write_metadata
 from .parts import Part, part_path, parts_of
-from .passes.boxes import append_nms
-from .passes.focus import fold_focus
-from .passes.linear import name_linear_weights
-from .passes.pooling import chain_max_pools, name_global_pooling
-from .quantise.placement import layers_in
-from .quantise.plan import LayerPlan, plan_of
-from .quantise.qdq import quantise_graph
+from .passes.boxes import AppendSuppression
+from .quantise.plan import LayerPlan, plan_in, plan_of
+from .quantise.qdq import quantise_model
+from .translate import describe, to_onnx
 from .twin.locate import locate
 from .twin.twin import FileLayout, count_own, known_points, layout_of
 
-OPSET = 21
-"""The first opset with 4-bit integers."""
 
-_LOGGERS = tuple(map(logging.getLogger, ('torch.onnx', 'onnxscript', 'onnx_ir')))
-"""Of the exporter, whose notices no user can act on."""
+@dataclass(frozen=True, eq=False)
+class ExportOptions:
+    """What the files of a model are to take and to do.
+
+    Args:
+        shape (tuple[int, ...]): ``(C, H, W)`` of the preprocessed image.
+        batch (int): Images per call. Defaults to 1.
+        dynamic_batch (bool): Take any number of images. Defaults to False.
+        classes (Sequence[str]): Names of the classes, for the metadata.
+        images (Sequence[np.ndarray]): Preprocessed calibration images, each of shape
+            ``(batch, C, H, W)``. Needed if layers are quantised.
+        boxes (bool): Decode boxes and suppress non-maxima inside the file; see
+            :meth:`mmcompress.kinds.ModelKind.decode`. Defaults to False.
+        layout (bool): Find out what a quantised file has and the model has not, for
+            :func:`.twin.twin_of`. Takes the memory of all tensors of the network.
+            Defaults to False.
+        tolerance (float): See :data:`TOLERANCE`; of the network in float.
+        quantised_tolerance (float): See :func:`.agreement.compare_quantised`.
+    """
+
+    shape: tuple[int, ...]
+    batch: int = 1
+    dynamic_batch: bool = False
+    classes: Sequence[str] = ()
+    images: Sequence[np.ndarray] = ()
+    boxes: bool = False
+    layout: bool = False
+    tolerance: float = TOLERANCE
+    quantised_tolerance: float = QUANTISED_TOLERANCE
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -61,17 +81,7 @@ class Exported:
 
 
 def export_onnx(
-    model: nn.Module,
-    path: str | os.PathLike,
-    shape: tuple[int, ...],
-    batch: int = 1,
-    dynamic_batch: bool = False,
-    classes: Sequence[str] = (),
-    images: Sequence[np.ndarray] = (),
-    boxes: bool = False,
-    tolerance: float = TOLERANCE,
-    layout: bool = False,
-    quantised_tolerance: float = QUANTISED_TOLERANCE,
+    model: nn.Module, path: str | os.PathLike, options: ExportOptions
 ) -> list[Exported]:
     """Export a model from preprocessed images to raw outputs.
 
@@ -83,19 +93,7 @@ def export_onnx(
         model (nn.Module): A model whose kind can be exported; see
             :meth:`mmcompress.kinds.ModelKind.pieces`.
         path (str | os.PathLike): The file to write.
-        shape (tuple[int, ...]): ``(C, H, W)`` of the preprocessed image.
-        batch (int): Images per call. Defaults to 1.
-        dynamic_batch (bool): Take any number of images. Defaults to False.
-        classes (Sequence[str]): Names of the classes, for the metadata.
-        images (Sequence[np.ndarray]): Preprocessed calibration images, each of shape
-            ``(batch, C, H, W)``. Needed if layers are quantised.
-        boxes (bool): Decode boxes and suppress non-maxima inside the file; see
-            :meth:`mmcompress.kinds.ModelKind.decode`. Defaults to False.
-        tolerance (float): See :data:`TOLERANCE`; of the network in float.
-        layout (bool): Find out what a quantised file has and the model has not, for
-            :func:`.twin.twin_of`. Takes the memory of all tensors of the network.
-            Defaults to False.
-        quantised_tolerance (float): See :func:`.agreement.compare_quantised`.
+        options (ExportOptions): For example ``ExportOptions((3, 224, 224))``.
 
     Returns:
         list[Exported]: The files, which appear complete or not at all.
@@ -106,134 +104,86 @@ def export_onnx(
     """
     with evaluating(model):
         plan = plan_of(model)
-        if plan and not len(images):
+        if plan and not len(options.images):
             raise ExportError(
                 f'{len(plan)} layers are quantised; give calibration images for the '
                 'tensors between them.')
-        if boxes:
+        if options.boxes:
             kind_of(model).check_boxes(model)
-            if batch != 1 or dynamic_batch:
+            if options.batch != 1 or options.dynamic_batch:
                 raise ExportError(
                     'With --boxes a file takes one image; leave --batch out.')
-        exported, left = [], set(plan)
-        for part in parts_of(model, shape, batch, dynamic_batch, boxes):
-            with in_float(model):
-                proto = to_proto(part)
-                rearranged = fold_focus(OnnxGraph(proto))
-                describe(proto, part, model, classes)
-                error, found = compare(proto, part, tolerance, boxes), FileLayout()
+        made, own, left = [], 0, set(plan)
+        for part in parts_of(
+                model, options.shape, options.batch, options.dynamic_batch,
+                options.boxes):
+            network, error = float_part(part, model, options)
+            layout = FileLayout()
             # A head that others share is part of several files.
-            mine = {name: plan[name] for name in layers_in(OnnxGraph(proto))
-                    if name in plan}
-            left -= set(mine)
-            if mine:
-                inputs = part.inputs_of(images)
-                found = quantise_part(
-                    proto, part, rearrange(mine, rearranged), inputs,
-                    sum(count_own(x[-1]) for x in exported) if layout else None)
-                error = compare_quantised(
-                    proto, part, inputs, quantised_tolerance)
-            if boxes:
-                suppression = kind_of(model).suppression(model)
-                append_nms(proto, suppression)
-                write_metadata(proto, dict(boxes=asdict(suppression)))
-            exported.append((proto, part_path(path, part.name), error, found))
+            if mine := plan_in(network.graph, plan):
+                left -= set(mine)
+                network, error, layout = quantised_part(
+                    network, part, mine, options, own)
+                own += count_own(layout)
+            if options.boxes:
+                append_boxes(network, model)
+            made.append((part_path(path, part.name), to_bytes(network), error, layout))
     if left:
         raise ExportError(
             f'{len(left)} quantised layers are not part of the exported network, '
             f'e.g. {min(left)!r}: their weights are unused or computed.')
-    return [write(*file) for file in exported]
+    return [write(*file) for file in made]
 
 
-def quantise_part(
-    proto: onnx.ModelProto, part: Part, plan: dict[str, LayerPlan],
-    images: Sequence[np.ndarray], first: int | None,
-) -> FileLayout:
-    """Write a part in integers.
+def float_part(
+    part: Part, model: nn.Module, options: ExportOptions
+) -> tuple[ir.Model, float]:
+    """A part in float, and by how much it differs from its network."""
+    with in_float(model):
+        network = to_onnx(part)
+        describe(network, part, model, options.classes)
+        return network, compare(network, part, options.tolerance, options.boxes)
+
+
+def quantised_part(
+    network: ir.Model, part: Part, plan: Mapping[str, LayerPlan],
+    options: ExportOptions, first: int,
+) -> tuple[ir.Model, float, FileLayout]:
+    """A part in integers.
 
     Args:
-        proto (onnx.ModelProto): The part in float, changed in place.
-        part (Part): Its network.
-        plan (dict[str, LayerPlan]): Numbers of its layers.
-        images (Sequence[np.ndarray]): What it takes of the calibration images.
-        first (int | None): Number of points between layers that other parts have;
-            None if nobody asks for the layout.
+        network (ir.Model): The part in float.
+        part (Part): Its network in torch.
+        plan (Mapping[str, LayerPlan]): Numbers of its layers.
+        options (ExportOptions): Has calibration images of the whole model.
+        first (int): Number of points between layers that other parts have.
 
     Returns:
-        FileLayout: What the file has and the model has not.
+        tuple[ir.Model, float, FileLayout]: The part, by how much it differs from the
+        fake-quantised network, and what it has and the model has not.
     """
-    model, outputs = part.network.model, {}
-    if first is not None or file_points(model) is not None:
-        outputs = locate(proto, part.network, images[0])
-    float_proto = onnx.ModelProto()
-    float_proto.CopyFrom(proto)
-    done = quantise_graph(proto, plan, images, known_points(model, outputs))
-    write_metadata(proto, dict(quantised=len(plan)))
-    if first is None:
-        return FileLayout()
-    return layout_of(
-        OnnxGraph(float_proto), plan, done.placement, outputs, done.shifts, first)
+    model, outputs, layout = part.network.model, {}, FileLayout()
+    images = part.inputs_of(options.images)
+    if options.layout or file_points(model) is not None:
+        outputs = locate(network, part.network, images[0])
+    done = quantise_model(network, plan, images, known_points(model, outputs))
+    write_metadata(done.model, dict(quantised=len(plan)))
+    if options.layout:
+        layout = layout_of(
+            network.graph, plan, done.placement, outputs, done.shifts, first)
+    error = compare_quantised(done.model, part, images, options.quantised_tolerance)
+    return done.model, error, layout
 
 
-def rearrange(
-    plan: dict[str, LayerPlan], functions: Mapping[str, Callable]
-) -> dict[str, LayerPlan]:
-    """Lay integers out as the graph's weights were laid out anew."""
-    plan = dict(plan)
-    for constant, function in functions.items():
-        layer = constant.removeprefix('model.').removesuffix('.weight')
-        if layer in plan and (old := plan[layer].weight) is not None:
-            plan[layer] = replace(plan[layer], weight=replace(
-                old, integers=function(old.integers), weight=function(old.weight)))
-    return plan
+def append_boxes(network: ir.Model, model: nn.Module) -> None:
+    """Suppress non-maxima as the model's config says, in place."""
+    suppression = kind_of(model).suppression(model)
+    AppendSuppression(suppression)(network)
+    write_metadata(network, dict(boxes=asdict(suppression)))
+    CheckerPass()(network)
 
 
-def to_proto(part: Part) -> onnx.ModelProto:
-    """Run torch's exporter; batch norms are folded by its optimiser."""
-    dynamic = None
-    if part.dynamic:
-        axis = {0: torch.export.Dim('batch', min=1, max=4096)}
-        dynamic = ((axis,) * len(part.inputs),)
-    inputs = part.inputs
-    if part.dynamic:  # an axis of length 1 would be taken for a constant
-        inputs = tuple(torch.cat([x, x]) if len(x) < 2 else x for x in inputs)
-    structure = part.network.structure(*inputs)
-    count = len(_leaves(structure))
-    with quiet(*_LOGGERS), torch.no_grad():
-        program = torch.onnx.export(
-            part.network, inputs, dynamo=True, opset_version=OPSET, verbose=False,
-            input_names=list(part.input_names), dynamic_shapes=dynamic,
-            output_names=[f'output_{i}' for i in range(count)])
-    proto = program.model_proto
-    name_linear_weights(OnnxGraph(proto), part.network)
-    name_global_pooling(OnnxGraph(proto))
-    chain_max_pools(OnnxGraph(proto))
-    write_metadata(proto, dict(structure=structure))
-    return proto
-
-
-def _leaves(structure: object) -> list[int]:
-    if isinstance(structure, list):
-        return [leaf for item in structure for leaf in _leaves(item)]
-    return [] if structure is None else [structure]
-
-
-def describe(
-    proto: onnx.ModelProto, part: Part, model: nn.Module, classes: Sequence[str]
-) -> None:
-    """Add the facts that running the file needs; see :mod:`.metadata`."""
-    write_metadata(proto, dict(
-        format=FORMAT, version=__version__, model=type(model).__name__,
-        part=part.name, shape=list(part.inputs[0].shape[1:]),
-        batch=0 if part.dynamic else len(part.inputs[0]),
-        preprocessing=preprocessing_of(model), classes=list(classes)))
-    onnx.checker.check_model(proto, full_check=True)
-
-
-def write(
-    proto: onnx.ModelProto, path: Path, error: float, layout: FileLayout
-) -> Exported:
+def write(path: Path, data: bytes, error: float, layout: FileLayout) -> Exported:
     """Write a file under a temporary name, then rename it."""
-    data = proto.SerializeToString()
     write_bytes(path, data)
     return Exported(path, error, len(data), layout)

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
 from torch import nn
 
 from ..errors import ExportError
@@ -38,12 +39,10 @@ def preprocessing_of(model: nn.Module) -> dict:
         pad_value=getattr(loader, 'pad_value', 0))
 
 
-def write_metadata(proto: onnx.ModelProto, facts: Mapping[str, Any]) -> None:
+def write_metadata(model: ir.Model, facts: Mapping[str, Any]) -> None:
     """Store facts as JSON in the file's ``metadata_props``, replacing older ones."""
-    kept = {p.key: p.value for p in proto.metadata_props}
-    kept |= {key: json.dumps(value) for key, value in facts.items()}
-    del proto.metadata_props[:]
-    onnx.helper.set_model_props(proto, kept)
+    model.metadata_props.update(
+        {key: json.dumps(value) for key, value in facts.items()})
 
 
 def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
@@ -56,10 +55,9 @@ def read_metadata(path: str | os.PathLike) -> dict[str, Any]:
         raise ExportError(
             f'There is no file {str(path)!r}; make it with tools/export.py.')
     try:
-        proto = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's DecodeError is of no public base class
+        found = ir.load(path).metadata_props
+    except DecodeError as error:
         raise ExportError(f'{path} cannot be read as ONNX: {error}') from error
-    found = {p.key: p.value for p in proto.metadata_props}
     if 'format' not in found or json.loads(found['format']) != FORMAT:
         raise ExportError(f'{path} was not written by tools/export.py of mmcompress.')
     return {key: json.loads(value) for key, value in found.items()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 
 from ..errors import ExportError
-from .onnx_graph import OnnxGraph, part_of
+from .editing import part_of, to_bytes
 
 
 class Runtime(Protocol):
@@ -31,8 +33,7 @@ class OnnxRuntime:
         model (str | os.PathLike | bytes): A file, or a serialised model.
         threads (int | None): Threads within an operator. Defaults to all cores.
         providers (Sequence[str]): Execution providers, the preferred one first.
-        profile (str | None): Prefix of a file of timings per operator; see
-            :meth:`end_profile`. Defaults to None.
+        profile (bool): Time operators; see :meth:`kernel_times`. Defaults to False.
         integers (bool): Compute in integers what a quantised file says is in integers.
             If not, every operator is computed as ONNX defines it, the same on every
             CPU: those without VNNI cut sums of two products off at 16 bits. Defaults
@@ -46,7 +47,7 @@ class OnnxRuntime:
         model: str | os.PathLike | bytes,
         threads: int | None = None,
         providers: Sequence[str] = ('CPUExecutionProvider',),
-        profile: str | None = None,
+        profile: bool = False,
         integers: bool = True,
     ) -> None:
         try:
@@ -68,8 +69,9 @@ class OnnxRuntime:
             options.graph_optimization_level = \
                 onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         if profile:
+            self._folder = tempfile.TemporaryDirectory()
             options.enable_profiling = True
-            options.profile_file_prefix = profile
+            options.profile_file_prefix = f'{self._folder.name}/profile'
         source = model if isinstance(model, bytes) else os.fspath(model)
         self.session = onnxruntime.InferenceSession(
             source, options, providers=list(providers))
@@ -79,18 +81,26 @@ class OnnxRuntime:
         """Outputs for one set of inputs."""
         return self.session.run(None, dict(zip(self._names, inputs)))
 
-    def end_profile(self) -> Path:
-        """Stop profiling and return the file of timings (JSON)."""
-        return Path(self.session.end_profiling())
+    def kernel_times(self) -> dict[tuple[str, str], list[float]]:
+        """Stop profiling; milliseconds of every run by name and type of operator."""
+        times: dict[tuple[str, str], list[float]] = {}
+        with self._folder:
+            events = json.loads(Path(self.session.end_profiling()).read_text())
+        for event in events:
+            if event.get('cat') == 'Node' and event['name'].endswith('_kernel_time'):
+                name = event['name'].removesuffix('_kernel_time')
+                key = name, event['args']['op_name']
+                times.setdefault(key, []).append(event['dur'] / 1000)
+        return times
 
 
-def probe(proto: onnx.ModelProto, names: Sequence[str]) -> OnnxRuntime:
+def probe(model: ir.Model, values: Sequence[ir.Value]) -> OnnxRuntime:
     """A runtime that returns some tensors of a network instead of its outputs.
 
     What it returns does not depend on the CPU but for rounding in float.
     """
-    part, _ = part_of(OnnxGraph(proto), names, [x.name for x in proto.graph.input])
-    return OnnxRuntime(part.SerializeToString(), integers=False)
+    part = part_of(model, values, model.graph.inputs)
+    return OnnxRuntime(to_bytes(part), integers=False)
 
 
 class OpenVinoRuntime:

@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import re
 import statistics
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Barrier
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 
 from ..errors import ExportError
-from ..latency.layer_timer import kernel_times
-from .onnx_graph import OnnxGraph
-from .quantise.placement import layer_of
+from .editing import is_constant
+from .passes.layers import layer_of
 from .runtimes import OnnxRuntime, Runtime, load_runtime
 
 ROUNDS = 3
@@ -83,14 +81,13 @@ def random_inputs(path: str | os.PathLike, batch: int = 1) -> list[np.ndarray]:
     """
     rng = np.random.default_rng(0)
     try:
-        graph = onnx.load(path).graph
+        graph = ir.load(path).graph
     except FileNotFoundError:
         raise ExportError(
             f'There is no file {str(path)!r}; make it with tools/export.py.') from None
-    constants = {x.name for x in graph.initializer}
-    return [rng.random([d.dim_value or batch for d in x.type.tensor_type.shape.dim],
+    return [rng.random([n if isinstance(n, int) else batch for n in value.shape],
                        dtype=np.float32)
-            for x in graph.input if x.name not in constants]
+            for value in graph.inputs if not is_constant(value)]
 
 
 def time_files(
@@ -129,21 +126,22 @@ def time_files(
             warm = Barrier(streams)
             with ThreadPoolExecutor(streams) as callers:
                 streamed = [
-                    callers.submit(_time, runtime, arrays, calls, warm_up, warm)
+                    callers.submit(
+                        call_times, runtime, arrays, calls, warm_up, warm.wait)
                     for runtime in runtimes]
             found.extend(ms for stream in streamed for ms in stream.result())
             del runtimes
     return [Timing(Path(p), tuple(t), streams) for p, t in zip(paths, times)]
 
 
-def _time(
+def call_times(
     runtime: Runtime, arrays: Sequence[np.ndarray], calls: int, warm_up: int,
-    warm: Barrier,
+    ready: Callable[[], object] = lambda: None,
 ) -> list[float]:
-    """Milliseconds of each call, all made while the other streams make theirs."""
+    """Milliseconds of each call; ``ready`` is called between warm-up and calls."""
     for _ in range(warm_up):
         runtime(*arrays)
-    warm.wait()
+    ready()
     found = []
     for _ in range(calls):
         start = time.perf_counter()
@@ -164,36 +162,24 @@ def layer_times(
         threads (int | None): Threads of the runtime.
         repeats (int): Calls; the median counts.
     """
-    layers = node_layers(onnx.load(path))
+    layers = node_layers(ir.load(path).graph)
     inputs = random_inputs(path)
-    with tempfile.TemporaryDirectory() as folder:
-        runtime = OnnxRuntime(path, threads, profile=f'{folder}/profile')
-        for _ in range(repeats):
-            runtime(*inputs)
-        times = kernel_times(runtime.end_profile())
+    runtime = OnnxRuntime(path, threads, profile=True)
+    for _ in range(repeats):
+        runtime(*inputs)
     by_layer: dict[str, float] = {}
     by_kind: dict[str, float] = {}
-    for (name, kind), found in times.items():
+    for (name, kind), found in runtime.kernel_times().items():
         owner = layers.get(re.sub(FUSED, '', name))
         target, key = (by_kind, kind) if owner is None else (by_layer, owner)
         target[key] = target.get(key, 0.0) + statistics.median(found)
     return by_layer, by_kind
 
 
-def node_layers(proto: onnx.ModelProto) -> dict[str, str]:
+def node_layers(graph: ir.Graph) -> dict[str, str]:
     """From the names of nodes, and of their outputs, to the layers that they are."""
-    graph = OnnxGraph(proto)
-    found = {}
-    for node in graph.nodes:
-        if len(node.input) > 1:
-            source = graph.producers.get(node.input[1])
-            if source is not None and source.op_type == 'DequantizeLinear':
-                weight = source.input[0].removesuffix('_integers')
-                node = onnx.helper.make_node(
-                    node.op_type, [node.input[0], weight], node.output, node.name)
-            if (layer := layer_of(node)) is not None:
-                found |= {node.name: layer, node.output[0]: layer}
-    return found
+    return {name: layer for node in graph if (layer := layer_of(node)) is not None
+            for name in (node.name, node.outputs[0].name)}
 
 
 def blame(

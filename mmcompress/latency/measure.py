@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..costs import CostTable
-from ..export.export import export_onnx
+from ..export.export import ExportOptions, export_onnx
 from ..kinds import kind_of
 from ..policy import ModelGraph, Policy, SearchSpace
 from ..surgery.materialise import materialise
@@ -86,7 +86,8 @@ def network_ms(
     slim = materialise(model, graph, Policy(policy.widths))
     with tempfile.TemporaryDirectory() as folder:
         [file] = export_onnx(
-            slim, Path(folder) / 'net.onnx', graph.input_shape, tolerance=UNCHECKED)
+            slim, Path(folder) / 'net.onnx',
+            ExportOptions(graph.input_shape, tolerance=UNCHECKED))
         data = file.path.read_bytes()
     images = kind_of(slim).images(slim, graph.input_shape, 1).numpy()
     return timer.network(hashlib.sha256(key.encode()).hexdigest(), data, [images])

@@ -72,11 +72,11 @@ def detector(detector_config: dict) -> nn.Module:
 def detector_file(detector_config: dict, tmp_path_factory):
     """The small YOLOX as a file for one image of 64 x 96."""
     pytest.importorskip('mmdet.models')
-    from mmcompress.export.export import export_onnx
+    from mmcompress.export.export import ExportOptions, export_onnx
 
     [file] = export_onnx(
         build(detector_config, 'mmdet'), tmp_path_factory.mktemp('deploy') / 'net.onnx',
-        (3, 64, 96), classes=['a', 'b', 'c'])
+        ExportOptions((3, 64, 96), classes=['a', 'b', 'c']))
     return file
 
 

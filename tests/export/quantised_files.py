@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mmcompress.export.export import Exported, export_onnx
+from mmcompress.export.export import Exported, ExportOptions, export_onnx
 from mmcompress.export.quantise.ranges import point_of_range
 from mmcompress.layers.quantised import quantised_layers
 from mmcompress.policy import Bits
@@ -51,5 +51,6 @@ def export_w8a8(
     names = quantise(
         model, lambda: model(torch.from_numpy(images[0])), Bits(8, 8), skip)
     [file] = export_onnx(
-        model, folder / 'net.onnx', images[0].shape[1:], images=images, layout=True)
+        model, folder / 'net.onnx',
+        ExportOptions(images[0].shape[1:], images=images, layout=True))
     return names, file

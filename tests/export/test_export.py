@@ -12,7 +12,7 @@ from torch import nn
 from mmcompress.data.images import Batch
 from mmcompress.errors import ExportError
 from mmcompress.export.agreement import relative_error, without_edge
-from mmcompress.export.export import export_onnx
+from mmcompress.export.export import ExportOptions, export_onnx
 from mmcompress.export.metadata import read_metadata
 from mmcompress.export.parts import flatten, nest, number
 from mmcompress.layers.quantised import quantised_layers
@@ -95,7 +95,8 @@ def test_both_stages_of_a_detector(two_stage, tmp_path, bits):
     calibrate(two_stage, quantised_layers(two_stage), [
         Batch(images, [sample((64, 64)) for _ in range(2)])])
     files = export_onnx(
-        two_stage, tmp_path / 'net.onnx', (3, 64, 64), images=[images[:1].numpy()])
+        two_stage, tmp_path / 'net.onnx',
+        ExportOptions((3, 64, 64), images=[images[:1].numpy()]))
     assert [f.path.name for f in files] == ['net.onnx', 'net.roi_head.onnx']
     kinds = [[n.op_type for n in onnx.load(f.path).graph.node] for f in files]
     # The weight and the input of a layer; the one of the linear layer moves before the
@@ -104,8 +105,8 @@ def test_both_stages_of_a_detector(two_stage, tmp_path, bits):
         [2, 3] if bits == 8 else [0, 0])
     compare_regions(two_stage, files[0].path, images)
     with pytest.raises(ExportError, match='FasterRCNN cannot be baked'):
-        export_onnx(two_stage, tmp_path / 'net.onnx', (3, 64, 64), boxes=True,
-                    images=[images[:1].numpy()])
+        export_onnx(two_stage, tmp_path / 'net.onnx', ExportOptions(
+            (3, 64, 64), boxes=True, images=[images[:1].numpy()]))
 
 
 @pytest.mark.parametrize(('kind', 'names', 'layers', 'quantised'), [
@@ -124,7 +125,8 @@ def test_masks_and_cascades(
         f'roi_head.{name}': Bits(bits, bits) for name in layers}), (3, 64, 64))
     calibrate(model, quantised_layers(model), [Batch(images, samples)])
     files = export_onnx(
-        model, tmp_path / 'net.onnx', (3, 64, 64), images=[images[:1].numpy()])
+        model, tmp_path / 'net.onnx',
+        ExportOptions((3, 64, 64), images=[images[:1].numpy()]))
     assert [f.path.name for f in files] == [
         'net.onnx', *(f'net.{name}.onnx' for name in names)]
     integers = [f.path.name.split('.', 1)[1] for f in files if any(
@@ -140,7 +142,8 @@ def test_masks_and_cascades(
 def test_boxes_inside_the_file(detector, dense_detector, kind, tmp_path):
     if kind != 'yolox':
         detector = dense_detector(kind)
-    [file] = export_onnx(detector, tmp_path / 'net.onnx', (3, 64, 64), boxes=True)
+    [file] = export_onnx(
+        detector, tmp_path / 'net.onnx', ExportOptions((3, 64, 64), boxes=True))
     images = torch.randn(2, 3, 64, 64)
     wanted = [s.pred_instances for s in detector(
         images, [sample((64, 64)) for _ in range(2)], mode='predict')]
@@ -156,7 +159,8 @@ def test_boxes_inside_the_file(detector, dense_detector, kind, tmp_path):
 
 def test_boxes_of_a_smaller_image_end_at_its_border(dense_detector, tmp_path):
     detector = dense_detector('retina')
-    [file] = export_onnx(detector, tmp_path / 'net.onnx', (3, 64, 64), boxes=True)
+    [file] = export_onnx(
+        detector, tmp_path / 'net.onnx', ExportOptions((3, 64, 64), boxes=True))
     attach(detector, file.path, 'onnxruntime')
     [found] = detector(torch.randn(1, 3, 32, 48), [sample((32, 48))], mode='predict')
     corner = found.pred_instances.bboxes.amax(0)
@@ -167,12 +171,14 @@ def test_suppression_that_a_file_cannot_have(detector, tmp_path):
     for nms in (dict(type='soft_nms'), dict(type='nms', class_agnostic=True)):
         detector.bbox_head.test_cfg.nms = nms
         with pytest.raises(ExportError, match='plain nms by class can'):
-            export_onnx(detector, tmp_path / 'net.onnx', (3, 64, 64), boxes=True)
+            export_onnx(detector, tmp_path / 'net.onnx',
+                        ExportOptions((3, 64, 64), boxes=True))
 
 
 def test_classifier_file_with_any_batch(classifier, tmp_path):
     [file] = export_onnx(
-        classifier, tmp_path / 'net.onnx', (3, 32, 32), dynamic_batch=True)
+        classifier, tmp_path / 'net.onnx',
+        ExportOptions((3, 32, 32), dynamic_batch=True))
     images = torch.randn(5, 3, 32, 32)
     wanted = classifier(images, mode='predict')
     attach(classifier, file.path, 'onnxruntime')
@@ -182,7 +188,8 @@ def test_classifier_file_with_any_batch(classifier, tmp_path):
 
 
 def test_a_batch_that_does_not_fill_the_file(classifier, tmp_path):
-    [file] = export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32), batch=4)
+    [file] = export_onnx(
+        classifier, tmp_path / 'net.onnx', ExportOptions((3, 32, 32), batch=4))
     images = torch.randn(6, 3, 32, 32)
     with torch.no_grad():
         wanted = classifier(images)
@@ -208,18 +215,20 @@ class EngineLinear(BaseModel):
 
 def test_mistakes_are_named(detector, classifier, tmp_path):
     with pytest.raises(ExportError, match='differs from the model'):
-        export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32), tolerance=-1.0)
+        export_onnx(classifier, tmp_path / 'net.onnx',
+                    ExportOptions((3, 32, 32), tolerance=-1.0))
     assert not list(tmp_path.iterdir())
     with pytest.raises(ExportError, match='Linear cannot be exported'):
-        export_onnx(EngineLinear(), tmp_path / 'net.onnx', (3, 64, 64))
+        export_onnx(EngineLinear(), tmp_path / 'net.onnx', ExportOptions((3, 64, 64)))
     with pytest.raises(ExportError, match='takes one image'):
-        export_onnx(detector, tmp_path / 'net.onnx', (3, 64, 64), 2, boxes=True)
+        export_onnx(detector, tmp_path / 'net.onnx',
+                    ExportOptions((3, 64, 64), 2, boxes=True))
     with pytest.raises(ExportError, match='no file'):
         attach(detector, tmp_path / 'net.onnx', 'onnxruntime')
     (tmp_path / 'bad.onnx').write_bytes(b'no model at all')
     with pytest.raises(ExportError, match='cannot be read as ONNX'):
         attach(detector, tmp_path / 'bad.onnx', 'onnxruntime')
-    [file] = export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32))
+    [file] = export_onnx(classifier, tmp_path / 'net.onnx', ExportOptions((3, 32, 32)))
     with pytest.raises(ExportError, match='is a ImageClassifier'):
         attach(detector, file.path, 'onnxruntime')
     with pytest.raises(ExportError, match='Unknown backend'):
@@ -229,7 +238,7 @@ def test_mistakes_are_named(detector, classifier, tmp_path):
 def test_training_modes_are_kept(classifier, tmp_path):
     classifier.train()
     classifier.backbone.eval()
-    export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32))
+    export_onnx(classifier, tmp_path / 'net.onnx', ExportOptions((3, 32, 32)))
     assert classifier.training and not classifier.backbone.training
 
 

@@ -6,7 +6,7 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 
 from mmcompress.data.images import Batch
-from mmcompress.export.export import export_onnx
+from mmcompress.export.export import ExportOptions, export_onnx
 from mmcompress.graph import trace, verify
 from mmcompress.mutators import Calibration, ChannelMutator, JointMutator, QuantMutator
 from mmcompress.openmmlab.backend import FileNetwork
@@ -78,12 +78,13 @@ def test_fewer_heads(backbone, qkv, tmp_path):
 
     floating = mutator.materialise(Policy({qkv: 1}))
     floating.eval()
-    [file] = export_onnx(floating, tmp_path / 'net.onnx', SHAPE)
+    [file] = export_onnx(floating, tmp_path / 'net.onnx', ExportOptions(SHAPE))
     torch.testing.assert_close(
         FileNetwork(file.path, 'onnxruntime')(images), fine, rtol=1e-3, atol=1e-4)
 
     calibration = [x[None].numpy() for x in images]
-    [file] = export_onnx(slim, tmp_path / 'int8.onnx', SHAPE, images=calibration)
+    [file] = export_onnx(
+        slim, tmp_path / 'int8.onnx', ExportOptions(SHAPE, images=calibration))
     constants = {x.name: x for x in onnx.load(file.path).graph.initializer}
     for name in layers:
         integers = constants[f'model.{name}.weight_transposed_integers']

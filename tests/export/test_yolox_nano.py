@@ -6,7 +6,7 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmcompress.export.export import export_onnx
+from mmcompress.export.export import ExportOptions, export_onnx
 from mmcompress.export.metadata import read_metadata
 from mmcompress.openmmlab.backend import attach
 from mmcompress.openmmlab.class_names import class_names_of
@@ -29,8 +29,8 @@ def test_map_of_the_file(repo, shared_data, tmp_path):
     evaluator.prepare(model, cfg)
     for boxes in (False, True):
         [file] = export_onnx(
-            model, tmp_path / f'{boxes}.onnx', input_shape_of(cfg), boxes=boxes,
-            classes=class_names_of(cfg))
+            model, tmp_path / f'{boxes}.onnx', ExportOptions(
+                input_shape_of(cfg), boxes=boxes, classes=class_names_of(cfg)))
         assert len(read_metadata(file.path)['classes']) == 80
         running = attach(copy.deepcopy(model), file.path, 'onnxruntime')
         # The data's README: 33.6 mAP on these images.

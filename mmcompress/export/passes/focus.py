@@ -8,52 +8,44 @@ the size and stride 2. Runtimes are slow at strided slices, in 8 bits above all.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
-from onnx import NodeProto
+import onnx_ir as ir
 
-from ..onnx_graph import OnnxGraph, attribute, set_attribute
+from ..editing import array, set_array
 
 BLOCK = {(0, 0), (0, 1), (1, 0), (1, 1)}
 
+LAID_OUT = 'mmcompress.laid_out'
+"""Key, in ``node.meta``, of the function from the layer's weight ``(O, 4 C, k, k)`` to
+that of the node, ``(O, C, 2 k, 2 k)``."""
 
-def fold_focus(graph: OnnxGraph) -> dict[str, Callable[[np.ndarray], np.ndarray]]:
-    """Rewrite every such convolution, in place; results are the same.
 
-    Args:
-        graph (OnnxGraph): The network.
+class FoldFocus(ir.passes.InPlacePass):
+    """Rewrite every such convolution; see :func:`laid_out` for its weight."""
 
-    Returns:
-        dict: By name of a weight that was rearranged, how: a function from the old
-        layout ``(O, 4 C, k, k)`` to the new one ``(O, C, 2 k, 2 k)``.
-    """
-    done = {}
-    for node in graph.nodes:
-        stack = graph.producers.get(node.input[0])
-        if node.op_type != 'Conv' or stack is None or stack.op_type != 'Concat':
-            continue
-        found = [_strided(graph, name) for name in stack.input]
-        if None in found or {offset for _, offset in found} != BLOCK \
-                or len(found) != 4 or len({root for root, _ in found}) != 1 \
-                or attribute(node, 'group', 1) != 1 \
-                or set(attribute(node, 'strides', [1, 1])) != {1} \
-                or set(attribute(node, 'dilations', [1, 1])) != {1}:
-            continue
-        offsets = tuple(offset for _, offset in found)
-        name = node.input[1]
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Let the convolutions read what was sliced."""
+        found = [(node, folded) for node in model.graph
+                 if (folded := _stacked(node)) is not None]
+        for node, (image, offsets) in found:
+            function = partial(interleave, offsets=offsets)
+            weight, given = node.inputs[1], node.attributes
+            set_array(weight, function(array(weight)))
+            node.replace_input_with(0, image)
+            pads = [2 * n for n in given.get_ints('pads', [0] * 4)]
+            kernel = array(weight).shape[2:]
+            for name, value in dict(
+                    strides=[2, 2], pads=pads, kernel_shape=kernel).items():
+                given.add(ir.AttrInt64s(name, value))
+            node.meta[LAID_OUT] = function
+        return ir.passes.PassResult(model, bool(found))
 
-        def rearrange(weight: np.ndarray, offsets: tuple = offsets) -> np.ndarray:
-            return interleave(weight, offsets)
 
-        weight = rearrange(graph.array(name))
-        graph.set_constant(name, weight)
-        node.input[0] = found[0][0]
-        set_attribute(node, 'strides', [2, 2])
-        set_attribute(node, 'pads', [2 * n for n in attribute(node, 'pads', [0] * 4)])
-        set_attribute(node, 'kernel_shape', list(weight.shape[2:]))
-        done[name] = rearrange
-    graph.finish()
-    return done
+def laid_out(node: ir.Node) -> Callable[[np.ndarray], np.ndarray]:
+    """The function from the weight of a node's layer to the layout of the node's."""
+    return node.meta.get(LAID_OUT, np.asarray)
 
 
 def interleave(weight: np.ndarray, offsets: tuple[tuple[int, int], ...]) -> np.ndarray:
@@ -75,21 +67,33 @@ def interleave(weight: np.ndarray, offsets: tuple[tuple[int, int], ...]) -> np.n
     return spread
 
 
-def _strided(graph: OnnxGraph, name: str) -> tuple[str, tuple[int, int]] | None:
+def _stacked(node: ir.Node) -> tuple[ir.Value, tuple[tuple[int, int], ...]] | None:
+    """The image whose stacked pixels a node convolves, and the pixels' offsets."""
+    stack = node.inputs[0].producer() if node.op_type == 'Conv' else None
+    if stack is None or stack.op_type != 'Concat' or len(stack.inputs) != 4:
+        return None
+    slices = [_strided(value) for value in stack.inputs]
+    given = node.attributes
+    if None in slices or {offset for _, offset in slices} != BLOCK \
+            or len({image for image, _ in slices}) != 1 \
+            or given.get_int('group', 1) != 1 \
+            or set(given.get_ints('strides', [1, 1])) != {1} \
+            or set(given.get_ints('dilations', [1, 1])) != {1}:
+        return None
+    return slices[0][0], tuple(offset for _, offset in slices)
+
+
+def _strided(value: ir.Value) -> tuple[ir.Value, tuple[int, int]] | None:
     """The tensor that was sliced with stride 2 in rows and columns, and where."""
     starts: dict[int, int] = {}
-    node: NodeProto | None = graph.producers.get(name)
-    while node is not None and node.op_type == 'Slice':
-        if len(node.input) < 5:
+    while (node := value.producer()) is not None and node.op_type == 'Slice':
+        if len(node.inputs) < 5:
             return None
-        values = [graph.array(node.input[i]).tolist() for i in (1, 3, 4)]
+        values = [array(node.inputs[i]).tolist() for i in (1, 3, 4)]
         for start, axis, step in zip(*values):
             if step == 2:
                 starts[axis] = start
             elif step != 1 or start != 0:
                 return None
-        name = node.input[0]
-        node = graph.producers.get(name)
-    if set(starts) != {2, 3}:
-        return None
-    return name, (starts[2], starts[3])
+        value = node.inputs[0]
+    return (value, (starts[2], starts[3])) if set(starts) == {2, 3} else None

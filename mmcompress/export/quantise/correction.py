@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import onnx
-from onnx import NodeProto
+import onnx_ir as ir
 
-from ..onnx_graph import OnnxGraph, part_of
+from ..editing import array, is_constant, part_of, set_array, to_bytes
 from ..runtimes import OnnxRuntime, probe
 
 BIASED = ('Conv', 'ConvTranspose', 'Gemm')
@@ -24,31 +23,30 @@ BIASED = ('Conv', 'ConvTranspose', 'Gemm')
 
 
 def correct_biases(
-    proto: onnx.ModelProto, reference: onnx.ModelProto, images: Sequence[np.ndarray]
+    model: ir.Model, reference: ir.Model, images: Sequence[np.ndarray]
 ) -> None:
     """Give every layer the mean outputs of the same layer in another file.
 
     A layer that is called several times is corrected by its mean over all calls.
 
     Args:
-        proto (onnx.ModelProto): Its biases are changed in place.
-        reference (onnx.ModelProto): With layers of the same names.
+        model (ir.Model): Its biases are changed in place.
+        reference (ir.Model): With layers of the same names.
         images (Sequence[np.ndarray]): Inputs, each a batch that both take.
     """
-    graph = OnnxGraph(proto)
-    outputs = {node.name: node.output[0] for node in reference.graph.node
+    outputs = {node.name: node.outputs[0] for node in reference.graph
                if node.op_type in BIASED}
     wanted = dict(zip(outputs, channel_means(
         reference, list(outputs.values()), images)))
-    [source] = (x.name for x in proto.graph.input)
-    known = [{source: image} for image in images]
-    for step in steps_of(graph, source):
-        run = OnnxRuntime(step.part.SerializeToString(), integers=False)
+    [source] = model.graph.inputs
+    known = [{source.name: image} for image in images]
+    for step in steps_of(model):
+        run = OnnxRuntime(to_bytes(step.part), integers=False)
         found = [run(*(have[name] for name in step.inputs)) for have in known]
         mean = pooled([ChannelMean.of(x) for values in found for x in values])
         shift = pooled([wanted[name] for name in step.layers]).values - mean.values
-        bias = graph.array(step.bias)
-        graph.set_constant(step.bias, (bias + shift).astype(np.float32))
+        bias = model.graph.initializers[step.bias]
+        set_array(bias, (array(bias) + shift).astype(np.float32))
         for have, values in zip(known, found):
             # With the new bias the layers give the same, but for the shift.
             have |= {name: _shifted(x, shift) for name, x in zip(step.outputs, values)}
@@ -64,7 +62,7 @@ class Step:
         bias (str): Name of the constant.
         layers (tuple[str, ...]): Nodes that add it.
         outputs (tuple[str, ...]): Their outputs.
-        part (onnx.ModelProto): Computes these.
+        part (ir.Model): Computes these.
         inputs (tuple[str, ...]): What from: outputs of layers before.
         finished (tuple[str, ...]): Tensors that no later step needs.
     """
@@ -72,38 +70,35 @@ class Step:
     bias: str
     layers: tuple[str, ...]
     outputs: tuple[str, ...]
-    part: onnx.ModelProto
+    part: ir.Model
     inputs: tuple[str, ...]
     finished: tuple[str, ...] = ()
 
 
-def steps_of(graph: OnnxGraph, source: str) -> list[Step]:
-    """All biases in order, each with what lies between its layers and those before.
-
-    Args:
-        graph (OnnxGraph): The file.
-        source (str): Its input.
-    """
-    known, steps = [source], []
-    for bias, nodes in calls_of(graph).items():
-        outputs = [node.output[0] for node in nodes]
-        part, inputs = part_of(graph, outputs, known)
+def steps_of(model: ir.Model) -> list[Step]:
+    """All biases in order, each with what lies between its layers and those before."""
+    known, steps = list(model.graph.inputs), []
+    for bias, nodes in calls_of(model.graph).items():
+        outputs = [node.outputs[0] for node in nodes]
+        part = part_of(model, outputs, known)
         known += outputs
-        steps.append(Step(bias, tuple(node.name for node in nodes), tuple(outputs),
-                          part, tuple(inputs)))
+        steps.append(Step(
+            bias.name, tuple(node.name for node in nodes),
+            tuple(x.name for x in outputs), part,
+            tuple(x.name for x in part.graph.inputs)))
     last = {name: i for i, step in enumerate(steps)
             for name in (*step.outputs, *step.inputs)}
     return [replace(step, finished=tuple(n for n, j in last.items() if i == j))
             for i, step in enumerate(steps)]
 
 
-def calls_of(graph: OnnxGraph) -> dict[str, list[NodeProto]]:
-    """By name of a bias the layers that add it, in the order of the graph."""
-    found: dict[str, list[NodeProto]] = {}
-    for node in graph.nodes:
-        if node.op_type in BIASED and len(node.input) > 2 \
-                and node.input[2] in graph.constants:
-            found.setdefault(node.input[2], []).append(node)
+def calls_of(graph: ir.Graph) -> dict[ir.Value, list[ir.Node]]:
+    """By bias the layers that add it, in the order of the graph."""
+    found: dict[ir.Value, list[ir.Node]] = {}
+    for node in graph:
+        if node.op_type in BIASED and len(node.inputs) > 2 \
+                and is_constant(node.inputs[2]):
+            found.setdefault(node.inputs[2], []).append(node)
     return found
 
 
@@ -128,10 +123,10 @@ class ChannelMean:
 
 
 def channel_means(
-    proto: onnx.ModelProto, names: Sequence[str], images: Sequence[np.ndarray]
+    model: ir.Model, values: Sequence[ir.Value], images: Sequence[np.ndarray]
 ) -> list[ChannelMean]:
     """Means of some tensors of a network over images."""
-    run = probe(proto, names)
+    run = probe(model, values)
     means = [list(map(ChannelMean.of, run(image))) for image in images]
     return [pooled(of) for of in zip(*means)]
 

@@ -3,23 +3,23 @@
 The quantisers of a model sit at the inputs of its layers. A runtime computes a layer
 in integers only if its output is in integers too, and so is everything up to the
 input of the next layer: activation functions, additions, concatenations. These
-further points are found here. Points move through operators that only move values, so
-that those copy integers; and a point that no integer operator would use is left out.
+further points are found here. Points are propagated through operators that only move
+values, so that those copy integers; and a point that no integer operator would use is
+left out.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from onnx import NodeProto
+import onnx_ir as ir
 
-from ..onnx_graph import OnnxGraph
-from .plan import LayerPlan, Point, WeightPlan
+from ..editing import array, data_inputs
+from ..passes.layers import LAYERS, layer_of
+from .plan import LayerPlan, QuantPoint, WeightPlan
 
-LAYERS = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul')
 MOVING = ('Concat', 'MaxPool', 'Slice', 'Split', 'Pad', 'Reshape', 'Flatten',
           'Transpose', 'Resize', 'Squeeze', 'Unsqueeze')
 """Operators whose outputs are values of their inputs or 0 (Resize: if it is nearest;
@@ -29,82 +29,71 @@ COMPUTING = ('Sigmoid', 'Mul', 'Add', 'LeakyRelu', 'AveragePool', 'GlobalAverage
 CLIPPING = ('Relu', 'Clip')
 """Operators that fuse into the point behind them."""
 
-SIGMOID = Point(1 / 256, 0)
+SIGMOID = QuantPoint(1 / 256, 0)
 """Of a sigmoid's output, whose range is known."""
+
+Points = dict[ir.Value, 'QuantPoint | ir.Value | None']
 
 
 @dataclass
 class Placement:
-    """Points by tensor.
+    """Points by tensor of a graph.
 
     Args:
-        points (dict[str, Point | str | None]): A point, the name of another tensor
-            that has the same, or None for one whose range is to be measured.
-        extra (dict[tuple[str, str], Point]): By layer node and tensor, another point
-            on top of the tensor's own, for layers whose quantiser differs.
-        weights (dict[str, WeightPlan]): By name of the constant.
+        points (Points): A point, another tensor that has the same, or None for a point
+            whose range is to be measured.
+        extra (dict[tuple[ir.Node, ir.Value], QuantPoint]): By layer node and tensor,
+            another point on top of the tensor's own, for layers whose quantiser
+            differs.
+        weights (dict[ir.Value, WeightPlan]): By constant.
     """
 
-    points: dict[str, Point | str | None]
-    extra: dict[tuple[str, str], Point]
-    weights: dict[str, WeightPlan]
+    points: Points
+    extra: dict[tuple[ir.Node, ir.Value], QuantPoint]
+    weights: dict[ir.Value, WeightPlan]
 
-    def root(self, name: str) -> str:
+    def root(self, value: ir.Value) -> ir.Value:
         """The tensor whose point a tensor has."""
-        while isinstance(found := self.points[name], str):
-            name = found
-        return name
+        while isinstance(found := self.points[value], ir.Value):
+            value = found
+        return value
 
-    def resolve(self, name: str) -> Point | None:
+    def resolve(self, value: ir.Value) -> QuantPoint | None:
         """The point of a tensor, if it is known."""
-        return self.points[self.root(name)]
+        return self.points[self.root(value)]
 
-    def unknown(self) -> list[str]:
+    def unknown(self) -> list[ir.Value]:
         """Tensors whose range is to be measured."""
-        return [name for name, point in self.points.items() if point is None]
-
-
-def layer_of(node: NodeProto, prefix: str = 'model.') -> str | None:
-    """Name of the module whose weight a node uses, from the constant's name."""
-    if node.op_type not in LAYERS or len(node.input) < 2:
-        return None
-    match = re.fullmatch(re.escape(prefix) + r'(.+)\.weight(_\w+)?', node.input[1])
-    return match[1] if match else None
-
-
-def layers_in(graph: OnnxGraph) -> list[str]:
-    """Names of the layers that a graph computes, each once."""
-    found = (layer_of(node) for node in graph.nodes)
-    return list(dict.fromkeys(name for name in found if name is not None))
+        return [value for value, point in self.points.items() if point is None]
 
 
 def place(
-    graph: OnnxGraph, plan: Mapping[str, LayerPlan],
-    known: Mapping[str, Point] = MappingProxyType({}),
+    graph: ir.Graph, plan: Mapping[str, LayerPlan],
+    known: Mapping[ir.Value, QuantPoint] = MappingProxyType({}),
 ) -> Placement:
     """Decide where points go.
 
     Args:
-        graph (OnnxGraph): The network in float, batch norms folded.
+        graph (ir.Graph): The network in float, batch norms folded.
         plan (Mapping[str, LayerPlan]): By layer name; all are in the graph.
-        known (Mapping[str, Point]): By tensor, points that the model has between its
-            layers. Defaults to none.
+        known (Mapping[ir.Value, QuantPoint]): By tensor, points that the model has
+            between its layers. Defaults to none.
     """
     placement = own_points(graph, plan)
-    for node in reversed(graph.nodes):
-        _want(graph, node, placement.points)
-    while _drop_useless(graph, plan, placement.points):
+    for node in reversed(graph):
+        _want(node, placement.points)
+    while _drop_useless(plan, placement.points):
         pass
-    for name in list(placement.points):
-        if name in known and placement.resolve(name) is None:
-            placement.points[placement.root(name)] = known[name]
-    for name in placement.unknown():
-        if graph.producers[name].op_type == 'Sigmoid':
-            placement.points[name] = SIGMOID
+    for value in list(placement.points):
+        if value in known and placement.resolve(value) is None:
+            placement.points[placement.root(value)] = known[value]
+    for value in placement.unknown():
+        if value.producer().op_type == 'Sigmoid':
+            placement.points[value] = SIGMOID
     return placement
 
 
-def own_points(graph: OnnxGraph, plan: Mapping[str, LayerPlan]) -> Placement:
+def own_points(graph: ir.Graph, plan: Mapping[str, LayerPlan]) -> Placement:
     """The points of the layers' own quantisers, as the model has them.
 
     Where layers that read one tensor differ, it takes the finest point.
@@ -112,104 +101,99 @@ def own_points(graph: OnnxGraph, plan: Mapping[str, LayerPlan]) -> Placement:
     Args:
         graph, plan: See :func:`place`.
     """
-    weights = {}
-    for node in graph.nodes:
+    placement = Placement({}, {}, {})
+    wanted: dict[ir.Value, list[tuple[ir.Node, QuantPoint]]] = {}
+    for node in graph:
         layer = plan.get(layer_of(node) or '')
-        if layer and layer.weight is not None and node.input[1] not in weights:
+        if layer is None:
+            continue
+        source, constant = node.inputs[:2]
+        if layer.weight is not None and constant not in placement.weights:
             weight = layer.weight
             if node.op_type == 'MatMul':
                 weight = weight.transposed()
-            weights[node.input[1]] = weight.folded(graph.array(node.input[1]))
-    placement = Placement({}, {}, weights)
-    wanted: dict[str, list[tuple[NodeProto, Point]]] = {}
-    for node in graph.nodes:
-        layer = plan.get(layer_of(node) or '')
-        if layer is not None and layer.input is not None:
-            wanted.setdefault(node.input[0], []).append((node, layer.input))
-    for name, asked in wanted.items():
+            placement.weights[constant] = weight.folded(array(constant))
+        if layer.input is not None:
+            wanted.setdefault(source, []).append((node, layer.input))
+    for value, asked in wanted.items():
         finest = max((point for _, point in asked), key=lambda point: point.bits)
-        placement.points[name] = finest
+        placement.points[value] = finest
         placement.extra |= {
-            (node.name, name): point for node, point in asked if point != finest}
+            (node, value): point for node, point in asked if point != finest}
     return placement
 
 
-def _want(graph: OnnxGraph, node: NodeProto, points: dict) -> None:
+def _want(node: ir.Node, points: Points) -> None:
     """Ask for the points that a node between layers needs at its inputs."""
-    if not any(_written(graph, name) in points for name in node.output):
+    if not any(_written(value) in points for value in node.outputs):
         return
-    inputs = graph.data_inputs(node)
-    if moves(graph, node) and len(node.output) == 1:
-        for name in inputs:
-            if points.get(name) is None:
-                points[name] = node.output[0]
-    elif node.op_type in COMPUTING and len(inputs) == len(node.input):
-        for name in inputs:
-            points.setdefault(name, None)
+    inputs = data_inputs(node)
+    if moves(node) and len(node.outputs) == 1:
+        for value in inputs:
+            if points.get(value) is None:
+                points[value] = node.outputs[0]
+    elif node.op_type in COMPUTING and len(inputs) == len(node.inputs):
+        for value in inputs:
+            points.setdefault(value, None)
 
 
-def _written(graph: OnnxGraph, name: str) -> str:
+def _written(value: ir.Value) -> ir.Value:
     """What a runtime writes where a tensor is only clipped: the clipped one."""
-    readers = graph.consumers.get(name, [])
+    readers = value.consumers()
     if len(readers) == 1 and readers[0].op_type in CLIPPING \
-            and name not in graph.outputs:
-        return _written(graph, readers[0].output[0])
-    return name
+            and not value.is_graph_output():
+        return _written(readers[0].outputs[0])
+    return value
 
 
-def moves(graph: OnnxGraph, node: NodeProto) -> bool:
+def moves(node: ir.Node) -> bool:
     """Whether all values of a node's outputs are values of its inputs, or 0."""
     if node.op_type == 'Resize':
-        modes = [a.s for a in node.attribute if a.name == 'mode']
-        return modes in ([], [b'nearest'])
+        return node.attributes.get_string('mode', 'nearest') == 'nearest'
     if node.op_type == 'Pad':  # a constant of another value is its third input
-        return len(node.input) < 3 and _may_be_integers(graph, node.input[0])
+        return len(node.inputs) < 3 and _may_be_integers(node.inputs[0])
     return node.op_type in MOVING
 
 
-def _may_be_integers(graph: OnnxGraph, name: str) -> bool:
+def _may_be_integers(value: ir.Value) -> bool:
     """Whether what a tensor's values come from has a kernel in 8 bits.
 
     If not, its other readers would lose precision for nothing.
     """
-    producer = graph.producers.get(name)
-    while producer is not None and producer.op_type in MOVING:
-        producer = graph.producers.get(producer.input[0])
+    while (producer := value.producer()) is not None and producer.op_type in MOVING:
+        value = producer.inputs[0]
     return producer is not None and producer.op_type in (
         *LAYERS, *COMPUTING, *CLIPPING)
 
 
-def _drop_useless(
-    graph: OnnxGraph, plan: Mapping[str, LayerPlan], points: dict
-) -> bool:
+def _drop_useless(plan: Mapping[str, LayerPlan], points: Points) -> bool:
     """Leave out points to be measured that no integer operator reads or writes."""
     before = len(points)
-    for name in [n for n, point in points.items() if point is None]:
-        producer = graph.producers.get(name)
-        read = any(_in_integers(graph, n, plan, points) for n in graph.consumers[name])
+    for value in [v for v, point in points.items() if point is None]:
+        producer = value.producer()
+        read = any(_in_integers(n, plan, points) for n in value.consumers())
         if producer is None or not read or not _in_integers(
-                graph, producer, plan, points, name):
-            del points[name]
-    for name in [n for n, point in points.items()
-                 if isinstance(point, str) and point not in points]:
-        del points[name]
+                producer, plan, points, value):
+            del points[value]
+    for value in [v for v, point in points.items()
+                  if isinstance(point, ir.Value) and point not in points]:
+        del points[value]
     return len(points) < before
 
 
 def _in_integers(
-    graph: OnnxGraph, node: NodeProto, plan: Mapping[str, LayerPlan], points: dict,
-    output: str | None = None,
+    node: ir.Node, plan: Mapping[str, LayerPlan], points: Points,
+    output: ir.Value | None = None,
 ) -> bool:
     """Whether a runtime can compute a node in 8 bits, given the points."""
-    output = output or _written(graph, node.output[0])
+    output = output or _written(node.outputs[0])
     if node.op_type in CLIPPING:
-        producer = graph.producers.get(node.input[0])
-        return producer is not None and _in_integers(
-            graph, producer, plan, points, output)
+        producer = node.inputs[0].producer()
+        return producer is not None and _in_integers(producer, plan, points, output)
     if output not in points:
         return False
     if node.op_type in LAYERS:
         layer = plan.get(layer_of(node) or '')
         return layer is not None and None not in (layer.weight, layer.input)
-    return (moves(graph, node) or node.op_type in COMPUTING) and all(
-        name in points for name in graph.data_inputs(node))
+    return (moves(node) or node.op_type in COMPUTING) and all(
+        value in points for value in data_inputs(node))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+import onnx_ir as ir
 import torch
 from torch import nn
 
 from ...arithmetic.quantizers import ActivationQuantizer
 from ...layers.quantised import QuantLayer, integer_weight, quantised_layers
+from ..passes.focus import laid_out
+from ..passes.layers import layer_of
 
 
 @dataclass(frozen=True)
-class Point:
+class QuantPoint:
     """A tensor in integers: ``real = scale * (integer - zero_point)``.
 
     Args:
@@ -45,10 +49,14 @@ class WeightPlan:
     axis: int
     weight: np.ndarray
 
+    def laid_out(self, function: Callable[[np.ndarray], np.ndarray]) -> WeightPlan:
+        """The plan of the weight that a function lays out anew."""
+        return replace(self, integers=function(self.integers),
+                       weight=function(self.weight))
+
     def transposed(self) -> WeightPlan:
         """The plan of a linear layer's weight as a product reads it."""
-        return replace(self, integers=self.integers.T, weight=self.weight.T,
-                       axis=1 - self.axis)
+        return replace(self.laid_out(np.transpose), axis=1 - self.axis)
 
     def folded(self, weight: np.ndarray) -> WeightPlan:
         """The plan of the weight that a batch norm was folded into.
@@ -79,7 +87,20 @@ class LayerPlan:
     """How a layer computes; None means float."""
 
     weight: WeightPlan | None = None
-    input: Point | None = None
+    input: QuantPoint | None = None
+
+
+def plan_in(graph: ir.Graph, plan: Mapping[str, LayerPlan]) -> dict[str, LayerPlan]:
+    """The plans of the layers in a graph, laid out as their weights are there."""
+    found: dict[str, LayerPlan] = {}
+    for node in graph:
+        name = layer_of(node)
+        if name not in plan or name in found:
+            continue
+        layer = plan[name]
+        found[name] = layer if layer.weight is None else replace(
+            layer, weight=layer.weight.laid_out(laid_out(node)))
+    return found
 
 
 def plan_of(model: nn.Module) -> dict[str, LayerPlan]:
@@ -102,7 +123,7 @@ def layer_plan(layer: QuantLayer) -> LayerPlan:
     return LayerPlan(weight, point)
 
 
-def point_of(quantizer: ActivationQuantizer) -> Point:
+def point_of(quantizer: ActivationQuantizer) -> QuantPoint:
     """What a quantiser does."""
-    return Point(
+    return QuantPoint(
         float(quantizer.step), int(quantizer.rounded_zero_point()), quantizer.bits)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 
 from ...arithmetic.ranges import Sample
 from ..runtimes import probe
-from .plan import Point
+from .plan import QuantPoint
 
 BINS = 2048
 """Bins of a tensor's values of either sign. Their edges are squares: fine near 0, where
@@ -28,29 +28,28 @@ def silu(x: np.ndarray) -> np.ndarray:
 
 
 def observe_tensors(
-    proto: onnx.ModelProto, names: Iterable[str], images: Sequence[np.ndarray]
-) -> dict[str, Sample]:
+    model: ir.Model, values: Sequence[ir.Value], images: Sequence[np.ndarray]
+) -> dict[ir.Value, Sample]:
     """All values that tensors of a network take on images, binned.
 
     Args:
-        proto (onnx.ModelProto): The network in float.
-        names (Iterable[str]): Tensors to look at.
+        model (ir.Model): The network in float.
+        values (Sequence[ir.Value]): Tensors to look at.
         images (Sequence[np.ndarray]): Inputs, each a batch that the network takes.
 
     Returns:
-        dict[str, Sample]: Per tensor the mean of every bin that is not empty, with
+        dict[ir.Value, Sample]: Per tensor the mean of every bin that is not empty, with
         the number of its values, and the extremes with none.
     """
-    names = list(names)
-    if not names:
+    if not values:
         return {}
-    run = probe(proto, names)
-    low, high = np.zeros(len(names)), np.zeros(len(names))
+    run = probe(model, values)
+    low, high = np.zeros((2, len(values)))
     for image in images:
         for i, x in enumerate(run(image)):
             low[i], high[i] = min(low[i], x.min()), max(high[i], x.max())
     largest = np.maximum(np.maximum(-low, high), 1e-30).astype(np.float32)
-    counts, sums = np.zeros((2, len(names), 2 * BINS + 1))
+    counts, sums = np.zeros((2, len(values), 2 * BINS + 1))
     for image in images:
         for i, x in enumerate(run(image)):
             x = x.ravel()
@@ -59,31 +58,31 @@ def observe_tensors(
             counts[i] += np.bincount(bins, minlength=2 * BINS + 1)
             sums[i] += np.bincount(bins, x, 2 * BINS + 1)
     found = {}
-    for i, name in enumerate(names):
+    for i, value in enumerate(values):
         seen = counts[i] > 0
         means = sums[i, seen] / counts[i, seen]
-        found[name] = Sample(
+        found[value] = Sample(
             np.concatenate([low[i:i + 1], means, high[i:i + 1]]),
             np.concatenate([[0.0], counts[i, seen], [0.0]]))
     return found
 
 
-def point_of_range(low: float, high: float, bits: int = 8) -> Point:
+def point_of_range(low: float, high: float, bits: int = 8) -> QuantPoint:
     """The affine point whose integers span a range, 0 included."""
     low, high = min(low, 0.0), max(high, 0.0)
     levels = 2 ** bits - 1
     scale = max((high - low) / levels, 1e-8)
-    return Point(float(np.float32(scale)), int(np.clip(round(-low / scale), 0, levels)),
-                 bits)
+    zero_point = int(np.clip(round(-low / scale), 0, levels))
+    return QuantPoint(float(np.float32(scale)), zero_point, bits)
 
 
-def rounded(values: np.ndarray, point: Point) -> np.ndarray:
+def rounded(values: np.ndarray, point: QuantPoint) -> np.ndarray:
     """Values as the integers of a point stand for them."""
     integers = np.round(values / point.scale) + point.zero_point
     return (integers.clip(0, 2 ** point.bits - 1) - point.zero_point) * point.scale
 
 
-def best_point(sample: Sample, function: Function | None = None) -> Point:
+def best_point(sample: Sample, function: Function | None = None) -> QuantPoint:
     """The 8-bit point with the smallest squared error.
 
     Args:
@@ -93,7 +92,7 @@ def best_point(sample: Sample, function: Function | None = None) -> Point:
             that its range may be cut there. Defaults to the identity.
 
     Returns:
-        Point: Found by shrinking the two ends of the range in turns.
+        QuantPoint: Found by shrinking the two ends of the range in turns.
     """
     values, weights = sample.values, sample.weights
     wanted = values if function is None else function(values)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
@@ -44,29 +44,29 @@ class Output:
 
 
 def locate(
-    proto: onnx.ModelProto, network: FlatOutputs, image: np.ndarray
-) -> dict[str, Output]:
+    model: ir.Model, network: FlatOutputs, image: np.ndarray
+) -> dict[ir.Value, Output]:
     """Find the modules that return tensors of a graph.
 
     Args:
-        proto (onnx.ModelProto): The network in float.
+        model (ir.Model): The network in float.
         network (FlatOutputs): The same in torch.
         image (np.ndarray): An input, of which both are taken to be computed.
 
     Returns:
-        dict[str, Output]: By tensor, the first call that returned it.
+        dict[ir.Value, Output]: By tensor, the first call that returned it.
     """
     by_shape: dict[tuple, list[Output]] = {}
     for output in _outputs(network, image):
         by_shape.setdefault(output.shape, []).append(output)
-    names = [name for node in proto.graph.node for name in node.output if name]
+    values = [value for node in model.graph for value in node.outputs if value.name]
     found = {}
-    for name, value in zip(names, probe(proto, names)(image)):
-        if value.dtype != np.float32:
+    for value, content in zip(values, probe(model, values)(image)):
+        if content.dtype != np.float32:
             continue
-        for output in by_shape.get(value.shape, ()):
-            if _equal(output.values, _some(value)):
-                found[name] = output
+        for output in by_shape.get(content.shape, ()):
+            if _equal(output.values, _some(content)):
+                found[value] = output
                 break
     return found
 

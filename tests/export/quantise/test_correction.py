@@ -1,10 +1,9 @@
 """Biases after correction: every mean is the reference's, each layer computed once."""
 
 import numpy as np
-import onnx
+import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
-from mmcompress.export.onnx_graph import OnnxGraph
 from mmcompress.export.quantise.correction import (
     channel_means,
     correct_biases,
@@ -14,7 +13,7 @@ from mmcompress.export.quantise.correction import (
 LAYERS = ('a', 'b', 'c')
 
 
-def chain(factor: float) -> onnx.ModelProto:
+def chain(factor: float) -> ir.Model:
     """Three layers, their outputs multiplied and clipped, and a sum past the second."""
     rng = np.random.default_rng(0)
     constants = dict(factor=np.float32(factor))
@@ -32,33 +31,33 @@ def chain(factor: float) -> onnx.ModelProto:
             nodes.append(helper.make_node('Add', ['a_out', 'b_out'], ['sum']))
             source = 'sum'
     shape = ['n', 4, 5, 5]
-    return helper.make_model(helper.make_graph(
+    return ir.from_proto(helper.make_model(helper.make_graph(
         nodes, 'chain', [helper.make_tensor_value_info('x', TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info('c_out', TensorProto.FLOAT, shape)],
         [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()]),
-        opset_imports=[helper.make_opsetid('', 21)], ir_version=10)
+        opset_imports=[helper.make_opsetid('', 21)], ir_version=10))
 
 
 def test_all_means_are_those_of_the_reference():
     rng = np.random.default_rng(1)
     images = [rng.standard_normal((1, 4, 5, 5)).astype('f') for _ in range(3)]
-    reference, proto = chain(1.0), chain(0.8)
-    names = [f'{name}_conv' for name in LAYERS]
+    reference, model = chain(1.0), chain(0.8)
 
-    def means(model: onnx.ModelProto) -> np.ndarray:
-        return np.array([x.values for x in channel_means(model, names, images)])
+    def means(of: ir.Model) -> np.ndarray:
+        values = [of.graph.node(name).outputs[0] for name in LAYERS]
+        return np.array([x.values for x in channel_means(of, values, images)])
 
-    assert np.abs(means(proto) - means(reference))[1:].max() > 0.05
-    correct_biases(proto, reference, images)
-    np.testing.assert_allclose(means(proto), means(reference), atol=1e-5)
+    assert np.abs(means(model) - means(reference))[1:].max() > 0.05
+    correct_biases(model, reference, images)
+    np.testing.assert_allclose(means(model), means(reference), atol=1e-5)
 
 
 def test_steps_start_from_the_layers_before():
-    steps = steps_of(OnnxGraph(chain(1.0)), 'x')
+    steps = steps_of(chain(1.0))
     assert [step.bias for step in steps] == [f'{name}.bias' for name in LAYERS]
     assert [step.inputs for step in steps] == [
         ('x',), ('a_conv',), ('a_conv', 'b_conv')]
     # Of the second: the first one's factor and ReLU, and itself.
-    assert [len(step.part.graph.node) for step in steps] == [1, 3, 6]
+    assert [len(step.part.graph) for step in steps] == [1, 3, 6]
     assert [step.finished for step in steps] == [
         ('x',), (), ('a_conv', 'b_conv', 'c_conv')]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
@@ -12,10 +13,11 @@ from torch import nn
 from mmcompress.arithmetic.ranges import Sample
 from mmcompress.errors import ExportError
 from mmcompress.export.agreement import relative_error
-from mmcompress.export.export import export_onnx
+from mmcompress.export.editing import array
+from mmcompress.export.export import ExportOptions, export_onnx
 from mmcompress.export.passes.focus import interleave
 from mmcompress.export.quantise.correction import correct_biases
-from mmcompress.export.quantise.plan import Point, WeightPlan, plan_of
+from mmcompress.export.quantise.plan import QuantPoint, WeightPlan, plan_of
 from mmcompress.export.quantise.ranges import (
     best_point,
     observe_tensors,
@@ -56,7 +58,8 @@ def test_files_of_a_chain_differ_by_rounding(classifier, tmp_path, bits):
                 stage[i].bn2, nn.ReLU())
     images = random_images(32, 3)
     quantise(classifier, lambda: classifier(torch.from_numpy(images[0])), bits)
-    [file] = export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32), images=images)
+    [file] = export_onnx(
+        classifier, tmp_path / 'net.onnx', ExportOptions((3, 32, 32), images=images))
     session = onnxruntime.InferenceSession(
         file.path, providers=['CPUExecutionProvider'])
     for image in images:
@@ -117,7 +120,7 @@ def test_quantised_model_needs_images_and_keeps_its_bits(classifier, tmp_path):
     image = torch.randn(1, 3, 32, 32)
     quantise(classifier, lambda: classifier(image), Bits(8, 8))
     with pytest.raises(ExportError, match='calibration images'):
-        export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32))
+        export_onnx(classifier, tmp_path / 'net.onnx', ExportOptions((3, 32, 32)))
     before = classifier(image)
     with in_float(classifier):
         assert not plan_of(classifier)
@@ -128,8 +131,8 @@ def test_a_file_too_far_from_its_model_is_not_written(classifier, tmp_path):
     images = random_images(32, 2)
     quantise(classifier, lambda: classifier(torch.from_numpy(images[0])), Bits(8, 8))
     with pytest.raises(ExportError, match=r'tolerance 0\).*--tolerance'):
-        export_onnx(classifier, tmp_path / 'net.onnx', (3, 32, 32), images=images,
-                    quantised_tolerance=0.0)
+        export_onnx(classifier, tmp_path / 'net.onnx', ExportOptions(
+            (3, 32, 32), images=images, quantised_tolerance=0.0))
     assert not list(tmp_path.iterdir())
 
 
@@ -157,7 +160,7 @@ def test_focus_is_a_convolution_of_twice_the_size():
 
 def test_best_point():
     # 0..255 is on the grid of step 1.
-    assert best_point(Sample(np.arange(256.0), np.ones(256))) == Point(1.0, 0)
+    assert best_point(Sample(np.arange(256.0), np.ones(256))) == QuantPoint(1.0, 0)
     # An outlier that stands for no value does not count: about 0..255. The shares of
     # the range that are tried differ by a factor of 50^(1/39) = 1.106.
     outlier = Sample(np.append(np.arange(256.0), 1000), np.append(np.ones(256), 0))
@@ -172,22 +175,23 @@ def test_best_point():
     assert error < np.abs(silu(plain) - silu(values)).max() / 2
 
 
-def network(*nodes: onnx.NodeProto, output: str = 'y', **constants) -> onnx.ModelProto:
+def network(*nodes: onnx.NodeProto, output: str = 'y', **constants) -> ir.Model:
     """A graph from ``x``, ``(1, 2, 1, 3)``, to ``y``."""
-    return helper.make_model(helper.make_graph(
+    return ir.from_proto(helper.make_model(helper.make_graph(
         nodes, 'net',
         [helper.make_tensor_value_info('x', TensorProto.FLOAT, (1, 2, 1, 3))],
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
         [numpy_helper.from_array(v.astype(np.float32), k)
          for k, v in constants.items()]),
-        opset_imports=[helper.make_opsetid('', 21)], ir_version=10)
+        opset_imports=[helper.make_opsetid('', 21)], ir_version=10))
 
 
 def test_all_values_are_seen():
-    proto = network(helper.make_node('Neg', ['x'], ['y']))
+    model = network(helper.make_node('Neg', ['x'], ['y']))
     images = [np.array([0, 1, -4, 4, 4, 0], 'f').reshape(1, 2, 1, 3),
               np.array([16, 1, 0, 0, 0, 0], 'f').reshape(1, 2, 1, 3)]
-    sample = observe_tensors(proto, ['y'], images)['y']
+    [y] = model.graph.outputs
+    sample = observe_tensors(model, [y], images)[y]
     # The extremes stand for no value; the largest that is not negative is 0.
     assert sample.values.tolist() == [-16, -16, -4, -1, 0, 4, 4]
     assert sample.weights.tolist() == [0, 1, 2, 2, 6, 1, 0]
@@ -205,6 +209,6 @@ def test_biases_undo_a_shift_of_the_mean():
                     c=np.array(3.0), **constants)
     images = [np.random.default_rng(0).random((1, 2, 1, 3), np.float32)]
     correct_biases(moved, plain, images)
-    biases = {x.name: numpy_helper.to_array(x) for x in moved.graph.initializer}
+    biases = {name: array(x) for name, x in moved.graph.initializers.items()}
     np.testing.assert_allclose(biases['b'], [-5, -5], rtol=1e-5)
     np.testing.assert_allclose(biases['b2'], [0, 0], atol=1e-5)

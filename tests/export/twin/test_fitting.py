@@ -6,7 +6,7 @@ import torch
 from quantised_files import export_w8a8, quantise, random_images
 
 from mmcompress.errors import ExportError
-from mmcompress.export.export import export_onnx
+from mmcompress.export.export import ExportOptions, export_onnx
 from mmcompress.export.runtimes import OnnxRuntime
 from mmcompress.export.twin.fitting import ZERO_POINT, Change, fit_quantisers
 from mmcompress.export.twin.twin import twin_of
@@ -41,7 +41,8 @@ def test_the_file_comes_closer_to_the_float_network(exported, tmp_path):
     before = {n: p.clone() for n, p in twin.named_parameters()}
     fit = fit_quantisers(twin, model, SHAPE, images, steps=60)
     assert fit.after < 0.8 * fit.before, fit
-    [file] = export_onnx(twin, tmp_path / 'fitted.onnx', SHAPE, images=images)
+    [file] = export_onnx(
+        twin, tmp_path / 'fitted.onnx', ExportOptions(SHAPE, images=images))
     run = OnnxRuntime(file.path, integers=False)
     got = error([run(x)[0] for x in images], float_outputs(model, images))
     # What was fitted is what the file computes, but for ties of rounding.

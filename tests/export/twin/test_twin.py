@@ -2,14 +2,15 @@
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
 from onnx import numpy_helper
 from quantised_files import export_w8a8, quantise, random_images
 from torch import nn
 
-from mmcompress.export.export import export_onnx
-from mmcompress.export.onnx_graph import OnnxGraph
+from mmcompress.export.editing import array
+from mmcompress.export.export import ExportOptions, export_onnx
 from mmcompress.export.runtimes import OnnxRuntime
 from mmcompress.export.twin.twin import twin_of
 from mmcompress.policy import Bits
@@ -71,13 +72,12 @@ def test_a_silu_in_place_is_found(detector, tmp_path):
 
 def test_biases_are_written_in_the_steps_of_sums(classifier, tmp_path):
     _, file = export_w8a8(classifier, random_images(32, 2), tmp_path)
-    graph = OnnxGraph(onnx.load(file.path))
-    convs = [node for node in graph.nodes if node.op_type == 'Conv']
+    convs = [node for node in ir.load(file.path).graph if node.op_type == 'Conv']
     assert len(convs) == 7  # of a ResNet-8; its shortcuts have none
     for conv in convs:
-        source, weight = (graph.producers[name] for name in conv.input[:2])
-        step = np.float64(graph.array(source.input[1])) * graph.array(weight.input[1])
-        sums = graph.array(conv.input[2]) / step
+        source, weight = (value.producer() for value in conv.inputs[:2])
+        step = np.float64(array(source.inputs[1])) * array(weight.inputs[1])
+        sums = array(conv.inputs[2]) / step
         # Float32 holds 24 bits; sums are far below 2^20 here.
         np.testing.assert_allclose(sums, np.rint(sums), atol=0.02)
 
@@ -87,7 +87,8 @@ def test_exporting_a_twin_again_measures_nothing(detector, tmp_path):
     _, file = export_w8a8(detector, images, tmp_path)
     twin = twin_of(detector, [file.layout])
     other = random_images(64, 5)[3:]  # other images, so other ranges if measured
-    [again] = export_onnx(twin, tmp_path / 'again.onnx', (3, 64, 64), images=other)
+    [again] = export_onnx(
+        twin, tmp_path / 'again.onnx', ExportOptions((3, 64, 64), images=other))
     assert scales(again.path) == pytest.approx(scales(file.path), rel=1e-6)
     first, second = (OnnxRuntime(x.path, integers=False) for x in (file, again))
     got = [x for image in images for x in second(image)]
@@ -116,7 +117,8 @@ def test_training_moves_points_between_layers(detector, tmp_path):
         assert (step.grad is None) == fixed
     optimiser.step()
     [after] = export_onnx(
-        twin.eval(), tmp_path / 'after.onnx', (3, 64, 64), images=images)
+        twin.eval(), tmp_path / 'after.onnx',
+        ExportOptions((3, 64, 64), images=images))
     before, now = scales(file.path), scales(after.path)
     # Layers here have a quantiser each, so those that read one tensor may now differ,
     # which makes a second point of it.
@@ -148,7 +150,8 @@ def test_points_of_both_stages_are_numbered_on(two_stage, tmp_path):
 
     quantise(two_stage, run, Bits(8, 8))
     files = export_onnx(
-        two_stage, tmp_path / 'net.onnx', (3, 64, 64), images=images, layout=True)
+        two_stage, tmp_path / 'net.onnx',
+        ExportOptions((3, 64, 64), images=images, layout=True))
     twin = twin_of(two_stage, [file.layout for file in files])
     assert len(file_points(twin)) == sum(
         len({s.quantizer for s in file.layout.points if is_own(s)}) for file in files)
