@@ -26,11 +26,11 @@ from torch import nn
 
 from mmcompress.costs import Costs, CostTable, parse_targets
 from mmcompress.data.images import pick
-from mmcompress.export.export import ExportOptions, export_onnx
-from mmcompress.export.runtimes import OnnxRuntime
-from mmcompress.export.timing import time_files
-from mmcompress.export.twin.fitting import fit_quantisers
-from mmcompress.export.twin.twin import twin_of
+from mmcompress.exporter.export import ExportOptions, export_onnx
+from mmcompress.exporter.runtimes import OnnxRuntime
+from mmcompress.exporter.timing import time_files
+from mmcompress.exporter.twin.fitting import fit_quantisers
+from mmcompress.exporter.twin.twin import twin_of
 from mmcompress.graph import trace
 from mmcompress.kinds import kind_of
 from mmcompress.layers.quantised import quantised_layers
@@ -42,7 +42,7 @@ from mmcompress.openmmlab.images import build_dataset, load_batches, search_data
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.quant.calibration import calibrate
 from mmcompress.report.tables import TextTable
-from mmcompress.search.starts import largest_uniform, uniform_rows
+from mmcompress.searchers.starts import largest_uniform, uniform_rows
 from mmcompress.surgery.materialise import materialise
 
 CORES = 2

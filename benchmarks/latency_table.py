@@ -21,8 +21,8 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from mmcompress.costs import CostTable
-from mmcompress.export.export import ExportOptions, export_onnx
-from mmcompress.export.timing import time_files
+from mmcompress.exporter.export import ExportOptions, export_onnx
+from mmcompress.exporter.timing import time_files
 from mmcompress.graph import trace
 from mmcompress.latency.layer_timer import LayerTimer
 from mmcompress.latency.measure import FITTED, fitting_rows

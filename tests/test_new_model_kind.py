@@ -11,7 +11,7 @@ from mmcompress.costs import Costs, CostTable
 from mmcompress.data.images import Batch
 from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.evaluation.policy_evaluator import Images
-from mmcompress.export.export import ExportOptions, export_onnx
+from mmcompress.exporter.export import ExportOptions, export_onnx
 from mmcompress.graph import trace, verify
 from mmcompress.kinds import ModelKind, Piece, kind_of, register_kind
 from mmcompress.mutators import ChannelMutator

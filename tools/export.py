@@ -5,11 +5,11 @@ import os.path as osp
 from dataclasses import replace
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.export.agreement import QUANTISED_TOLERANCE
-from mmcompress.export.export import ExportOptions, export_onnx
-from mmcompress.export.quantise.plan import plan_of
-from mmcompress.export.twin.fitting import fit_quantisers
-from mmcompress.export.twin.twin import twin_of
+from mmcompress.exporter.agreement import QUANTISED_TOLERANCE
+from mmcompress.exporter.export import ExportOptions, export_onnx
+from mmcompress.exporter.quantise.plan import plan_of
+from mmcompress.exporter.twin.fitting import fit_quantisers
+from mmcompress.exporter.twin.twin import twin_of
 from mmcompress.openmmlab.class_names import class_names_of
 from mmcompress.openmmlab.cli import base_parser, build_model, load_config, run_tool
 from mmcompress.openmmlab.export_images import calibration_images

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..data.images import Batch
 from ..data.items import read_batches
-from ..export.export import ExportOptions, export_onnx
+from ..exporter.export import ExportOptions, export_onnx
 
 
 def export(
@@ -36,7 +36,7 @@ def export(
         images: How many of them are used: ``images=64``.
         classes: Names for the file's metadata: ``classes=['cat', 'dog']``.
         options: Further fields of
-            :class:`~mmcompress.export.export.ExportOptions`: ``dynamic_batch=True``.
+            :class:`~mmcompress.exporter.export.ExportOptions`: ``dynamic_batch=True``.
 
     Returns:
         list[Path]: The files. Each was run in ONNX Runtime and agrees with the model.

@@ -74,7 +74,7 @@ class Member:
         return path
 
     def export(self, path: str | Path, **options: Any) -> list[Path]:
-        """Write the network as an ONNX file; see :func:`mmcompress.export`.
+        """Write the network as an ONNX file; see :func:`mmcompress.exporter`.
 
         Its ranges are measured on the images that the search calibrated on, unless
         ``calibration=`` gives others.

@@ -76,7 +76,7 @@ def prepare(
             ``clip=dict(type='MyMutator')``.
 
     Returns:
-        Session: For :func:`mmcompress.search`.
+        Session: For :func:`mmcompress.searchers`.
 
     Raises:
         CompressionError: An argument is missing or does not fit.

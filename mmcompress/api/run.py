@@ -19,9 +19,10 @@ from ..prices import Subject
 from ..prices.table import PriceTable
 from ..registry import PRICES, SEARCHERS, build
 from ..report import Outcome, make_outcome, write_all
-from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
-from ..search.study.storage import STORAGE, STUDY, placed
+from ..searchers import Evaluated, Listed, Searcher, best_per_target
 from ..session import Session
+from ..study import Study, choose
+from ..study.storage import STORAGE, STUDY, placed
 from .listener import Listener
 from .results import evaluation_facts, facts_of, write_checkpoint, write_policy
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from ..errors import CompressionError
 from ..policy.files import PolicyFile
-from ..search.study.storage import STORAGE, STUDY
 from ..session import Session
+from ..study.storage import STORAGE, STUDY
 from .family import Family
 from .listener import Listener, ProgressBar
 from .run import SearchRun

@@ -14,14 +14,14 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from ..export.editing import array, to_bytes
-from ..export.passes.layers import LAYER
-from ..export.quantise.placement import place
-from ..export.quantise.plan import LayerPlan, QuantPoint, WeightPlan
-from ..export.quantise.qdq import write_placement
-from ..export.runtimes import OnnxRuntime, Runtime, load_runtime
-from ..export.timing import call_times
-from ..export.translate import OPSET
+from ..exporter.editing import array, to_bytes
+from ..exporter.passes.layers import LAYER
+from ..exporter.quantise.placement import place
+from ..exporter.quantise.plan import LayerPlan, QuantPoint, WeightPlan
+from ..exporter.quantise.qdq import write_placement
+from ..exporter.runtimes import OnnxRuntime, Runtime, load_runtime
+from ..exporter.timing import call_times
+from ..exporter.translate import OPSET
 from ..files import write_text
 
 WARM_UP, REPEATS = 3, 15

@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..costs import CostTable
-from ..export.export import ExportOptions, export_onnx
+from ..exporter.export import ExportOptions, export_onnx
 from ..kinds import kind_of
 from ..policy import ModelGraph, Policy, SearchSpace
 from ..surgery.materialise import materialise

@@ -28,7 +28,7 @@ from .tradeoff import (
 )
 
 if TYPE_CHECKING:
-    from ..search.base import Evaluated
+    from ..searchers import Evaluated
 
 VERSION = 1
 OUTCOME = 'outcome.json'

@@ -13,7 +13,7 @@ from ..prices import PriceSource, Subject
 from ..prices.store import PriceStore
 from ..prices.table import PriceGroup, PriceTable
 from ..registry import PRICES
-from ..search.starts import random_rows
+from ..searchers.starts import random_rows
 from .stage_losses import channels_of, mean_stage_losses
 from .stages import Stage, read_stages
 from .supernet import Supernet

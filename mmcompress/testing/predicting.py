@@ -12,7 +12,7 @@ import torch
 
 from ..errors import PredictorError
 from ..policy import SearchSpace
-from ..search.predictors import Agreement, Predictor
+from ..searchers.predictors import Agreement, Predictor
 from .searching import toy_score
 from .toy import toy_space
 

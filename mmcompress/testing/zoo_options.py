@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..export.export import ExportOptions, export_onnx
+from ..exporter.export import ExportOptions, export_onnx
 from ..kinds import kind_of
 from ..mutators import Calibration, ChannelMutator, JointMutator, QuantMutator
 from ..policy import SearchSpace

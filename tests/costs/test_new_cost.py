@@ -4,7 +4,7 @@ import pytest
 
 from mmcompress.costs import parse_targets
 from mmcompress.registry import COSTS
-from mmcompress.search import Random
+from mmcompress.searchers import Random
 from mmcompress.testing import CostContract, run_search, toy_costs, toy_score
 
 

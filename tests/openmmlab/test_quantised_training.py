@@ -86,8 +86,8 @@ def policy(tmp_path_factory):
 def twin(policy, tmp_path_factory):
     """The same with the points of its exported file, and their checkpoint."""
     pytest.importorskip('onnxruntime')
-    from mmcompress.export.export import ExportOptions, export_onnx
-    from mmcompress.export.twin.twin import twin_of
+    from mmcompress.exporter.export import ExportOptions, export_onnx
+    from mmcompress.exporter.twin.twin import twin_of
 
     folder = tmp_path_factory.mktemp('twin')
     runner = runner_of(policy, folder / 'calibrated', epochs=1)
