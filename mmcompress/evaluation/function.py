@@ -65,7 +65,8 @@ class FunctionEvaluator(PolicyEvaluator):
         there = sum(len(batch.inputs) for batch in found)
         if there < count:
             raise DataError(
-                f'Prices are wanted of {count} images, but prepare() was given {there}.')
+                f'Prices are wanted of {count} images, but prepare() was given '
+                f'{there}.')
         return Images(load, dict(images=count, labelled=bool(self._train)))
 
 
