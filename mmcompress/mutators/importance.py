@@ -111,7 +111,7 @@ def _obs(
             gone = eliminate(own, unit.width)
             order, losses = gone.order.numpy(), gone.losses.cpu().numpy()
             # Rounding must not change the order.
-            rising = np.maximum.accumulate(losses[1:]) * (
+            rising = np.maximum.accumulate(losses[1:].clip(0)) * (
                 1 + 1e-9 * np.arange(unit.width))
             score = np.empty(unit.width)
             score[order] = rising + 1e-300 * np.arange(unit.width)

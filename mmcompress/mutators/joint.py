@@ -22,8 +22,7 @@ class JointMutator(Mutator):
     """Mutators that act in order: first slice, then change what is left.
 
     Args:
-        mutators (Mutator): In the order in which they act. They write in the opposite
-            order, so that slicing, which renumbers everything, comes last.
+        mutators (Mutator): In the order in which they act.
     """
 
     def __init__(self, *mutators: Mutator) -> None:
@@ -107,6 +106,10 @@ class JointMutator(Mutator):
             yield from mutator.act(policy, kept)
 
     def write(self, model: nn.Module, policy: Policy, kept: Kept) -> None:
-        """See :meth:`Mutator.write`."""
-        for mutator in reversed(self.mutators):
-            mutator.write(model, policy, kept)
+        """See :meth:`Mutator.write`; slicing, which renumbers everything, comes last."""
+        last = self.channel
+        for mutator in self.mutators:
+            if mutator is not last:
+                mutator.write(model, policy, kept)
+        if last:
+            last.write(model, policy, kept)
