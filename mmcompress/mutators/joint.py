@@ -106,7 +106,7 @@ class JointMutator(Mutator):
             yield from mutator.act(policy, kept)
 
     def write(self, model: nn.Module, policy: Policy, kept: Kept) -> None:
-        """See :meth:`Mutator.write`; slicing, which renumbers everything, comes last."""
+        """See :meth:`Mutator.write`; slicing, which renumbers all, comes last."""
         last = self.channel
         for mutator in self.mutators:
             if mutator is not last:
