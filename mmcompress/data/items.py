@@ -33,6 +33,12 @@ class Rest:
         return Rest([leaf[part] if isinstance(leaf, Tensor) and leaf.dim() else leaf
                      for leaf in self.leaves], self.first, self.structure)
 
+    def __add__(self, other: Rest) -> Rest:
+        """The same of two batches together."""
+        return Rest([torch.cat([a, b]) if isinstance(a, Tensor) and a.dim() else a
+                     for a, b in zip(self.leaves, other.leaves, strict=True)],
+                    self.first, self.structure)
+
     def joined(self, inputs: Tensor) -> Any:
         """The batch as the loader gave it, with ``inputs`` as its first tensor."""
         leaves = list(self.leaves)

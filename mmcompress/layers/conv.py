@@ -102,6 +102,9 @@ class ConvRule(LayerRule):
             size=tuple(x.shape[2:]), kernel=module.kernel_size, stride=module.stride,
             padding=tuple(module.padding), dilation=module.dilation)
 
+    def is_regular(self, module: _ConvNd) -> bool:
+        return module.padding_mode == 'zeros' and not isinstance(module.padding, str)
+
     def window(self, module: _ConvNd, into: Kept) -> Kept:
         """Groups leave as a whole, or all of them lose the same of their inputs."""
         return window(into, module.in_channels // module.groups)
@@ -110,8 +113,7 @@ class ConvRule(LayerRule):
         """By one operator where the layer is plain and pads with zeros."""
         plain = type(module).forward in (
             nn.Conv1d.forward, nn.Conv2d.forward, nn.Conv3d.forward)
-        if not plain or module.padding_mode != 'zeros' \
-                or isinstance(module.padding, str):
+        if not plain or not self.is_regular(module):
             return super().pull(module, weight, x, gy)
         return torch.ops.aten.convolution_backward(
             gy, x, weight, None, module.stride, module.padding, module.dilation,

@@ -160,6 +160,10 @@ class LayerRule:
         """
         return dict(size=(x.numel() // self.in_size(module),))
 
+    def is_regular(self, module: nn.Module) -> bool:
+        """Whether :meth:`geometry` says it all: padding is zeros, and in numbers."""
+        return True
+
     def activation(self, module: nn.Module) -> nn.Module | None:
         """What a container applies to its layers' outputs. Defaults to None."""
         return None

@@ -42,6 +42,11 @@ class Moments:
     covariance: Tensor
     coverage: Tensor
 
+    def about_zero(self) -> Moments:
+        """The same with nothing taken off, for layers whose means nobody corrects."""
+        square = self.covariance + self.mean[:, None] * self.mean
+        return Moments(torch.zeros_like(self.mean), square, self.coverage)
+
 
 class _Sums:
     """Sums over all calls of a layer."""
@@ -83,13 +88,17 @@ def readers(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
 
     Returns:
         dict[str, nn.Module]: Layers with MACs that mix all their input channels: those
-        without groups and with a weight of their own.
+        without groups, padded with zeros if at all, and with a weight of their own.
     """
     modules = dict(model.named_modules())
     return {name: modules[name] for name in names
             if name in modules and is_layer(modules[name])
-            and rule_of(modules[name]).groups(modules[name]) == 1
-            and rule_of(modules[name]).weight(modules[name]) is not None}
+            and _can_be_read(rule_of(modules[name]), modules[name])}
+
+
+def _can_be_read(rule: LayerRule, module: nn.Module) -> bool:
+    return (rule.groups(module) == 1 and rule.is_regular(module)
+            and rule.weight(module) is not None)
 
 
 @torch.no_grad()

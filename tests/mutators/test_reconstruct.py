@@ -45,7 +45,7 @@ def outputs(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize('compression', [{}, dict(quant=dict(bits=[8]))])
 def test_what_acts_is_what_is_written(compression):
-    mutator = prepared(reconstruct={}, **compression)
+    mutator = prepared(reconstruct=dict(sequential=False), **compression)
     policy = Policy(POLICY.widths, {'head': Bits(8, 8)} if compression else {})
     dense = outputs(mutator.model, images(5))
     with mutator.acting(policy) as model:
@@ -65,6 +65,42 @@ def test_the_repaired_network_is_nearer_to_the_dense_one():
             return float((outputs(model, images(5)) - dense).square().mean())
 
     assert error(repaired) < 0.7 * error(plain)
+
+
+class Plain(nn.Module):
+    """Convolutions with biases, one after the other, and a shared head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(into, 16, 3, padding=1) for into in (3, 16, 16, 16))
+        self.head = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Maps of two sizes."""
+        for conv in self.convs:
+            x = F.relu(conv(x))
+        return self.head(x), self.head(F.avg_pool2d(x, 2))
+
+
+def test_what_is_written_is_repaired_once_more():
+    def error(sequential: bool) -> float:
+        model = Plain().eval()
+        dense = outputs(model, images(5))
+        mutator = JointMutator.from_config(dict(
+            channel=dict(divisor=1, importance='obs'),
+            reconstruct=dict(sequential=sequential)))
+        graph = verify(model, trace(model, SHAPE))
+        mutator.prepare(model, graph, Calibration(
+            tuple(Batch(x, []) for x in images().split(8))))
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        slim = mutator.materialise(Policy({unit.name: 8 for unit in graph.units}))
+        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+        assert slim.head.weight.shape == (4, 8, 1, 1)
+        return float((outputs(slim, images(5)) - dense).square().mean())
+
+    assert error(True) < 0.9 * error(False)
 
 
 def test_dense_widths_need_no_repair():
