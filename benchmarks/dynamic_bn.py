@@ -30,7 +30,7 @@ from mmcompress.openmmlab.images import build_dataset
 from mmcompress.openmmlab.input_shape import input_shape_of
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.report.tables import TextTable
-from mmcompress.search.searchers.uniform import largest_uniform, uniform_rows
+from mmcompress.searchers.starts import largest_uniform, uniform_rows
 
 MODES = ('off', 'recalibrate', 'paired')
 METRICS = ('coco/bbox_mAP', 'accuracy/top1')

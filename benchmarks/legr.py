@@ -29,8 +29,8 @@ from scipy.stats import spearmanr
 from mmcompress.openmmlab.checkpoints import loading
 from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.policy import Policy
-from mmcompress.search import Evolution, LeGR, Random, Ranking, best_per_target
-from mmcompress.search.searchers.uniform import largest_uniform, uniform_rows
+from mmcompress.searchers import Evolution, LeGR, Random, Ranking, best_per_target
+from mmcompress.searchers.starts import largest_uniform, uniform_rows
 from mmcompress.surgery.permute import permute
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import torch
 from common import OUT, ROOT, quiet_config, train_and_test
+from mmcompress.openmmlab.search_results import write_checkpoint, write_policy
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
@@ -22,10 +23,9 @@ from mmcompress.openmmlab.cli import load_weights, search_runner
 from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.openmmlab.loops.search import PolicySearchLoop
 from mmcompress.openmmlab.policy_config import compress_config
-from mmcompress.openmmlab.search_results import write_checkpoint, write_policy
 from mmcompress.openmmlab.training_images import training_batches
 from mmcompress.policy import Policy
-from mmcompress.search import Evaluated, Searcher
+from mmcompress.searchers import Evaluated, Searcher
 
 FOLDER = OUT / 'legr'
 METHODS = ('LeGR', 'random rankings', 'random policies', 'LeGR, deviation 1')

@@ -31,16 +31,16 @@ from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.openmmlab.images import build_dataset
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.registry import LOOPS
-from mmcompress.search import SeerNet, best_per_target
-from mmcompress.search.active import acquisition, counterfactual_weights
-from mmcompress.search.predictors import (
+from mmcompress.searchers import SeerNet, best_per_target
+from mmcompress.searchers.active import acquisition, counterfactual_weights
+from mmcompress.searchers.predictors import (
     Agreement,
     GPPredictor,
     MLPEnsemblePredictor,
     RidgePredictor,
     read_label_table,
 )
-from mmcompress.search.solvers import solve
+from mmcompress.searchers.solvers import solve
 
 LABELS = ROOT.parent / 'shared/data/seernet_resnet20/policies.csv'
 KINDS = dict(ridge=RidgePredictor, mlp=MLPEnsemblePredictor, gp=GPPredictor)
