@@ -26,11 +26,11 @@ from torch import nn
 
 from mmcompress.costs import Costs, CostTable, parse_targets
 from mmcompress.data.images import pick
-from mmcompress.export.export import export_onnx
-from mmcompress.export.runtimes import OnnxRuntime
-from mmcompress.export.timing import time_files
-from mmcompress.export.twin.fitting import fit_quantisers
-from mmcompress.export.twin.twin import twin_of
+from mmcompress.exporter.export import ExportOptions, export_onnx
+from mmcompress.exporter.runtimes import OnnxRuntime
+from mmcompress.exporter.timing import time_files
+from mmcompress.exporter.twin.fitting import fit_quantisers
+from mmcompress.exporter.twin.twin import twin_of
 from mmcompress.graph import trace
 from mmcompress.kinds import kind_of
 from mmcompress.layers.quantised import quantised_layers
@@ -42,7 +42,7 @@ from mmcompress.openmmlab.images import build_dataset, load_batches, search_data
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.quant.calibration import calibrate
 from mmcompress.report.tables import TextTable
-from mmcompress.search.searchers.uniform import largest_uniform, uniform_rows
+from mmcompress.searchers.starts import largest_uniform, uniform_rows
 from mmcompress.surgery.materialise import materialise
 
 CORES = 2
@@ -185,7 +185,8 @@ def accuracy(case: Case, out: Path) -> dict:
     model = quantised(case, network.shape, cfg)
     images = calibration_images(cfg, model, network.shape)
     [file] = export_onnx(
-        model, out / f'{case.name}.onnx', network.shape, images=images, layout=True)
+        model, out / f'{case.name}.onnx',
+        ExportOptions(network.shape, images=images, layout=True))
     twin = twin_of(model, [file.layout])
     return dict(model=score(model, cfg), difference=file.error,
                 **scores(model, twin, file.path, cfg))
@@ -220,12 +221,13 @@ def draws(
         def measure(seed: int = seed, path: Path = path) -> dict:
             images = calibration_images(cfg, model, network.shape, count, seed=seed)
             [file] = export_onnx(
-                model, path, network.shape, images=images, layout=True)
+                model, path, ExportOptions(network.shape, images=images, layout=True))
             twin, extra = twin_of(model, [file.layout]), {}
             if steps:
                 extra = asdict(fit_quantisers(
                     twin, model, network.shape, images, steps, seed))
-                [file] = export_onnx(twin, path, network.shape, images=images)
+                [file] = export_onnx(
+                    twin, path, ExportOptions(network.shape, images=images))
             return dict(
                 difference=file.error, **extra, **scores(model, twin, path, cfg))
         print(key, results.get(key, measure), flush=True)
@@ -253,8 +255,8 @@ def noise(case: Case, out: Path, results: Results, seeds: range) -> None:
     model = quantised(case, network.shape, cfg)
     images = calibration_images(cfg, model, network.shape)
     [file] = export_onnx(
-        model, out / f'{case.name} noise.onnx', network.shape, images=images,
-        layout=True)
+        model, out / f'{case.name} noise.onnx',
+        ExportOptions(network.shape, images=images, layout=True))
     twin = twin_of(model, [file.layout])
     for seed, key in keys.items():
         print(key, results.get(key, lambda seed=seed: dict(
@@ -273,9 +275,10 @@ def shapes(name: str, out: Path) -> bool:
     slim_row = uniform_rows(space)[1][largest_uniform(space, costs, target)]
     for kind, row in (('dense', space.highest), ('slim', slim_row)):
         small = materialise(model, graph, space.decode(row[None])[0])
-        export_onnx(small, out / f'{name} {kind} float.onnx', shape)
+        export_onnx(small, out / f'{name} {kind} float.onnx', ExportOptions(shape))
         images = put_in_integers(small, graph)
-        export_onnx(small, out / f'{name} {kind} W8A8.onnx', shape, images=images)
+        export_onnx(small, out / f'{name} {kind} W8A8.onnx',
+                    ExportOptions(shape, images=images))
     return True
 
 

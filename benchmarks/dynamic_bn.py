@@ -18,8 +18,6 @@ import harness
 import numpy as np
 from harness import OUT, Bench, Results, machine, parser, show
 
-from mmcompress.search.searchers.uniform import largest_uniform, uniform_rows
-
 MODES = ('off', 'recalibrate', 'paired')
 
 
@@ -64,11 +62,9 @@ def measure(name: str, case: Case, draw: int, augment: bool) -> dict:
         type='ChannelMutator', importance='l2', divisor=case.divisor)
     policies = [('dense', harness.Policy(), bits)]
     policies += [('W{}A{}'.format(*b), bits.uniform(b), bits) for b in case.bits]
-    space, costs = widths.session.space, widths.costs
-    for target in widths.targets('macs', case.targets):
-        row = uniform_rows(space)[1][largest_uniform(space, costs, target)]
-        policies.append((
-            f'{target.value:.0%} MACs', space.decode(row[None])[0], widths))
+    policies += [(f'{t.value:.0%} MACs', harness.uniform_widths(
+        widths.session.space, widths.costs, t), widths)
+        for t in widths.targets('macs', case.targets)]
     found = {what: {} for what, *_ in policies}
     for (what, policy, bench), mode in product(policies, MODES):
         with bench.acting(policy, mode) as model:

@@ -26,7 +26,7 @@ from mmcompress.mutators import ChannelMutator
 from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.report.tables import TextTable
-from mmcompress.search import Random
+from mmcompress.searchers import Random
 
 POLICIES = 100_000
 CANDIDATES = {

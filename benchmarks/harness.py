@@ -43,10 +43,11 @@ from mmcompress.openmmlab.models.compressed import with_preprocessor
 from mmcompress.openmmlab.policy_config import compress_config
 from mmcompress.openmmlab.sessions import session_of_file
 from mmcompress.openmmlab.training_images import training_batches
-from mmcompress.policy import Bits, ModelGraph, Policy
+from mmcompress.policy import Bits, ModelGraph, Policy, SearchSpace
 from mmcompress.quant.calibration import calibrate
 from mmcompress.report.tables import TextTable
-from mmcompress.search import Evaluated, Random, Searcher
+from mmcompress.searchers import Evaluated, Random, Searcher
+from mmcompress.searchers.starts import largest_uniform, uniform_rows
 from mmcompress.session import Session, open_session
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,6 +106,12 @@ NETWORKS = {network.name: network for network in (
     Network('Faster R-CNN R50', 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py',
             (3, 800, 1344)),
 )}
+
+
+def uniform_widths(space: SearchSpace, costs: Costs, target: Target) -> Policy:
+    """The largest uniform policy within a budget."""
+    row = uniform_rows(space)[1][largest_uniform(space, costs, target)]
+    return space.decode(row[None])[0]
 
 
 def put_in_integers(model: nn.Module, graph: ModelGraph) -> list[np.ndarray]:

@@ -21,8 +21,8 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from mmcompress.costs import CostTable
-from mmcompress.export.export import export_onnx
-from mmcompress.export.timing import time_files
+from mmcompress.exporter.export import ExportOptions, export_onnx
+from mmcompress.exporter.timing import time_files
 from mmcompress.graph import trace
 from mmcompress.latency.layer_timer import LayerTimer
 from mmcompress.latency.measure import FITTED, fitting_rows
@@ -63,7 +63,8 @@ def export(name: str, folder: Path, integer: bool) -> None:
             images = ()
             if integer and i >= len(rows) - POLICIES:
                 images = put_in_integers(slim, graph)
-            export_onnx(slim, path, shape, images=images, quantised_tolerance=np.inf)
+            export_onnx(slim, path, ExportOptions(
+                shape, images=images, quantised_tolerance=np.inf))
             print(path, flush=True)
 
 

@@ -24,14 +24,24 @@ from statistics import mean
 import harness
 import numpy as np
 import torch
-from harness import OUT, ROOT, add_sizes, parser, quiet_config, rebuilt, show, spread
+from harness import (
+    OUT,
+    ROOT,
+    add_sizes,
+    parser,
+    quiet_config,
+    rebuilt,
+    show,
+    spread,
+    uniform_widths,
+)
 from mmengine.config import Config
 from scipy.stats import spearmanr
 
 from mmcompress.api.results import write_checkpoint, write_policy
 from mmcompress.openmmlab.evaluators import DatasetEvaluator
 from mmcompress.policy import Policy
-from mmcompress.search import (
+from mmcompress.searchers import (
     Evolution,
     LeGR,
     Random,
@@ -39,7 +49,6 @@ from mmcompress.search import (
     Searcher,
     best_per_target,
 )
-from mmcompress.search.searchers.uniform import largest_uniform, uniform_rows
 from mmcompress.surgery.permute import permute
 
 FOLDER = OUT / 'legr'
@@ -172,10 +181,9 @@ class Bench(harness.Bench):
 def over_seeds(bench: Bench) -> dict[str, list[dict[float, Policy]]]:
     """By method and seed, the policy of every target."""
     case = bench.case
-    space, targets = bench.session.space, bench.macs
-    _, rows = uniform_rows(space)
-    uniform = {t.value: space.decode(
-        rows[largest_uniform(space, bench.costs, t)])[0] for t in targets}
+    targets = bench.macs
+    uniform = {t.value: uniform_widths(bench.session.space, bench.costs, t)
+               for t in targets}
     legr = bench.make(LeGR)
     base = {t.value: legr.policy_of(legr.identity, [t]) for t in targets}
     found = {'uniform': [uniform], 'identity ranking': [base]}

@@ -27,16 +27,16 @@ from mmcompress.costs import Costs, CostTable, Target
 from mmcompress.evaluation import Score
 from mmcompress.graph import trace
 from mmcompress.policy import Policy, SearchSpace
-from mmcompress.search import SeerNet, best_per_target
-from mmcompress.search.active import acquisition, counterfactual_weights
-from mmcompress.search.predictors import (
+from mmcompress.searchers import SeerNet, best_per_target
+from mmcompress.searchers.active import acquisition, counterfactual_weights
+from mmcompress.searchers.predictors import (
     Agreement,
     GPPredictor,
     MLPEnsemblePredictor,
     RidgePredictor,
     read_label_table,
 )
-from mmcompress.search.solvers import solve
+from mmcompress.searchers.solvers import solve
 from mmcompress.session import Session
 
 LABELS = ROOT.parent / 'shared/data/seernet_resnet20/policies.csv'

@@ -54,7 +54,7 @@ from mmcompress.openmmlab.policy_config import compress_config
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.policy.files import PolicyFile
 from mmcompress.report.tables import TextTable
-from mmcompress.search import Random
+from mmcompress.searchers import Random
 
 FOLDER = OUT / 'swp'
 ARCHIVE = ROOT / '../shared/data/cifar10/cifar10_jpeg.tar.xz'

@@ -33,7 +33,7 @@ from mmcompress.prices import Layout, Subject, mean_square
 from mmcompress.prices.gradient import GradientPrices
 from mmcompress.prices.measured import MeasuredPrices
 from mmcompress.prices.table import PriceTable
-from mmcompress.search import (
+from mmcompress.searchers import (
     Evaluated,
     Evolution,
     Random,
@@ -42,7 +42,7 @@ from mmcompress.search import (
     Uniform,
     best_per_target,
 )
-from mmcompress.search.solvers import exact, sweep
+from mmcompress.searchers.solvers import exact, sweep
 
 FOLDER = OUT / 'two_stage'
 # 'recalibrate plain': on images without the augmentation of training, where the

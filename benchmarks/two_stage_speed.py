@@ -24,7 +24,7 @@ from mmcompress.policy import SearchSpace
 from mmcompress.prices import Layout, Subject, mean_square
 from mmcompress.prices.gradient import GradientPrices
 from mmcompress.prices.table import PriceTable
-from mmcompress.search.solvers import exact, greedy, sweep
+from mmcompress.searchers.solvers import exact, greedy, sweep
 
 
 def retinanet() -> None:

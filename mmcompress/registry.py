@@ -27,9 +27,9 @@ DATASETS = Registry(
 
 MUTATORS = Registry('mutator', scope='mmcompress', locations=['mmcompress.mutators'])
 SEARCHERS = Registry(
-    'searcher', scope='mmcompress', locations=['mmcompress.search.searchers'])
+    'searcher', scope='mmcompress', locations=['mmcompress.searchers'])
 PREDICTORS = Registry(
-    'predictor', scope='mmcompress', locations=['mmcompress.search.predictors'])
+    'predictor', scope='mmcompress', locations=['mmcompress.searchers.predictors'])
 EVALUATORS = Registry(
     'policy evaluator', scope='mmcompress',
     locations=['mmcompress.openmmlab.evaluators'])

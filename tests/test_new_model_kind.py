@@ -11,7 +11,7 @@ from mmcompress.costs import Costs, CostTable
 from mmcompress.data.images import Batch
 from mmcompress.evaluation import PolicyEvaluator
 from mmcompress.evaluation.policy_evaluator import Images
-from mmcompress.export.export import export_onnx
+from mmcompress.exporter.export import ExportOptions, export_onnx
 from mmcompress.graph import trace, verify
 from mmcompress.kinds import ModelKind, Piece, kind_of, register_kind
 from mmcompress.mutators import ChannelMutator
@@ -161,7 +161,7 @@ def test_it_becomes_a_file(model, graph, tmp_path):
     import onnx
 
     slim = materialise(model, graph, half(graph))
-    [file] = export_onnx(slim, tmp_path / 'net.onnx', SHAPE)
+    [file] = export_onnx(slim, tmp_path / 'net.onnx', ExportOptions(SHAPE))
     proto = onnx.load(file.path)
     assert [x.name for x in proto.graph.input] == ['left', 'right']
     assert file.error < 1e-4

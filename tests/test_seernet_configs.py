@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from mmcompress.evaluation import Finetuning
 from mmcompress.registry import EVALUATORS, PREDICTORS, SEARCHERS
-from mmcompress.search import SeerNet
+from mmcompress.searchers import SeerNet
 from mmcompress.testing import toy_costs, toy_space
 
 FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'seernet'

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 import mmcompress  # noqa: F401
-from mmcompress.export.runtimes import RUNTIMES, OnnxRuntime
-from mmcompress.export.timing import Timing, blame, time_files
+from mmcompress.exporter.runtimes import RUNTIMES, OnnxRuntime
+from mmcompress.exporter.timing import Timing, blame, time_files
 from mmcompress.openmmlab.cli import run_tool
 
 

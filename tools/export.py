@@ -2,14 +2,14 @@
 
 import argparse
 import os.path as osp
-from functools import partial
+from dataclasses import replace
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.export.agreement import QUANTISED_TOLERANCE
-from mmcompress.export.export import export_onnx
-from mmcompress.export.quantise.plan import plan_of
-from mmcompress.export.twin.fitting import fit_quantisers
-from mmcompress.export.twin.twin import twin_of
+from mmcompress.exporter.agreement import QUANTISED_TOLERANCE
+from mmcompress.exporter.export import ExportOptions, export_onnx
+from mmcompress.exporter.quantise.plan import plan_of
+from mmcompress.exporter.twin.fitting import fit_quantisers
+from mmcompress.exporter.twin.twin import twin_of
 from mmcompress.openmmlab.class_names import class_names_of
 from mmcompress.openmmlab.cli import base_parser, build_model, load_config, run_tool
 from mmcompress.openmmlab.export_images import calibration_images
@@ -66,11 +66,12 @@ def main() -> None:
         images = calibration_images(
             cfg, model, shape, args.calibration_images, args.batch)
     name = osp.splitext(osp.basename(args.checkpoint))[0] + '.onnx'
-    export = partial(
-        export_onnx, path=args.out or osp.join(cfg.work_dir, name), shape=shape,
-        batch=args.batch, dynamic_batch=args.dynamic_batch, classes=classes,
-        images=images, boxes=args.boxes, quantised_tolerance=args.tolerance)
-    files = export(model, layout=bool(args.model_out or args.fit_steps))
+    path = args.out or osp.join(cfg.work_dir, name)
+    options = ExportOptions(
+        shape, args.batch, args.dynamic_batch, classes, images, args.boxes,
+        layout=bool(args.model_out or args.fit_steps),
+        quantised_tolerance=args.tolerance)
+    files = export_onnx(model, path, options)
     layouts = [file.layout for file in files]
     if args.model_out or args.fit_steps:
         twin = twin_of(model, layouts)
@@ -79,7 +80,7 @@ def main() -> None:
         print(f'Fitted: squared error over variance of the outputs {fit.before:.4f} '
               f'before, {fit.after:.4f} after, on the calibration images' +
               ('.' if fit.after < fit.before else ': not better, so nothing changed.'))
-        files = export(twin)
+        files = export_onnx(twin, path, replace(options, layout=False))
     if args.model_out:
         write_model(twin, args.policy, args.model_out, classes)
         if lost := [name for layout in layouts for name in layout.lost]:

@@ -10,7 +10,7 @@ import json
 from mmengine.dist import is_main_process
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.export.runtimes import RUNTIMES
+from mmcompress.exporter.runtimes import RUNTIMES
 from mmcompress.files import write_text
 from mmcompress.openmmlab.cli import base_parser, load_config, run_tool
 from mmcompress.openmmlab.test_set import score_on_test_set

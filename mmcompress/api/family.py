@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from ..errors import CompressionError
 from ..policy import Policy
 from ..policy.files import PolicyFile
 from ..report import Outcome, load_outcome, table_text, write_all
+from .export import export
 from .results import write_weights
 
 
@@ -26,11 +27,13 @@ class Member:
         name (str): Name of its target, e.g. ``'macs_0.5'``.
         file (PolicyFile): The policy, and what rebuilds its network.
         build (Callable): Makes the network.
+        calibration (Sequence): Batches for :meth:`export`. Defaults to none.
     """
 
     name: str
     file: PolicyFile
     build: Callable[[], nn.Module]
+    calibration: Sequence[Any] = ()
 
     @property
     def policy(self) -> Policy:
@@ -71,10 +74,13 @@ class Member:
         return path
 
     def export(self, path: str | Path, **options: Any) -> list[Path]:
-        """Write the network as an ONNX file; see :func:`mmcompress.export`."""
-        from .export import export
+        """Write the network as an ONNX file; see :func:`mmcompress.exporter`.
 
-        return export(self.model, path, shape=self.file.input_shape, **options)
+        Its ranges are measured on the images that the search calibrated on, unless
+        ``calibration=`` gives others.
+        """
+        return export(self.model, path, self.file.input_shape,
+                      **dict(dict(calibration=self.calibration), **options))
 
     def __repr__(self) -> str:
         macs = self.costs.get('macs')
@@ -89,17 +95,20 @@ class Family(Mapping[str, Member]):
         work_dir (Path): What the search wrote.
         builder (Callable): From a policy file's path to a function that makes its
             network.
+        calibration (Sequence): Batches for exports. Defaults to none.
     """
 
     def __init__(
-        self, work_dir: Path, builder: Callable[[Path], Callable[[], nn.Module]]
+        self, work_dir: Path, builder: Callable[[Path], Callable[[], nn.Module]],
+        calibration: Sequence[Any] = (),
     ) -> None:
         self.work_dir = Path(work_dir)
         self.outcome: Outcome = load_outcome(self.work_dir)
         self._members = {}
         for name in self.outcome.policies:
             path = self.work_dir / 'policies' / f'{name}.json'
-            self._members[name] = Member(name, PolicyFile.load(path), builder(path))
+            self._members[name] = Member(
+                name, PolicyFile.load(path), builder(path), calibration)
 
     def __getitem__(self, name: str) -> Member:
         if name not in self._members:

@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from ..report import Outcome
-from ..search import Evaluated, best_per_target
+from ..searchers import Evaluated, best_per_target
 
 if TYPE_CHECKING:
     from .run import SearchRun

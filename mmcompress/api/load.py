@@ -32,7 +32,7 @@ def load(
     files and their weights.
 
     Args:
-        work_dir: What :func:`mmcompress.search` or ``tools/search.py`` wrote to:
+        work_dir: What :func:`mmcompress.searchers` or ``tools/search.py`` wrote to:
             ``'out'``.
         model: A dense model of the architecture that was searched; its weights do not
             matter and do not change: ``model=resnet18()``.

@@ -76,7 +76,7 @@ def prepare(
             ``clip=dict(type='MyMutator')``.
 
     Returns:
-        Session: For :func:`mmcompress.search`.
+        Session: For :func:`mmcompress.searchers`.
 
     Raises:
         CompressionError: An argument is missing or does not fit.
@@ -113,6 +113,7 @@ def prepare(
     settings = dict(mutators)
     settings |= {} if channel is None else dict(channel=dict(channel))
     settings |= {} if quant is None else dict(quant=dict(quant))
-    source = dict(type='GradientPrices', images=images) if loss else dict(
-        type='MeasuredPrices', images=images, measure='distance')
+    priced = sum(len(batch.inputs) for batch in labelled or evaluator.calibration)
+    source = dict(type='GradientPrices', images=priced) if loss else dict(
+        type='MeasuredPrices', images=priced, measure='distance')
     return open_session(model, graph, evaluator, settings, price_source=source)

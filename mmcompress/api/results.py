@@ -15,7 +15,7 @@ from ..files import replacing
 from ..plain import plain
 from ..policy import Policy
 from ..policy.files import PolicyFile
-from ..search import Evaluated
+from ..searchers import Evaluated
 from ..session import Session
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ..costs import Costs, CostTable, Target, parse_targets
+from ..costs import Costs, CostTable, Target, joined, parse_targets
 from ..errors import CompressionError, StudyError
 from ..files import write_bytes
 from ..latency.measure import latency_of
@@ -19,9 +19,10 @@ from ..prices import Subject
 from ..prices.table import PriceTable
 from ..registry import PRICES, SEARCHERS, build
 from ..report import Outcome, make_outcome, write_all
-from ..search import Evaluated, Listed, Searcher, Study, best_per_target, choose
-from ..search.study.storage import STORAGE, STUDY, placed
+from ..searchers import Evaluated, Listed, Searcher, best_per_target
 from ..session import Session
+from ..study import Study, choose
+from ..study.storage import STORAGE, STUDY, placed
 from .listener import Listener
 from .results import evaluation_facts, facts_of, write_checkpoint, write_policy
 
@@ -83,6 +84,7 @@ class SearchRun:
         self.costs = Costs(CostTable.from_graph(session.graph), session.space,
                            self._measured_costs())
         self.targets = parse_targets(targets, self.costs)
+        self.costs = joined(self.costs, self.targets)
         self.searcher: Searcher = build(
             SEARCHERS, self.searcher_cfg, space=session.space, costs=self.costs,
             targets=self.targets, **self._needed())
@@ -198,7 +200,7 @@ class SearchRun:
             name = self._write_policy(target.name, best)
             self.listener.log(
                 f'{target.name}: {self.session.score_name} = {best.score:.4f}, '
-                f'{target.cost} {best.costs[target.cost]:.6g} of at most '
+                f'{target.cost} {target.of(best.costs):.6g} of at most '
                 f'{target.limit:.6g}; wrote policies/{name}')
         self.listener.log(
             f'Deriving {len(policies)} policies took {milliseconds:.1f} ms.')

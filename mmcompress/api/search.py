@@ -10,8 +10,8 @@ from torch import nn
 
 from ..errors import CompressionError
 from ..policy.files import PolicyFile
-from ..search.study.storage import STORAGE, STUDY
 from ..session import Session
+from ..study.storage import STORAGE, STUDY
 from .family import Family
 from .listener import Listener, ProgressBar
 from .run import SearchRun
@@ -85,4 +85,5 @@ def search(
     def builder(path: Path) -> Callable[[], nn.Module]:
         return lambda: session.materialise(PolicyFile.load(path).policy)
 
-    return Family(run.work_dir, builder)
+    images = [batch.inputs for batch in session.evaluator.calibration]
+    return Family(run.work_dir, builder, images)

@@ -1,10 +1,13 @@
-"""What a policy costs."""
+"""What a policy costs: one function a cost, over rows of a space, and budgets on them.
+
+Costs are arithmetic on a :class:`CostTable`; nothing here runs a model or measures one.
+"""
 
 from .functions import activation_bytes, bops, macs, params, size_bytes
 from .table import Costs, CostTable
-from .targets import Target, parse_targets
+from .targets import Target, granted, joined, parse_targets, tightest, within
 
 __all__ = [
-    'CostTable', 'Costs', 'Target', 'activation_bytes', 'bops', 'macs', 'params',
-    'parse_targets', 'size_bytes',
+    'CostTable', 'Costs', 'Target', 'activation_bytes', 'bops', 'granted', 'joined',
+    'macs', 'params', 'parse_targets', 'size_bytes', 'tightest', 'within',
 ]

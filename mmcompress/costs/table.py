@@ -16,6 +16,9 @@ CHUNK = 512
 """Rows costed at a time: the temporaries of so many stay in the processor's cache,
 which makes 100,000 policies about five times faster than one piece would be."""
 
+CostFunction = Callable[..., Tensor]
+"""``(table, widths, weight_bits, activation_bits) -> cost``, as registered ones are."""
+
 
 @dataclass(frozen=True, eq=False)
 class CostTable:
@@ -140,19 +143,23 @@ class Costs:
     Args:
         table (CostTable): The cost table.
         space (SearchSpace): Gives the meaning of a row.
-        extra (dict[str, Callable]): Further costs with the signature of a
-            registered one, e.g. a latency table bound to this model.
+        extra (dict[str, CostFunction]): Further costs, e.g. a latency table bound to
+            this model.
     """
 
     def __init__(
         self,
         table: CostTable,
         space: SearchSpace,
-        extra: dict[str, Callable[..., Tensor]] | None = None,
+        extra: dict[str, CostFunction] | None = None,
     ) -> None:
         self.table = table
         self.space = space
         self.functions = {**COSTS.module_dict, **(extra or {})}
+
+    def with_(self, extra: dict[str, CostFunction]) -> Costs:
+        """Return these costs and ``extra`` ones; the original stays as it is."""
+        return Costs(self.table, self.space, {**self.functions, **extra})
 
     def names(self) -> list[str]:
         """Names of the costs that can be asked for."""
@@ -172,10 +179,8 @@ class Costs:
         rows = torch.as_tensor(rows)
         if rows.dim() == 2 and len(rows) > CHUNK:
             return torch.cat([self.of_rows(name, part) for part in rows.split(CHUNK)])
-        rows = rows.to(torch.float64)
-        u, n = len(self.space.units), len(self.space.layers)
         return self.functions[name](
-            self.table, rows[..., :u], rows[..., u:u + n], rows[..., u + n:])
+            self.table, *self.space.split(rows.to(torch.float64)))
 
     def of(self, policy: Policy) -> dict[str, float]:
         """All costs of one policy."""

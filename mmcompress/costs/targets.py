@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,28 @@ import torch
 from torch import Tensor
 
 from ..errors import TargetError
-from .table import Costs
+from .table import CostFunction, Costs
+
+SLACK = 1e-9
+"""Relative slack of every limit: sums of floats may end a hair above it."""
+
+TOGETHER = 'together'
+"""Key of targets that limit several costs at once."""
+
+
+def granted(limit: float | np.ndarray | Tensor) -> float | np.ndarray | Tensor:
+    """The largest cost that a limit allows: the limit and its slack."""
+    return limit * (1 + SLACK)
+
+
+def within(
+    costs: Costs, limits: Mapping[str, float], rows: Tensor | np.ndarray
+) -> np.ndarray:
+    """Whether rows of the space ``(..., D)`` meet limits by cost name: ``(...)``."""
+    shape, flat = rows.shape[:-1], rows.reshape(-1, rows.shape[-1])
+    fits = [costs.of_rows(name, flat).numpy() <= granted(limit)
+            for name, limit in limits.items()]
+    return np.all(fits, axis=0).reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -21,24 +42,84 @@ class Target:
         cost (str): Name of the cost.
         value (float): As the user wrote it.
         limit (float): Absolute limit in the unit of the cost.
+        parts (tuple): Where the target limits several costs at once, their names
+            and absolute limits. The cost is then the largest of them relative to
+            its limit.
     """
 
     cost: str
     value: float
     limit: float
+    parts: tuple[tuple[str, float], ...] = ()
 
     @property
     def name(self) -> str:
         """Name used for files and tables, e.g. ``macs_0.5``."""
         return f'{self.cost}_{self.value:g}'
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """The absolute limit of every cost that the target limits."""
+        return dict(self.parts) or {self.cost: self.limit}
+
+    def of(self, costs: Mapping[str, float]) -> float:
+        """The target's cost of a policy whose other costs are known."""
+        if self.cost in costs or not self.parts:
+            return costs[self.cost]
+        return max(costs[name] / limit for name, limit in self.parts)
+
+    def of_rows(self, costs: Costs, rows: Tensor | np.ndarray) -> Tensor:
+        """The target's cost of rows of the space; see :meth:`Costs.of_rows`."""
+        return joined(costs, [self]).of_rows(self.cost, rows)
+
     def met_by(self, costs: Mapping[str, float]) -> bool:
         """Whether a policy with these costs is within the budget."""
-        return costs[self.cost] <= self.limit * (1 + 1e-9)
+        return self.of(costs) <= granted(self.limit)
+
+    def fits(self, costs: Costs, rows: Tensor | np.ndarray) -> np.ndarray:
+        """Whether rows of the space ``(..., D)`` are within the budget: ``(...)``."""
+        return within(costs, self.limits, rows)
 
 
-TOGETHER = 'together'
-"""Key of targets that limit several costs at once."""
+@dataclass(frozen=True)
+class Largest:
+    """A cost function: the largest of several costs relative to their limits.
+
+    Args:
+        parts (tuple): Cost functions and limits.
+    """
+
+    parts: tuple[tuple[CostFunction, float], ...]
+
+    def __call__(self, *arguments: object) -> Tensor:
+        """See :meth:`Costs.of_rows`."""
+        return torch.stack([cost(*arguments) / limit for cost, limit in self.parts]) \
+            .amax(0)
+
+
+def tightest(targets: Iterable[Target]) -> dict[str, float]:
+    """Limits by cost name that meet all of the targets."""
+    limits: dict[str, float] = {}
+    for target in targets:
+        for cost, limit in target.limits.items():
+            limits[cost] = min(limit, limits.get(cost, limit))
+    return limits
+
+
+def joined(costs: Costs, targets: Iterable[Target]) -> Costs:
+    """Costs that also know, by name, the cost of targets that limit several.
+
+    Args:
+        costs (Costs): The costs of the model; they are not changed.
+        targets (Iterable[Target]): The targets.
+
+    Returns:
+        Costs: ``costs`` itself where no target adds any.
+    """
+    added = {
+        t.cost: Largest(tuple((costs.functions[name], v) for name, v in t.parts))
+        for t in targets if t.parts}
+    return costs.with_(added) if added else costs
 
 
 def parse_targets(
@@ -49,12 +130,12 @@ def parse_targets(
     A value up to 1 is a fraction of the dense cost, a larger one is absolute;
     costs whose name ends in ``_ms`` are always absolute. Each value is a target of
     its own. Each entry of ``together``, such as ``dict(bops=0.05, size_bytes=0.2)``,
-    is one target that limits all its costs: the largest cost relative to its limit,
-    itself a cost, may be 1 at most.
+    is one target that limits all its costs: the largest cost relative to its limit
+    may be 1 at most. :func:`joined` makes that one of the costs.
 
     Args:
         spec (Mapping): Cost name to one value or several.
-        costs (Costs): The costs of the model; the costs of ``together`` join them.
+        costs (Costs): The costs of the model.
 
     Returns:
         tuple[Target, ...]: In the order written.
@@ -93,7 +174,7 @@ def _limit(
     cheapest = float(costs.of_rows(cost, costs.space.lowest))
     relative = value <= 1 and not cost.endswith('_ms')
     limit = value * dense[cost] if relative else float(value)
-    if limit < cheapest * (1 - 1e-9):
+    if limit < cheapest * (1 - SLACK):
         raise TargetError(
             f'Target {cost}={value:g} ({limit:.6g}) is below the cheapest '
             f'policy of the search space. Attainable: {cheapest:.6g} '
@@ -105,7 +186,7 @@ def _limit(
 def _together(
     spec: Mapping[str, float], costs: Costs, dense: Mapping[str, float]
 ) -> Target:
-    """One target for several costs, through a cost that is made for it."""
+    """One target for several costs."""
     if not isinstance(spec, Mapping) or not spec:
         raise TargetError(
             f'{TOGETHER}={spec!r} in targets is not a list of budgets such as '
@@ -113,15 +194,5 @@ def _together(
     if unknown := [cost for cost in spec if cost not in costs.functions]:
         raise TargetError(_unknown(unknown[0], costs))
     limits = {cost: _limit(cost, value, costs, dense) for cost, value in spec.items()}
-    parts = {cost: costs.functions[cost] for cost in limits}
-
-    def largest(*arguments: object) -> Tensor:
-        return torch.stack([
-            parts[cost](*arguments) / limit for cost, limit in limits.items()
-        ]).amax(0)
-
-    # For solvers that handle several budgets: each is a sum, the largest is not.
-    largest.limits = limits
     name = '+'.join(f'{cost}_{value:g}' for cost, value in spec.items())
-    costs.functions[name] = largest
-    return Target(name, 1.0, 1.0)
+    return Target(name, 1.0, 1.0, tuple(limits.items()))

@@ -62,8 +62,12 @@ class FunctionEvaluator(PolicyEvaluator):
         def load(part: slice) -> list[Batch]:
             return list(_between(found, part.start or 0, part.stop or count))
 
-        total = min(count, sum(len(batch.inputs) for batch in found))
-        return Images(load, dict(images=total, labelled=bool(self._train)))
+        there = sum(len(batch.inputs) for batch in found)
+        if there < count:
+            raise DataError(
+                f'Prices are wanted of {count} images, but prepare() was given '
+                f'{there}.')
+        return Images(load, dict(images=count, labelled=bool(self._train)))
 
 
 def _between(batches: Sequence[Batch], start: int, stop: int):

@@ -6,20 +6,22 @@ import json
 import os
 import platform
 import statistics
-import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+import onnx_ir as ir
 
-from ..export.export import OPSET
-from ..export.onnx_graph import OnnxGraph
-from ..export.quantise.placement import place
-from ..export.quantise.plan import LayerPlan, Point, WeightPlan
-from ..export.quantise.qdq import write_placement
-from ..export.runtimes import OnnxRuntime, load_runtime
+from ..exporter.editing import array, to_bytes
+from ..exporter.passes.layers import LAYER
+from ..exporter.quantise.placement import place
+from ..exporter.quantise.plan import LayerPlan, QuantPoint, WeightPlan
+from ..exporter.quantise.qdq import write_placement
+from ..exporter.runtimes import OnnxRuntime, Runtime, load_runtime
+from ..exporter.timing import call_times
+from ..exporter.translate import OPSET
 from ..files import write_text
 
 WARM_UP, REPEATS = 3, 15
@@ -106,7 +108,7 @@ class LayerTimer:
         """
         key = json.dumps([*astuple(shape), out, into, groups, integer])
         return self._remember(key, lambda: self._measure(
-            layer_proto(shape, out, into, groups, integer)))
+            layer_model(shape, out, into, groups, integer)))
 
     def network(self, name: str, data: bytes, inputs: list[np.ndarray]) -> float:
         """Milliseconds of a whole network.
@@ -119,7 +121,7 @@ class LayerTimer:
         return self._remember(f'network {name}', lambda: median_ms(
             load_runtime(self.backend, data, self.threads), inputs))
 
-    def _remember(self, key: str, measure) -> float:
+    def _remember(self, key: str, measure: Callable[[], float]) -> float:
         if key not in self._known:
             self._known[key] = measure()
             self.measured += 1
@@ -127,101 +129,92 @@ class LayerTimer:
                 self.save()
         return self._known[key]
 
-    def _measure(self, proto) -> float:
-        shape = [d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim]
+    def _measure(self, model: ir.Model) -> float:
+        shape = tuple(model.graph.inputs[0].shape)
         image = np.random.default_rng(0).random(shape, dtype=np.float32)
-        data = proto.SerializeToString()
+        data = to_bytes(model)
         if self.backend != OnnxRuntime.name:
             return median_ms(load_runtime(self.backend, data, self.threads), [image])
-        with tempfile.TemporaryDirectory() as folder:
-            runtime = OnnxRuntime(data, self.threads, profile=f'{folder}/profile')
-            start, runs = time.perf_counter(), 0
-            while runs < WARM_UP + 5 or (
-                    runs < WARM_UP + REPEATS and
-                    time.perf_counter() - start < SECONDS):
-                runtime(image)
-                runs += 1
-            times = kernel_times(runtime.end_profile())
+        runtime = OnnxRuntime(data, self.threads, profile=True)
+        start, runs = time.perf_counter(), 0
+        while runs < WARM_UP + 5 or (
+                runs < WARM_UP + REPEATS and time.perf_counter() - start < SECONDS):
+            runtime(image)
+            runs += 1
         return sum(
-            statistics.median(t[WARM_UP:]) for (name, kind), t in times.items()
+            statistics.median(t[WARM_UP:])
+            for (name, kind), t in runtime.kernel_times().items()
             if kind not in OUTSIDE and not name.startswith('end'))
 
 
-def kernel_times(path: Path) -> dict[tuple[str, str], list[float]]:
-    """Milliseconds of every run, by name and type of operator, of a profile."""
-    times: dict[tuple[str, str], list[float]] = {}
-    for event in json.loads(path.read_text()):
-        if event.get('cat') == 'Node' and event['name'].endswith('_kernel_time'):
-            name = event['name'].removesuffix('_kernel_time')
-            key = name, event['args']['op_name']
-            times.setdefault(key, []).append(event['dur'] / 1000)
-    return times
-
-
-def median_ms(runtime, inputs: list[np.ndarray], repeats: int = 30) -> float:
+def median_ms(runtime: Runtime, inputs: list[np.ndarray], repeats: int = 30) -> float:
     """Median time of a call after a warm-up."""
-    for _ in range(WARM_UP):
-        runtime(*inputs)
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        runtime(*inputs)
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times)
+    return statistics.median(call_times(runtime, inputs, repeats, WARM_UP))
 
 
-def layer_proto(shape: LayerShape, out: int, into: int, groups: int, integer: bool):
+def layer_model(
+    shape: LayerShape, out: int, into: int, groups: int, integer: bool
+) -> ir.Model:
     """A model of one layer with random weights, and what follows it."""
-    rng = np.random.default_rng(0)
     linear = shape.kind == 'linear'
-    size = (out, into) if linear else (
-        (into * groups, out // groups, *shape.kernel)
-        if shape.kind == 'conv_transpose' else (out, into, *shape.kernel))
-    weight = (rng.standard_normal(size) / np.sqrt(into)).astype(np.float32)
-    bias = np.zeros(out, np.float32)
-    inputs = ['x', 'model.layer.weight', 'bias']
-    if linear:
-        first = helper.make_node('Gemm', inputs, ['y'], 'layer', transB=1)
-        image = [shape.size[0], into]
-    else:
-        kind = 'ConvTranspose' if shape.kind == 'conv_transpose' else 'Conv'
-        first = helper.make_node(
-            kind, inputs, ['y'], 'layer', kernel_shape=shape.kernel,
-            strides=shape.stride, pads=[*shape.padding, *shape.padding],
-            dilations=shape.dilation, group=groups)
-        image = [1, into * groups, *shape.size]
-    nodes, last = [first], 'y'
+    size = [shape.size[0], into] if linear else [1, into * groups, *shape.size]
+    image = ir.val('x', ir.DataType.FLOAT, size)
+    tape = ir.tape.Tape()
+
+    def weighted(name: str, value: ir.Value, weights: dict[str, np.ndarray],
+                 kind: str, **attributes: int | list[int]) -> ir.Value:
+        return tape.op(
+            kind, [value, *(tape.initializer(ir.tensor(x), f'{name}.{key}')
+                            for key, x in weights.items())],
+            attributes, name=name, metadata_props={LAYER: name})
+
+    weights = dict(weight=_random_weight(shape, out, into, groups),
+                   bias=np.zeros(out, np.float32))
+    last = weighted('layer', image, weights, 'Gemm', transB=1) if linear else weighted(
+        'layer', image, weights,
+        'ConvTranspose' if shape.kind == 'conv_transpose' else 'Conv',
+        kernel_shape=list(shape.kernel), strides=list(shape.stride),
+        pads=[*shape.padding, *shape.padding], dilations=list(shape.dilation),
+        group=groups)
     if shape.activation == 'SiLU':
-        nodes += [helper.make_node('Sigmoid', ['y'], ['s'], 'sigmoid'),
-                  helper.make_node('Mul', ['y', 's'], ['z'], 'mul')]
-        last = 'z'
+        last = tape.op('Mul', [last, tape.op('Sigmoid', [last])])
     if integer:  # its reader is in 8 bits
-        nodes.append(helper.make_node(
-            'Conv', [last, 'model.end.weight'], ['end'], 'end') if not linear else
-            helper.make_node('Gemm', [last, 'model.end.weight'], ['end'], 'end'))
-    graph = helper.make_graph(
-        nodes, 'layer',
-        [helper.make_tensor_value_info('x', TensorProto.FLOAT, image)],
-        [helper.make_empty_tensor_value_info('end' if integer else last)],
-        [numpy_helper.from_array(weight, 'model.layer.weight'),
-         numpy_helper.from_array(bias, 'bias')])
-    proto = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid('', OPSET)], ir_version=10)
-    if not integer:
-        return proto
-    end = np.ones((1, out, 1, 1) if not linear else (out, 1), np.float32)
-    proto.graph.initializer.append(numpy_helper.from_array(end, 'model.end.weight'))
+        ones = np.ones((out, 1) if linear else (1, out, 1, 1), np.float32)
+        last = weighted('end', last, dict(weight=ones), 'Gemm' if linear else 'Conv')
+    model = ir.Model(ir.Graph(
+        [image], [last], nodes=tape.nodes, initializers=tape.initializers,
+        opset_imports={'': OPSET}, name='layer'), ir_version=10)
+    return _in_integers(model, 1 if shape.kind == 'conv_transpose' else 0) \
+        if integer else model
+
+
+def _random_weight(
+    shape: LayerShape, out: int, into: int, groups: int
+) -> np.ndarray:
+    size = dict(linear=(out, into), conv_transpose=(
+        into * groups, out // groups, *shape.kernel)).get(
+        shape.kind, (out, into, *shape.kernel))
+    values = np.random.default_rng(0).standard_normal(size)
+    return (values / np.sqrt(into)).astype(np.float32)
+
+
+def _in_integers(model: ir.Model, axis: int) -> ir.Model:
+    """The model with its layer in 8 bits; the one behind reads 8 bits.
+
+    Args:
+        model (ir.Model): From :func:`layer_model`, in float.
+        axis (int): Axis of the output channels in the layer's weight.
+    """
+    weight = array(model.graph.initializers['layer.weight'])
     scale = np.abs(weight).max() / 127
-    integers = np.round(weight / scale).astype(np.int8)
-    axis = 1 if shape.kind == 'conv_transpose' else 0
+    bias = model.graph.initializers['layer.bias']
     plan = {
         'layer': LayerPlan(WeightPlan(
-            integers, np.full(out, scale, np.float32), 8, axis, weight),
-            Point(1 / 255, 0)),
-        'end': LayerPlan(None, Point(1 / 32, 128))}
-    editable = OnnxGraph(proto)
-    placement = place(editable, plan)
-    for name in placement.unknown():
-        placement.points[name] = Point(1 / 32, 128)
-    write_placement(editable, placement)
-    return proto
+            np.round(weight / scale).astype(np.int8),
+            np.full(bias.shape[0], scale, np.float32), 8, axis, weight),
+            QuantPoint(1 / 255, 0)),
+        'end': LayerPlan(None, QuantPoint(1 / 32, 128))}
+    placement = place(model.graph, plan)
+    for value in placement.unknown():
+        placement.points[value] = QuantPoint(1 / 32, 128)
+    return write_placement(model, placement)

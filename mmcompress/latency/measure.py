@@ -15,7 +15,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ..costs import CostTable
-from ..export.export import export_onnx
+from ..exporter.export import ExportOptions, export_onnx
 from ..kinds import kind_of
 from ..policy import ModelGraph, Policy, SearchSpace
 from ..surgery.materialise import materialise
@@ -45,8 +45,7 @@ def latency_of(
     """
     timer = LayerTimer(path, backend, threads)
     table = make_latency(model, graph, timer)
-    units = len(space.units)
-    policies = [Policy(dict(zip(space.units, row[:units].tolist())))
+    policies = [Policy(dict(zip(space.units, row[space.widths].tolist())))
                 for row in fitting_rows(space)]
     fit_networks(table, model, graph, policies, timer)
     print_log(
@@ -58,7 +57,7 @@ def latency_of(
 def fitting_rows(space: SearchSpace) -> np.ndarray:
     """Rows of the policies of :data:`FITTED`, in float."""
     rows = space.snap(np.array(FITTED)[:, None] * space.highest)
-    rows[:, len(space.units):] = space.highest[len(space.units):]
+    rows[:, space.bits] = space.highest[space.bits]
     return rows
 
 
@@ -87,7 +86,8 @@ def network_ms(
     slim = materialise(model, graph, Policy(policy.widths))
     with tempfile.TemporaryDirectory() as folder:
         [file] = export_onnx(
-            slim, Path(folder) / 'net.onnx', graph.input_shape, tolerance=UNCHECKED)
+            slim, Path(folder) / 'net.onnx',
+            ExportOptions(graph.input_shape, tolerance=UNCHECKED))
         data = file.path.read_bytes()
     images = kind_of(slim).images(slim, graph.input_shape, 1).numpy()
     return timer.network(hashlib.sha256(key.encode()).hexdigest(), data, [images])

@@ -182,6 +182,13 @@ class LayerRule:
         """A weight as ``(out, in per group, *window)``. Defaults to as it is."""
         return weight
 
+    def from_output(self, module: nn.Module, rows: Tensor) -> Tensor:
+        """Inverse of :meth:`by_output` for a layer without groups.
+
+        Defaults to the same, which holds where it swaps two axes or none.
+        """
+        return self.by_output(module, rows)
+
     def window(self, module: nn.Module, into: Kept) -> Kept:
         """Of the kept inputs those that one group reads, None for all."""
         return into

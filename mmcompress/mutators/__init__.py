@@ -5,8 +5,9 @@ from .channel import ChannelMutator
 from .importance import channel_scores, importance
 from .joint import JointMutator
 from .quant import QuantMutator
+from .reconstruct import ReconstructMutator
 
 __all__ = [
     'Calibration', 'ChannelMutator', 'JointMutator', 'Mutator', 'QuantMutator',
-    'channel_scores', 'importance',
+    'ReconstructMutator', 'channel_scores', 'importance',
 ]

@@ -65,11 +65,13 @@ class ChannelMutator(Mutator):
         Args:
             model (nn.Module): The dense model.
             graph (ModelGraph): Its verified units.
-            calibration (Calibration): Its losses serve ``importance='taylor'``.
+            calibration (Calibration): Its losses serve ``importance='taylor'``, its
+                batches ``'obs'``.
         """
         self.model, self.graph = model, graph
         self.selection = Selection(model, graph)
-        scores = channel_scores(model, graph, self.importance, calibration.losses())
+        scores = channel_scores(
+            model, graph, self.importance, calibration.losses(), calibration.batches)
         # Stable, so that equal scores keep their order on every machine.
         self.order = {name: np.argsort(-score, kind='stable')
                       for name, score in scores.summed().items()}

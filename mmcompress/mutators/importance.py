@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..data.images import Batch
 from ..errors import CompressionError, DataError
 from ..layers.rule import is_layer, rule_of
-from ..policy import ChannelScores, ModelGraph
+from ..policy import IN, ChannelScores, ModelGraph
+from ..reconstruction.moments import measure, readers
+from ..reconstruction.order import eliminate
+from ..reconstruction.units import readers_of
 
-KINDS = ('l1', 'l2', 'bn_scale', 'taylor', 'index')
+KINDS = ('l1', 'l2', 'bn_scale', 'taylor', 'index', 'obs')
 
 
 def importance(
@@ -37,6 +42,7 @@ def channel_scores(
     graph: ModelGraph,
     kind: str = 'l2',
     losses: Iterable[Callable[[], Tensor]] = (),
+    batches: Sequence[Batch] = (),
 ) -> ChannelScores:
     """Score every channel of every unit in every layer that produces it.
 
@@ -48,15 +54,19 @@ def channel_scores(
             channel (Network Slimming, ICCV 2017); units without a norm use l2.
             ``'taylor'``: squared sum of weight x gradient (Molchanov et al., CVPR
             2019, eq. 8), accumulated over ``losses``. ``'index'``: the channels
-            stay in their order, as a supernet was trained in it.
+            stay in their order, as a supernet was trained in it. ``'obs'``: what the
+            readers of the unit lose, beyond repair, once the channel and all cheaper
+            ones are gone (:mod:`mmcompress.reconstruction.order`); a unit that no
+            layer without groups reads uses l2.
         losses: Closures that return a scalar loss each; only for ``'taylor'``.
+        batches (Sequence[Batch]): Unlabelled images; only for ``'obs'``.
 
     Returns:
         ChannelScores: Apart for the layers (or norms) that gave them.
 
     Raises:
         CompressionError: Unknown ``kind``.
-        DataError: ``'taylor'`` without any loss.
+        DataError: ``'taylor'`` without any loss, or ``'obs'`` without images.
     """
     if kind not in KINDS:
         raise CompressionError(
@@ -66,6 +76,11 @@ def channel_scores(
             unit.name: {unit.producers[0].layer: np.arange(unit.width, 0, -1.0)}
             for unit in graph.units})
     modules = dict(model.named_modules())
+    if kind == 'obs':
+        known = _obs(model, graph, batches)
+        rest = replace(graph, units=tuple(
+            unit for unit in graph.units if unit.name not in known))
+        return ChannelScores(kind, {**channel_scores(model, rest).units, **known})
     if kind == 'taylor':
         per_layer = _taylor(modules, losses)
     else:
@@ -81,6 +96,27 @@ def channel_scores(
                 part = score[member.positions].sum(axis=1)
                 layers[member.layer] = layers.get(member.layer, 0) + part
     return ChannelScores(kind, units)
+
+
+def _obs(
+    model: nn.Module, graph: ModelGraph, batches: Sequence[Batch]
+) -> dict[str, dict[str, np.ndarray]]:
+    """Loss at which each channel goes, by unit and its first producer."""
+    read = {member.layer for unit in graph.units for member in unit.members
+            if member.side == IN}
+    moments = measure(model, readers(model, sorted(read)), batches)
+    found = {}
+    for unit in graph.units:
+        if own := readers_of(model, unit, moments):
+            gone = eliminate(own, unit.width)
+            order, losses = gone.order.numpy(), gone.losses.cpu().numpy()
+            # Rounding must not change the order.
+            rising = np.maximum.accumulate(losses[1:]) * (
+                1 + 1e-9 * np.arange(unit.width))
+            score = np.empty(unit.width)
+            score[order] = rising + 1e-300 * np.arange(unit.width)
+            found[unit.name] = {unit.producers[0].layer: score}
+    return found
 
 
 def _magnitude(module: nn.Module | None, kind: str) -> np.ndarray | None:

@@ -13,7 +13,8 @@ from .base import NO_IMAGES, Calibration, Kept, Mutator, Values
 from .channel import ChannelMutator
 from .quant import QuantMutator
 
-DEFAULTS = dict(channel='ChannelMutator', quant='QuantMutator')
+DEFAULTS = dict(channel='ChannelMutator', reconstruct='ReconstructMutator',
+                quant='QuantMutator')
 """Types of the entries of ``compression`` that need not name theirs."""
 
 
@@ -34,17 +35,16 @@ class JointMutator(Mutator):
         """Build what ``compression`` names; neither channel nor quant means channel.
 
         Args:
-            compression (Mapping): ``channel``, ``quant``, and under any other key a
-                config with the ``type`` of a registered mutator, which acts between
-                the two.
+            compression (Mapping): ``channel``, ``reconstruct``, ``quant``, and under
+                any other key a config with the ``type`` of a registered mutator, which
+                acts between the widths and the bits.
         """
         entries = {key: options or {} for key, options in compression.items()
                    if key in DEFAULTS or (
                        isinstance(options, Mapping) and 'type' in options)}
-        if not entries.keys() & DEFAULTS.keys():
+        if not entries.keys() & {'channel', 'quant'}:
             entries['channel'] = {}
-        order = sorted(entries, key=lambda key: ['channel', 'quant'].index(key) * 2
-                       if key in DEFAULTS else 1)
+        order = sorted(entries, key=lambda key: dict(channel=0, quant=2).get(key, 1))
         return cls(*(
             build(MUTATORS, {'type': DEFAULTS.get(key), **entries[key]})
             for key in order))

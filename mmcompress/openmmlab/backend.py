@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ..errors import ExportError
-from ..export.metadata import read_metadata
-from ..export.parts import nest, part_path
-from ..export.runtimes import Runtime, load_runtime
+from ..exporter.metadata import read_metadata
+from ..exporter.parts import nest, part_path
+from ..exporter.runtimes import Runtime, load_runtime
 from ..kinds import kind_of
 
 

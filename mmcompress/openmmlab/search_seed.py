@@ -6,8 +6,8 @@ import copy
 
 from mmengine.config import Config
 
-from ..search.study.seed import study_seed
-from ..search.study.storage import STORAGE, STUDY, placed
+from ..study.seed import study_seed
+from ..study.storage import STORAGE, STUDY, placed
 
 
 def with_seed(cfg: Config) -> tuple[Config, str]:

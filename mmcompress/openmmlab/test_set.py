@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from ..errors import CompressionError
 from ..plain import plain
 from ..report.tradeoff import DENSE
-from ..search import Study
+from ..study import Study
 from .backend import attach
 from .checkpoints import loading
 from .cli import load_weights

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import PolicyError
 from ..files import write_text
-from .points import Site
+from .points import PointSite
 from .policy import Policy
 
 FORMAT, VERSION = 'mmcompress.policy', 1
@@ -30,8 +30,8 @@ class PolicyFile:
         channels (Mapping[str, np.ndarray]): By pruned unit, the kept channels in
             the numbering of the dense checkpoint.
         facts (Mapping): Costs, score and origin; informative only.
-        points (tuple[Site, ...]): Tensors between layers that the network quantises
-            as its exported file does. Defaults to none.
+        points (tuple[PointSite, ...]): Tensors between layers that the network
+            quantises as its exported file does. Defaults to none.
     """
 
     policy: Policy
@@ -39,7 +39,7 @@ class PolicyFile:
     input_shape: tuple[int, ...]
     channels: Mapping[str, np.ndarray] = field(default_factory=dict)
     facts: Mapping = field(default_factory=dict)
-    points: tuple[Site, ...] = ()
+    points: tuple[PointSite, ...] = ()
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the file; it appears complete or not at all."""
@@ -70,7 +70,7 @@ class PolicyFile:
                 {k: np.array([index(i) for i in v], int)
                  for k, v in data['channels'].items()},
                 data.get('facts', {}),
-                tuple(Site(**site) for site in data.get('points', ())))
+                tuple(PointSite(**site) for site in data.get('points', ())))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PolicyError(f'{path} is damaged: {error!r}.') from error
         for unit, kept in loaded.channels.items():

@@ -9,7 +9,7 @@ POINTS = 'file_points'
 
 
 @dataclass(frozen=True)
-class Site:
+class PointSite:
     """A tensor that a module returns, and what quantises it.
 
     Args:

@@ -6,12 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import ceil
+from typing import TypeVar
 
 import numpy as np
 
 from ..errors import PolicyError
 from .policy import FLOAT, Bits, Policy
 from .units import ChannelUnit, ModelGraph
+
+Rows = TypeVar('Rows')
+"""An array or a tensor whose last axis is a row of a space."""
 
 
 def width_choices(
@@ -51,7 +55,16 @@ class SearchSpace:
 
     A policy is encoded as one row of ``len(space)`` numbers: the widths in the
     order of ``units``, then the weight bits and the activation bits in the order
-    of ``layers``. Costs and predictors work on such rows.
+    of ``layers``. Costs and predictors work on such rows. Nobody else counts the
+    columns: ``widths``, ``weight_bits``, ``activation_bits`` and ``bits`` (both) are
+    slices of a row, and :meth:`split` takes rows apart.
+
+    Examples:
+        >>> space = SearchSpace(('u',), ('l',), ((4, 8), (8, 32), (32,)))
+        >>> row = space.lowest
+        >>> row[space.widths], row[space.bits]
+        (array([4]), array([ 8, 32]))
+        >>> widths, weight_bits, activation_bits = space.split(row)
 
     Args:
         units (tuple[str, ...]): Unit names.
@@ -125,6 +138,31 @@ class SearchSpace:
         return len(self.choices)
 
     @property
+    def widths(self) -> slice:
+        """Columns of the widths."""
+        return slice(0, len(self.units))
+
+    @property
+    def bits(self) -> slice:
+        """Columns of all bits."""
+        return slice(len(self.units), len(self))
+
+    @property
+    def weight_bits(self) -> slice:
+        """Columns of the weight bits."""
+        return slice(len(self.units), len(self.units) + len(self.layers))
+
+    @property
+    def activation_bits(self) -> slice:
+        """Columns of the activation bits."""
+        return slice(len(self.units) + len(self.layers), len(self))
+
+    def split(self, rows: Rows) -> tuple[Rows, Rows, Rows]:
+        """Take rows ``(..., D)`` apart: widths, weight bits, activation bits."""
+        return tuple(rows[..., columns] for columns in (
+            self.widths, self.weight_bits, self.activation_bits))
+
+    @property
     def free(self) -> np.ndarray:
         """Indices of the columns with more than one choice."""
         return np.array([i for i, c in enumerate(self.choices) if len(c) > 1], int)
@@ -149,26 +187,26 @@ class SearchSpace:
         if isinstance(policies, Policy):
             policies = [policies]
         dense = self.highest
-        u, n = len(self.units), len(self.layers)
+        dense[self.bits] = FLOAT
         rows = []
         for policy in policies:
-            row = np.concatenate([dense[:u], np.full(2 * n, FLOAT, np.int64)])
-            row[:u] = [policy.widths.get(k, row[i]) for i, k in enumerate(self.units)]
+            row = dense.copy()
+            widths, *bits = self.split(row)
+            widths[:] = [policy.widths.get(*pair) for pair in zip(self.units, widths)]
             for i, name in enumerate(self.layers):
                 if name in policy.bits:
-                    row[u + i], row[u + n + i] = policy.bits[name]
+                    bits[0][i], bits[1][i] = policy.bits[name]
             rows.append(row)
         return np.array(rows, dtype=np.int64).reshape(-1, len(self))
 
     def decode(self, rows: np.ndarray) -> list[Policy]:
         """Turn rows into policies; layers in float are left out of ``bits``."""
-        u, n = len(self.units), len(self.layers)
         policies = []
-        for row in np.atleast_2d(np.asarray(rows)).astype(int).tolist():
-            pairs = zip(self.layers, row[u:u + n], row[u + n:])
-            bits = {name: Bits(w, a) for name, w, a in pairs}
+        for row in np.atleast_2d(np.asarray(rows)).astype(int):
+            widths, *sides = (part.tolist() for part in self.split(row))
+            bits = {name: Bits(*pair) for name, *pair in zip(self.layers, *sides)}
             bits = {name: b for name, b in bits.items() if not b.is_float}
-            policies.append(Policy(dict(zip(self.units, row[:u])), bits))
+            policies.append(Policy(dict(zip(self.units, widths)), bits))
         return policies
 
     def snap(self, rows: np.ndarray) -> np.ndarray:
@@ -191,15 +229,14 @@ class SearchSpace:
                     f'The policy names the {kind} {unknown[0]!r}, which this model '
                     f'does not have. Known {kind}s start with: '
                     f'{", ".join(known[:5])}. Use a policy searched on this model.')
-        row = self.encode(policy)[0]
-        u, n = len(self.units), len(self.layers)
-        for i, (value, allowed) in enumerate(zip(row.tolist(), self.choices)):
-            if value in allowed:
-                continue
-            what = ('width' if i < u
-                    else 'weight bits' if i < u + n else 'activation bits')
-            name = (self.units[i] if i < u else self.layers[(i - u) % n])
-            raise PolicyError(
-                f'{what} {value} of {name!r} is outside the search space; allowed: '
-                f'{", ".join(map(str, allowed))}. Change the policy or widen the '
-                'space (divisor, min_ratio, bits).')
+        columns = [
+            *(('width', name) for name in self.units),
+            *((f'{side} bits', name) for side in ('weight', 'activation')
+              for name in self.layers)]
+        row = self.encode(policy)[0].tolist()
+        for (what, name), value, allowed in zip(columns, row, self.choices):
+            if value not in allowed:
+                raise PolicyError(
+                    f'{what} {value} of {name!r} is outside the search space; allowed: '
+                    f'{", ".join(map(str, allowed))}. Change the policy or widen the '
+                    'space (divisor, min_ratio, bits).')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import chain, product
 from typing import Protocol
 
 import numpy as np
@@ -97,12 +97,17 @@ class Layout:
                 pairs.append(Joint(i, layer))
         return tuple(pairs)
 
+    @cached_property
+    def _bits(self) -> list[tuple[int, int]]:
+        """Columns of the weight and activation bits of every layer."""
+        _, *sides = self.space.split(np.arange(len(self.space)))
+        return list(zip(*(side.tolist() for side in sides)))
+
     def _weight_bits(self, layer: int) -> tuple[int, ...]:
-        return self.space.choices[len(self.space.units) + layer]
+        return self.space.choices[self._bits[layer][0]]
 
     def _activation_bits(self, layer: int) -> tuple[int, ...]:
-        return self.space.choices[
-            len(self.space.units) + len(self.space.layers) + layer]
+        return self.space.choices[self._bits[layer][1]]
 
     def probes(self, model: nn.Module, quantiser: Quantiser | None) -> dict[str, Probe]:
         """What to measure in every layer."""
@@ -184,12 +189,10 @@ class Layout:
     def table(self, prices: np.ndarray) -> PriceTable:
         """Arrange the price ``(T,)`` of every term as a table of the space."""
         parts = iter(np.split(prices, np.cumsum(self._sizes())[:-1]))
-        u, n = len(self.space.units), len(self.space.layers)
         columns = {unit: next(parts) for unit in self.readers}
-        for i in range(n):
-            for column in (u + i, u + n + i):
-                if len(self.space.choices[column]) > 1:
-                    columns[column] = next(parts)
+        for column in chain(*self._bits):
+            if len(self.space.choices[column]) > 1:
+                columns[column] = next(parts)
         groups = [self._joint_group(j, next(parts), columns) for j in self.joints]
         return PriceTable.from_columns(self.space, columns, groups)
 
@@ -197,10 +200,9 @@ class Layout:
         self, joint: Joint, prices: np.ndarray, columns: Mapping[int, np.ndarray]
     ) -> PriceGroup:
         """Width and weight bits priced together, activation bits on top."""
-        u, n = len(self.space.units), len(self.space.layers)
-        names = [joint.unit, u + joint.layer]
+        weight, activation = self._bits[joint.layer]
+        names = [joint.unit, weight]
         choices = [self.space.choices[c] for c in names]
-        activation = u + n + joint.layer
         if activation in columns:
             names.append(activation)
             choices.append(self.space.choices[activation])
@@ -209,11 +211,9 @@ class Layout:
 
     def _sizes(self) -> list[int]:
         """Number of terms of each part, in the order of :meth:`terms`."""
-        u, n = len(self.space.units), len(self.space.layers)
         sizes = [len(self.space.choices[unit]) for unit in self.readers]
-        for i in range(n):
-            sizes += [len(self.space.choices[c]) for c in (u + i, u + n + i)
-                      if len(self.space.choices[c]) > 1]
+        sizes += [len(self.space.choices[c]) for c in chain(*self._bits)
+                  if len(self.space.choices[c]) > 1]
         return sizes + [
             len(self.space.choices[j.unit]) * len(self._weight_bits(j.layer))
             for j in self.joints]

@@ -77,9 +77,8 @@ class PriceTable:
         """
         joint = tuple(joint)
         taken = {c for group in joint for c in group.columns}
-        u, n = len(space.units), len(space.layers)
-        wanted = [(i,) for i in range(u)]
-        wanted += [(u + i, u + n + i) for i in range(n)]
+        widths, *bits = space.split(np.arange(len(space)))
+        wanted = [*zip(widths.tolist()), *zip(*(side.tolist() for side in bits))]
         groups = list(joint)
         for columns in wanted:
             free = tuple(c for c in columns

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..arithmetic.quantizers import ActivationQuantizer
 from ..errors import PolicyError
-from ..policy.points import POINTS, Site
+from ..policy.points import POINTS, PointSite
 
 BITS = 8
 """Width of the points that only a file has."""
@@ -25,15 +25,15 @@ class FilePoints(nn.ModuleList):
     """The quantisers that no layer has; see :func:`add_file_points`.
 
     Args:
-        sites (Sequence[Site]): Where they are, and where those of layers are as well.
+        sites (Sequence[PointSite]): Where they are, and where those of layers are.
         symmetric (bool): See :class:`ActivationQuantizer`. Defaults to False.
 
     Attributes:
-        sites (tuple[Site, ...]): As given.
+        sites (tuple[PointSite, ...]): As given.
         calls (dict[str, int]): By module the calls since the forward pass began.
     """
 
-    def __init__(self, sites: Sequence[Site], symmetric: bool = False) -> None:
+    def __init__(self, sites: Sequence[PointSite], symmetric: bool = False) -> None:
         self.sites, self.calls = tuple(sites), {}
         own = {site.quantizer: site for site in sites if is_own(site)}
         if set(own) != {f'{POINTS}.{i}' for i in range(len(own))}:
@@ -66,12 +66,12 @@ class SiteHook:
     Args:
         points (FilePoints): Counts the calls.
         module (str): Path of the module.
-        sites (Iterable[tuple[Site, ActivationQuantizer]]): Those of the module.
+        sites (Iterable[tuple[PointSite, ActivationQuantizer]]): Those of the module.
     """
 
     def __init__(
         self, points: FilePoints, module: str,
-        sites: Iterable[tuple[Site, ActivationQuantizer]],
+        sites: Iterable[tuple[PointSite, ActivationQuantizer]],
     ) -> None:
         self.points, self.module = points, module
         self.sites = sorted(sites, key=lambda pair: not pair[0].sigmoid)
@@ -91,12 +91,12 @@ class SiteHook:
         return output
 
 
-def is_own(site: Site) -> bool:
+def is_own(site: PointSite) -> bool:
     """Whether a site's quantiser is one that no layer has."""
     return site.quantizer.startswith(f'{POINTS}.')
 
 
-def own_number(site: Site) -> int:
+def own_number(site: PointSite) -> int:
     """Which entry of ``file_points`` a site's quantiser is."""
     return int(site.quantizer[len(POINTS) + 1:])
 
@@ -107,7 +107,7 @@ def file_points(model: nn.Module) -> FilePoints | None:
 
 
 def add_file_points(
-    model: nn.Module, sites: Sequence[Site], symmetric: bool = False
+    model: nn.Module, sites: Sequence[PointSite], symmetric: bool = False
 ) -> FilePoints:
     """Quantise tensors between layers, at 8 bits, uncalibrated, in place.
 
@@ -117,7 +117,7 @@ def add_file_points(
 
     Args:
         model (nn.Module): Its layers are quantised already.
-        sites (Sequence[Site]): Where.
+        sites (Sequence[PointSite]): Where.
         symmetric (bool): See :class:`ActivationQuantizer`. Defaults to False.
 
     Raises:
@@ -127,7 +127,7 @@ def add_file_points(
     setattr(model, POINTS, points)
     # Layers may share a quantiser, hence duplicates.
     modules = dict(model.named_modules(remove_duplicate=False))
-    by_module: dict[str, list[tuple[Site, ActivationQuantizer]]] = {}
+    by_module: dict[str, list[tuple[PointSite, ActivationQuantizer]]] = {}
     for site in sites:
         if missing := {site.module, site.quantizer} - modules.keys():
             raise PolicyError(
@@ -135,7 +135,7 @@ def add_file_points(
                 'does not have. Use the config that it was exported with.')
         by_module.setdefault(site.module, []).append((site, modules[site.quantizer]))
     for name, found in by_module.items():
-        if any(site.sigmoid for site, _ in found) and hasattr(modules[name], 'inplace'):
+        if any(site.sigmoid for site, _ in found):
             modules[name].inplace = False  # its input is read again
         modules[name].register_forward_hook(SiteHook(points, name, found))
     getattr(model, 'backbone', model).register_forward_pre_hook(points.restart)

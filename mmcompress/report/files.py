@@ -28,7 +28,7 @@ from .tradeoff import (
 )
 
 if TYPE_CHECKING:
-    from ..search.base import Evaluated
+    from ..searchers import Evaluated
 
 VERSION = 1
 OUTCOME = 'outcome.json'
@@ -101,6 +101,8 @@ def save_outcome(path: str | Path, outcome: Outcome) -> Path:
         'tradeoff': asdict(outcome.tradeoff),
         'graph': asdict(outcome.graph),
         'policies': {k: p.to_dict() for k, p in outcome.policies.items()}}
+    for target in data['tradeoff']['targets']:
+        del target['parts']  # The costs of every point hold the target's own.
     return write_text(path, json.dumps(_finite(data), allow_nan=False))
 
 

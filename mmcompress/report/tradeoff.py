@@ -16,7 +16,7 @@ from ..errors import DataError
 from ..files import write_text
 
 if TYPE_CHECKING:
-    from ..search.base import Evaluated
+    from ..searchers import Evaluated
 
 DENSE = 'dense'
 """Name of the row of the uncompressed model."""

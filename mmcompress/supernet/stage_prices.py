@@ -13,7 +13,7 @@ from ..prices import PriceSource, Subject
 from ..prices.store import PriceStore
 from ..prices.table import PriceGroup, PriceTable
 from ..registry import PRICES
-from ..search.searchers.random import random_rows
+from ..searchers.starts import random_rows
 from .stage_losses import channels_of, mean_stage_losses
 from .stages import Stage, read_stages
 from .supernet import Supernet
@@ -55,7 +55,7 @@ class StageLossPrices(PriceSource):
         self, subject: Subject, load: Callable[[slice], list[Batch]], store: PriceStore
     ) -> PriceTable:
         channel, space = channels_of(subject.mutator), subject.space
-        if any(len(choice) > 1 for choice in space.choices[len(space.units):]):
+        if any(len(choice) > 1 for choice in space.choices[space.bits]):
             raise CompressionError(
                 'Stage losses price widths, not bits; remove quant from compression.')
         stages = read_stages(

@@ -12,7 +12,7 @@ import torch
 
 from ..errors import PredictorError
 from ..policy import SearchSpace
-from ..search.predictors import Agreement, Predictor
+from ..searchers.predictors import Agreement, Predictor
 from .searching import toy_score
 from .toy import toy_space
 
@@ -158,7 +158,7 @@ class PredictorContract:
     def test_columns_that_never_vary(self):
         space = toy_space((2, 4, 8), (2, 4, 8), prune=False)
         rows, scores = self.data(20)
-        rows[:, :len(space.units)] = space.highest[:len(space.units)]
+        rows[:, space.widths] = space.highest[space.widths]
         predictor = self.make(space)
         predictor.fit(rows, scores)
         assert torch.isfinite(predictor.predict(rows)[0]).all()

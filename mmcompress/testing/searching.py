@@ -11,7 +11,7 @@ import numpy as np
 from ..costs import Costs, parse_targets
 from ..policy import Policy, SearchSpace
 from ..prices.table import PriceTable
-from ..search import Evaluated, Searcher
+from ..searchers import Evaluated, Searcher
 from .toy import toy_costs, toy_space
 
 

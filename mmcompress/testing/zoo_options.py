@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..export.export import export_onnx
+from ..exporter.export import ExportOptions, export_onnx
 from ..kinds import kind_of
 from ..mutators import Calibration, ChannelMutator, JointMutator, QuantMutator
 from ..policy import SearchSpace
@@ -46,7 +46,8 @@ def check_export(mutator: ChannelMutator) -> str:
     space = SearchSpace.from_graph(graph, **mutator.space_options)
     slim = mutator.materialise(random_policy(space, seed=1))
     with tempfile.TemporaryDirectory() as folder:
-        export_onnx(slim, Path(folder) / 'slim.onnx', graph.input_shape)
+        export_onnx(
+            slim, Path(folder) / 'slim.onnx', ExportOptions(graph.input_shape))
     return PASSED
 
 

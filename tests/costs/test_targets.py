@@ -2,9 +2,18 @@
 
 import math
 
+import numpy as np
 import pytest
 
-from mmcompress.costs import Costs, CostTable, Target, parse_targets
+from mmcompress.costs import (
+    Costs,
+    CostTable,
+    Target,
+    joined,
+    parse_targets,
+    tightest,
+    within,
+)
 from mmcompress.errors import TargetError
 from mmcompress.policy import Policy
 from mmcompress.testing import TOY_MACS, TOY_PARAMS, toy_costs, toy_graph, toy_space
@@ -81,6 +90,7 @@ def test_several_costs_at_once():
     costs = toy_costs(toy_space((4, 8, 32), (4, 8, 32)))
     single, both = parse_targets(
         dict(bops=0.2, together=[dict(bops=0.25, size_bytes=0.5)]), costs)
+    costs = joined(costs, [single, both])
     assert single == Target('bops', 0.2, 0.2 * TOY_MACS * 1024)
     assert (both.name, both.limit) == ('bops_0.25+size_bytes_0.5_1', 1.0)
     # 8 and 32 bits for weights: a quarter of the BOPs at most meets the first budget,
@@ -103,3 +113,43 @@ def test_several_costs_at_once():
 def test_malformed_budgets_together(spec, message):
     with pytest.raises(TargetError, match=message):
         parse_targets(dict(together=spec), toy_costs())
+
+
+def test_reading_targets_changes_no_costs():
+    costs = toy_costs(toy_space((4, 8, 32), (4, 8, 32)))
+    names = costs.names()
+    target, = parse_targets(dict(together=[dict(bops=0.25, size_bytes=0.5)]), costs)
+    more = joined(costs, [target])
+    assert costs.names() == names
+    assert more.names() == sorted([*names, 'bops_0.25+size_bytes_0.5'])
+    assert joined(costs, [Target('macs', 1, 1.0)]) is costs
+
+
+def test_a_target_knows_its_cost_without_help():
+    costs = toy_costs(toy_space((4, 8, 32), (4, 8, 32)))
+    target, = parse_targets(dict(together=[dict(bops=0.25, size_bytes=0.5)]), costs)
+    rows = np.stack([costs.space.lowest, costs.space.highest])
+    for row, policy, fits in zip(rows, costs.space.decode(rows), (True, False)):
+        known = costs.of(policy)
+        assert target.cost not in known
+        assert float(target.of_rows(costs, row)) == target.of(known)
+        assert target.met_by(known) == fits == target.fits(costs, row)
+    assert target.fits(costs, rows[None]).tolist() == [[True, False]]
+
+
+def test_the_slack_is_the_same_everywhere():
+    costs = toy_costs()
+    row = costs.space.highest
+    for factor, fits in ((1.0, True), (1 - 1e-10, True), (1 - 1e-8, False)):
+        target = Target('macs', 1.0, TOY_MACS * factor)
+        assert target.fits(costs, row) == target.met_by(costs.dense()) == fits
+        assert within(costs, {'macs': TOY_MACS * factor}, row) == fits
+
+
+def test_the_tightest_of_several_targets():
+    costs = toy_costs()
+    targets = parse_targets(
+        dict(macs=[0.5, 0.25], params=0.5, together=[dict(macs=0.3, bops=0.5)]), costs)
+    assert tightest(targets) == {
+        'macs': 0.25 * TOY_MACS, 'params': 0.5 * TOY_PARAMS,
+        'bops': 0.5 * TOY_MACS * 1024}

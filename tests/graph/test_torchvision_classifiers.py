@@ -12,10 +12,10 @@ models = pytest.importorskip('torchvision.models')
 SMALL = dict(image_size=32, patch_size=16, num_layers=2, num_heads=2, hidden_dim=24,
              mlp_dim=32)
 CLASSIFIERS = {
-    'alexnet': dict(), 'convnext_tiny': dict(), 'densenet121': dict(),
+    'convnext_tiny': dict(), 'densenet121': dict(),
     'efficientnet_b0': dict(), 'googlenet': dict(init_weights=False),
     'mnasnet0_5': dict(), 'mobilenet_v2': dict(), 'mobilenet_v3_small': dict(),
-    'regnet_y_400mf': dict(), 'resnet18': dict(), 'shufflenet_v2_x0_5': dict(),
+    'regnet_y_400mf': dict(), 'resnet18': dict(),
     'squeezenet1_1': dict(), 'swin_t': dict(), 'vit': SMALL}
 
 

@@ -12,11 +12,7 @@ from torch import nn
 import mmcompress.surgery.quantise as quantise_module
 from mmcompress.layers.conv import QuantConv2d, QuantConvTranspose2d
 from mmcompress.layers.linear import QuantLinear
-from mmcompress.layers.quantised import (
-    integer_weight,
-    quantised_layers,
-    uncalibrated,
-)
+from mmcompress.layers.quantised import integer_weight, quantised_layers, uncalibrated
 from mmcompress.layers.rule import sliced
 from mmcompress.policy import FLOAT, Bits
 from mmcompress.surgery.quantise import make_quantisable

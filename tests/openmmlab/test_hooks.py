@@ -7,7 +7,7 @@ import pytest
 from mmcompress.costs import Target
 from mmcompress.openmmlab.hooks.search import SearchLoggerHook, SearchProgressHook
 from mmcompress.policy import Policy
-from mmcompress.search import Evaluated
+from mmcompress.searchers import Evaluated
 
 
 @pytest.fixture

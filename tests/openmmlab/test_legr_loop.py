@@ -6,7 +6,8 @@ import pytest
 from mmcompress.errors import StudyError, TargetError
 from mmcompress.openmmlab.cli import parse_target_options
 from mmcompress.policy.files import PolicyFile
-from mmcompress.search import Ranking, Study
+from mmcompress.searchers import Ranking
+from mmcompress.study import Study
 
 TARGETS = (0.7, 0.5, 0.3)
 SEARCH = dict(
@@ -64,7 +65,7 @@ def test_a_killed_search_continues(make, searched, tmp_path):
         beat.stop()
     # The worker is this very process; to the next one it must look dead.
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr('mmcompress.search.study.study.is_alive', lambda *_: False)
+        patch.setattr('mmcompress.study.study.is_alive', lambda *_: False)
         resumed = make(tmp_path / 'killed')
         resumed.run()
     assert evaluations(resumed) == evaluations(searched)

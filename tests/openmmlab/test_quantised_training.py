@@ -86,15 +86,16 @@ def policy(tmp_path_factory):
 def twin(policy, tmp_path_factory):
     """The same with the points of its exported file, and their checkpoint."""
     pytest.importorskip('onnxruntime')
-    from mmcompress.export.export import export_onnx
-    from mmcompress.export.twin.twin import twin_of
+    from mmcompress.exporter.export import ExportOptions, export_onnx
+    from mmcompress.exporter.twin.twin import twin_of
 
     folder = tmp_path_factory.mktemp('twin')
     runner = runner_of(policy, folder / 'calibrated', epochs=1)
     runner.train()
     images = calibration_images(runner.cfg, runner.model, (3, 8, 8), 16)
     files = export_onnx(
-        runner.model, folder / 'net.onnx', (3, 8, 8), images=images, layout=True)
+        runner.model, folder / 'net.onnx',
+        ExportOptions((3, 8, 8), images=images, layout=True))
     write_model(twin_of(runner.model, [file.layout for file in files]),
                 policy / 'p.json', folder / 'p.json')
     (folder / 'p.pth').rename(folder / 'dense.pth')

@@ -188,3 +188,20 @@ def test_units_that_stay_dense():
     assert len(widths['point']) > 1
     with pytest.raises(PolicyError, match="'step' in dense matches no unit"):
         SearchSpace.from_graph(toy_graph(), dense=['step'])
+
+
+def test_the_space_knows_the_columns_of_a_row():
+    space = SearchSpace(
+        ('a', 'b'), ('l', 'm', 'n'), ((4, 8), (16,), *((2, 8),) * 3, *((4, 32),) * 3))
+    row = np.arange(8)
+    assert row[space.widths].tolist() == [0, 1]
+    assert row[space.weight_bits].tolist() == [2, 3, 4]
+    assert row[space.activation_bits].tolist() == [5, 6, 7]
+    assert row[space.bits].tolist() == [2, 3, 4, 5, 6, 7]
+    parts = space.split(np.tile(row, (2, 3, 1)))
+    assert [part.shape for part in parts] == [(2, 3, 2), (2, 3, 3), (2, 3, 3)]
+    assert space.choices[space.activation_bits] == ((4, 32),) * 3
+    # Parts are views: an encoder writes through them.
+    parts = space.split(row)
+    parts[1][:] = 9
+    assert row.tolist() == [0, 1, 9, 9, 9, 5, 6, 7]

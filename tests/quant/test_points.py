@@ -8,7 +8,7 @@ from torch import nn
 
 from mmcompress.errors import CompressionError, PolicyError
 from mmcompress.policy import Bits
-from mmcompress.policy.points import Site
+from mmcompress.policy.points import PointSite
 from mmcompress.quant.points import add_file_points, file_points
 from mmcompress.surgery.modes import in_float
 from mmcompress.surgery.quantise import make_quantisable
@@ -41,7 +41,8 @@ X = torch.linspace(-3, 3, 101).reshape(1, 1, 1, 101)
 
 
 def test_one_call_of_a_module(net):
-    add_file_points(net, [Site('relu', 'file_points.0', call=1)])[0].assign(0.25, 0.0)
+    site = PointSite('relu', 'file_points.0', call=1)
+    add_file_points(net, [site])[0].assign(0.25, 0.0)
     for _ in range(2):  # calls are counted from the start of every pass
         net(X)
         first, second = net.seen
@@ -51,8 +52,8 @@ def test_one_call_of_a_module(net):
 
 def test_the_sigmoid_within_a_silu(net):
     points = add_file_points(net, [
-        Site('silu', 'conv.input_quantizer'),
-        Site('silu', 'file_points.0', sigmoid=True)])
+        PointSite('silu', 'conv.input_quantizer'),
+        PointSite('silu', 'file_points.0', sigmoid=True)])
     points[0].assign(1 / 256, 0.0)
     found = net(X) / net.conv.weight
     inner = X * ((X.sigmoid() * 256).round() / 256)
@@ -62,7 +63,7 @@ def test_the_sigmoid_within_a_silu(net):
 
 
 def test_a_shared_quantiser_learns_from_both_places(net):
-    add_file_points(net, [Site('relu', 'conv.input_quantizer', call=0)])
+    add_file_points(net, [PointSite('relu', 'conv.input_quantizer', call=0)])
     net(X)
     net.seen[0].sum().backward()
     assert net.conv.input_quantizer.scale.grad is not None
@@ -71,7 +72,7 @@ def test_a_shared_quantiser_learns_from_both_places(net):
 
 
 def test_copies_are_apart(net):
-    add_file_points(net, [Site('relu', 'file_points.0')])[0].assign(0.25, 0.0)
+    add_file_points(net, [PointSite('relu', 'file_points.0')])[0].assign(0.25, 0.0)
     other = copy.deepcopy(net)
     file_points(other)[0].assign(1.0, 0.0)
     net(X), other(X)
@@ -82,8 +83,8 @@ def test_copies_are_apart(net):
 def test_in_float_there_are_none(net):
     plain = net.conv.weight * nn.functional.silu(X)
     points = add_file_points(net, [
-        Site('silu', 'file_points.0', sigmoid=True),
-        Site('relu', 'file_points.1')])
+        PointSite('silu', 'file_points.0', sigmoid=True),
+        PointSite('relu', 'file_points.1')])
     points[0].assign(0.5, 0.0)
     points[1].assign(0.5, 0.0)
     before = net(X)
@@ -95,15 +96,15 @@ def test_in_float_there_are_none(net):
 
 
 @pytest.mark.parametrize(('site', 'message'), [
-    (Site('gone', 'file_points.0'), "point at 'gone'"),
-    (Site('relu', 'relu.input_quantizer'), "point at 'relu.input_quantizer'"),
-    (Site('relu', 'file_points.1'), 'damaged')])
+    (PointSite('gone', 'file_points.0'), "point at 'gone'"),
+    (PointSite('relu', 'relu.input_quantizer'), "point at 'relu.input_quantizer'"),
+    (PointSite('relu', 'file_points.1'), 'damaged')])
 def test_sites_of_another_model(net, site, message):
     with pytest.raises(PolicyError, match=message):
         add_file_points(net, [site])
 
 
 def test_without_scales(net):
-    add_file_points(net, [Site('relu', 'file_points.0')])
+    add_file_points(net, [PointSite('relu', 'file_points.0')])
     with pytest.raises(CompressionError, match='no scale'):
         net(X)

@@ -6,7 +6,7 @@ import pytest
 from mmcompress.costs import Target
 from mmcompress.policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph, Policy
 from mmcompress.report import make_outcome
-from mmcompress.search.base import Evaluated
+from mmcompress.searchers import Evaluated
 
 DENSE = {'macs': 1000.0, 'params': 400.0, 'bops': 1024000.0, 'size_bytes': 1600.0}
 TARGETS = (Target('macs', 0.75, 750.0), Target('macs', 0.5, 500.0),

@@ -15,11 +15,7 @@ from mmcompress.graph import trace
 from mmcompress.layers.quantised import quantised_layers
 from mmcompress.mutators import ChannelMutator
 from mmcompress.openmmlab.cli import build_model
-from mmcompress.openmmlab.images import (
-    build_dataset,
-    load_batches,
-    search_dataset,
-)
+from mmcompress.openmmlab.images import build_dataset, load_batches, search_dataset
 from mmcompress.openmmlab.policy_config import compress_config
 from mmcompress.openmmlab.policy_model import write_weights
 from mmcompress.policy import Policy

@@ -12,7 +12,7 @@ from mmengine.runner import Runner
 from ...api.listener import ProgressBar
 from ...registry import HOOKS
 from ...report import Outcome, print_table, table_text
-from ...search import Evaluated
+from ...searchers import Evaluated
 
 
 @HOOKS.register_module()

@@ -15,8 +15,8 @@ from ...errors import CompressionError
 from ...registry import LOOPS
 from ...report import Outcome, table_text
 from ...report.tradeoff import DENSE
-from ...search import Evaluated
-from ...search.study.storage import STORAGE, STUDY
+from ...searchers import Evaluated
+from ...study.storage import STORAGE, STUDY
 from ..sessions import session_of
 from ..test_set import FamilyScores, check_test_set
 

@@ -1,0 +1,189 @@
+"""From a model to ONNX files that were compared with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import CheckerPass
+from torch import nn
+
+from ..errors import ExportError
+from ..files import write_bytes
+from ..kinds import kind_of
+from ..quant.points import file_points
+from ..surgery.modes import evaluating, in_float
+from .agreement import QUANTISED_TOLERANCE, TOLERANCE, compare, compare_quantised
+from .editing import to_bytes
+from .metadata import write_metadata
+from .parts import Part, part_path, parts_of
+from .passes.boxes import AppendSuppression
+from .quantise.plan import LayerPlan, plan_in, plan_of
+from .quantise.qdq import quantise_model
+from .translate import describe, to_onnx
+from .twin.locate import locate
+from .twin.twin import FileLayout, count_own, known_points, layout_of
+
+
+@dataclass(frozen=True, eq=False)
+class ExportOptions:
+    """What the files of a model are to take and to do.
+
+    Args:
+        shape (tuple[int, ...]): ``(C, H, W)`` of the preprocessed image.
+        batch (int): Images per call. Defaults to 1.
+        dynamic_batch (bool): Take any number of images. Defaults to False.
+        classes (Sequence[str]): Names of the classes, for the metadata.
+        images (Sequence[np.ndarray]): Preprocessed calibration images, each of shape
+            ``(batch, C, H, W)``. Needed if layers are quantised.
+        boxes (bool): Decode boxes and suppress non-maxima inside the file; see
+            :meth:`mmcompress.kinds.ModelKind.decode`. Defaults to False.
+        layout (bool): Find out what a quantised file has and the model has not, for
+            :func:`.twin.twin_of`. Takes the memory of all tensors of the network.
+            Defaults to False.
+        tolerance (float): See :data:`TOLERANCE`; of the network in float.
+        quantised_tolerance (float): See :func:`.agreement.compare_quantised`.
+    """
+
+    shape: tuple[int, ...]
+    batch: int = 1
+    dynamic_batch: bool = False
+    classes: Sequence[str] = ()
+    images: Sequence[np.ndarray] = ()
+    boxes: bool = False
+    layout: bool = False
+    tolerance: float = TOLERANCE
+    quantised_tolerance: float = QUANTISED_TOLERANCE
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written.
+
+    Args:
+        path (Path): Where it is.
+        error (float): In float, the largest difference from the model's outputs on a
+            random input relative to their largest magnitude; quantised, see
+            :func:`compare_quantised`.
+        size (int): Bytes.
+        layout (FileLayout): What the model lacks to compute what the file does; empty
+            unless asked for.
+    """
+
+    path: Path
+    error: float
+    size: int
+    layout: FileLayout = field(default_factory=FileLayout)
+
+
+def export_onnx(
+    model: nn.Module, path: str | os.PathLike, options: ExportOptions
+) -> list[Exported]:
+    """Export a model from preprocessed images to raw outputs.
+
+    Batch norms are folded into convolutions. Layers that are quantised are written in
+    integers, and what lies between them is quantised to 8 bits where the runtime needs
+    that to stay in integers; see :mod:`.placement`.
+
+    Args:
+        model (nn.Module): A model whose kind can be exported; see
+            :meth:`mmcompress.kinds.ModelKind.pieces`.
+        path (str | os.PathLike): The file to write.
+        options (ExportOptions): For example ``ExportOptions((3, 224, 224))``.
+
+    Returns:
+        list[Exported]: The files, which appear complete or not at all.
+
+    Raises:
+        ExportError: A model of another kind, or one whose file computes something
+            else; calibration images are missing.
+    """
+    with evaluating(model):
+        plan = plan_of(model)
+        if plan and not len(options.images):
+            raise ExportError(
+                f'{len(plan)} layers are quantised; give calibration images for the '
+                'tensors between them.')
+        if options.boxes:
+            kind_of(model).check_boxes(model)
+            if options.batch != 1 or options.dynamic_batch:
+                raise ExportError(
+                    'With --boxes a file takes one image; leave --batch out.')
+        made, own, left = [], 0, set(plan)
+        for part in parts_of(
+                model, options.shape, options.batch, options.dynamic_batch,
+                options.boxes):
+            network, error = float_part(part, model, options)
+            layout = FileLayout()
+            # A head that others share is part of several files.
+            if mine := plan_in(network.graph, plan):
+                left -= set(mine)
+                network, error, layout = quantised_part(
+                    network, part, mine, options, own)
+                own += count_own(layout)
+            if options.boxes:
+                append_boxes(network, model)
+            made.append((part_path(path, part.name), to_bytes(network), error, layout))
+    if left:
+        raise ExportError(
+            f'{len(left)} quantised layers are not part of the exported network, '
+            f'e.g. {min(left)!r}: their weights are unused or computed.')
+    return [write(*file) for file in made]
+
+
+def float_part(
+    part: Part, model: nn.Module, options: ExportOptions
+) -> tuple[ir.Model, float]:
+    """A part in float, and by how much it differs from its network."""
+    with in_float(model):
+        network = to_onnx(part)
+        describe(network, part, model, options.classes)
+        return network, compare(network, part, options.tolerance, options.boxes)
+
+
+def quantised_part(
+    network: ir.Model, part: Part, plan: Mapping[str, LayerPlan],
+    options: ExportOptions, first: int,
+) -> tuple[ir.Model, float, FileLayout]:
+    """A part in integers.
+
+    Args:
+        network (ir.Model): The part in float.
+        part (Part): Its network in torch.
+        plan (Mapping[str, LayerPlan]): Numbers of its layers.
+        options (ExportOptions): Has calibration images of the whole model.
+        first (int): Number of points between layers that other parts have.
+
+    Returns:
+        tuple[ir.Model, float, FileLayout]: The part, by how much it differs from the
+        fake-quantised network, and what it has and the model has not.
+    """
+    model, outputs, layout = part.network.model, {}, FileLayout()
+    images = part.inputs_of(options.images)
+    if options.layout or file_points(model) is not None:
+        outputs = locate(network, part.network, images[0])
+    done = quantise_model(network, plan, images, known_points(model, outputs))
+    write_metadata(done.model, dict(quantised=len(plan)))
+    if options.layout:
+        layout = layout_of(
+            network.graph, plan, done.placement, outputs, done.shifts, first)
+    error = compare_quantised(done.model, part, images, options.quantised_tolerance)
+    return done.model, error, layout
+
+
+def append_boxes(network: ir.Model, model: nn.Module) -> None:
+    """Suppress non-maxima as the model's config says, in place."""
+    suppression = kind_of(model).suppression(model)
+    AppendSuppression(suppression)(network)
+    write_metadata(network, dict(boxes=asdict(suppression)))
+    CheckerPass()(network)
+
+
+def write(path: Path, data: bytes, error: float, layout: FileLayout) -> Exported:
+    """Write a file under a temporary name, then rename it."""
+    write_bytes(path, data)
+    return Exported(path, error, len(data), layout)

@@ -1,0 +1,201 @@
+"""Comparing the speed of exported files."""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Barrier
+
+import numpy as np
+import onnx_ir as ir
+
+from ..errors import ExportError
+from .editing import is_constant
+from .passes.layers import layer_of
+from .runtimes import OnnxRuntime, Runtime, load_runtime
+
+ROUNDS = 3
+"""How often each file has its turn."""
+
+FUSED = r'(_token_\d+|_nchwc)$'
+"""What ONNX Runtime appends to the name of a node or of its output when it fuses."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long calls of a file took.
+
+    Args:
+        path (Path): The file.
+        milliseconds (tuple[float, ...]): Of every call.
+        streams (int): Calls that ran at a time. Defaults to 1.
+    """
+
+    path: Path
+    milliseconds: tuple[float, ...]
+    streams: int = 1
+
+    @property
+    def median(self) -> float:
+        """Median, in ms."""
+        return statistics.median(self.milliseconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """First and third quartile, in ms."""
+        low, _, high = statistics.quantiles(self.milliseconds, n=4)
+        return low, high
+
+    @property
+    def per_second(self) -> float:
+        """Calls per second of all streams together."""
+        return 1000 * self.streams / self.median
+
+
+@dataclass(frozen=True)
+class Blame:
+    """A layer, or a kind of operator, that is slower than in the baseline.
+
+    Args:
+        name (str): Which.
+        before, after (float): Its time in the baseline and in the file, in ms.
+    """
+
+    name: str
+    before: float
+    after: float
+
+
+def random_inputs(path: str | os.PathLike, batch: int = 1) -> list[np.ndarray]:
+    """Uniformly random inputs of a file.
+
+    Args:
+        path (str | os.PathLike): The file.
+        batch (int): Length of an axis that may have any.
+    """
+    rng = np.random.default_rng(0)
+    try:
+        graph = ir.load(path).graph
+    except FileNotFoundError:
+        raise ExportError(
+            f'There is no file {str(path)!r}; make it with tools/export.py.') from None
+    return [rng.random([n if isinstance(n, int) else batch for n in value.shape],
+                       dtype=np.float32)
+            for value in graph.inputs if not is_constant(value)]
+
+
+def time_files(
+    paths: Sequence[str | os.PathLike], backend: str = 'onnxruntime',
+    threads: int | None = None, repeats: int = 100, warm_up: int = 20,
+    streams: int = 1,
+) -> list[Timing]:
+    """Time files in turns, so that what disturbs the machine disturbs them all.
+
+    The runtimes of one file exist at a time: the threads of an idle one wait in a busy
+    loop.
+
+    Args:
+        paths (Sequence): The files.
+        backend (str): Name of the runtime.
+        threads (int | None): Its threads.
+        repeats (int): Timed calls of each file in every stream. Defaults to 100.
+        warm_up (int): Calls before, in every turn. Defaults to 20.
+        streams (int): Callers at a time, each with a runtime of its own: one measures
+            how long an image takes, one for every core how many images a machine
+            does. Defaults to 1.
+
+    Raises:
+        ExportError: Too few streams or calls, no such file or backend.
+    """
+    if streams < 1 or repeats < ROUNDS or warm_up < 0:
+        raise ExportError(
+            f'Cannot time {repeats} calls after {warm_up} in {streams} streams: take '
+            f'at least {ROUNDS} calls and one stream.')
+    inputs = [random_inputs(path) for path in paths]
+    times: list[list[float]] = [[] for _ in paths]
+    for turn in range(ROUNDS):
+        calls = repeats * (turn + 1) // ROUNDS - repeats * turn // ROUNDS
+        for path, arrays, found in zip(paths, inputs, times):
+            runtimes = [load_runtime(backend, path, threads) for _ in range(streams)]
+            warm = Barrier(streams)
+            with ThreadPoolExecutor(streams) as callers:
+                streamed = [
+                    callers.submit(
+                        call_times, runtime, arrays, calls, warm_up, warm.wait)
+                    for runtime in runtimes]
+            found.extend(ms for stream in streamed for ms in stream.result())
+            del runtimes
+    return [Timing(Path(p), tuple(t), streams) for p, t in zip(paths, times)]
+
+
+def call_times(
+    runtime: Runtime, arrays: Sequence[np.ndarray], calls: int, warm_up: int,
+    ready: Callable[[], object] = lambda: None,
+) -> list[float]:
+    """Milliseconds of each call; ``ready`` is called between warm-up and calls."""
+    for _ in range(warm_up):
+        runtime(*arrays)
+    ready()
+    found = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        runtime(*arrays)
+        found.append(1000 * (time.perf_counter() - start))
+    return found
+
+
+def layer_times(
+    path: str | os.PathLike, threads: int | None = None, repeats: int = 30
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Milliseconds by layer, and by kind of operator for what is not a layer.
+
+    Measured by ONNX Runtime's profiler.
+
+    Args:
+        path (str | os.PathLike): The file.
+        threads (int | None): Threads of the runtime.
+        repeats (int): Calls; the median counts.
+    """
+    layers = node_layers(ir.load(path).graph)
+    inputs = random_inputs(path)
+    runtime = OnnxRuntime(path, threads, profile=True)
+    for _ in range(repeats):
+        runtime(*inputs)
+    by_layer: dict[str, float] = {}
+    by_kind: dict[str, float] = {}
+    for (name, kind), found in runtime.kernel_times().items():
+        owner = layers.get(re.sub(FUSED, '', name))
+        target, key = (by_kind, kind) if owner is None else (by_layer, owner)
+        target[key] = target.get(key, 0.0) + statistics.median(found)
+    return by_layer, by_kind
+
+
+def node_layers(graph: ir.Graph) -> dict[str, str]:
+    """From the names of nodes, and of their outputs, to the layers that they are."""
+    return {name: layer for node in graph if (layer := layer_of(node)) is not None
+            for name in (node.name, node.outputs[0].name)}
+
+
+def blame(
+    baseline: str | os.PathLike, path: str | os.PathLike, threads: int | None = None,
+    worst: int = 5,
+) -> list[Blame]:
+    """What takes longer in a file than in the baseline, the worst first.
+
+    Args:
+        baseline, path (str | os.PathLike): Files.
+        threads (int | None): Threads of ONNX Runtime.
+        worst (int): How many to return.
+    """
+    before, after = layer_times(baseline, threads), layer_times(path, threads)
+    slower = [
+        Blame(name, old.get(name, 0.0), ms)
+        for old, new in zip(before, after) for name, ms in new.items()
+        if ms > old.get(name, 0.0)]
+    return sorted(slower, key=lambda b: b.before - b.after)[:worst]

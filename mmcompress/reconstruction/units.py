@@ -1,0 +1,37 @@
+"""The layers that read a unit, as the order of its channels sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from ..layers.rule import rule_of
+from ..policy import IN, ChannelUnit
+from .moments import Moments
+from .order import Reader
+
+
+def readers_of(
+    model: nn.Module, unit: ChannelUnit, moments: Mapping[str, Moments]
+) -> list[Reader]:
+    """What :func:`eliminate` needs of the layers that mix a unit's channels.
+
+    Args:
+        model (nn.Module): The dense model.
+        unit (ChannelUnit): The unit.
+        moments (Mapping[str, Moments]): By layer.
+    """
+    found = []
+    for member in unit.members:
+        if member.side == IN and member.layer in moments:
+            module = model.get_submodule(member.layer)
+            rule = rule_of(module)
+            rows = rule.by_output(module, rule.weight(module).detach()).double()
+            # Not by the window: one prediction serves all of its positions.
+            columns = rows.movedim(1, 0).flatten(1)
+            found.append(Reader(
+                moments[member.layer].covariance, columns @ columns.T,
+                torch.as_tensor(member.positions, device=columns.device)))
+    return found

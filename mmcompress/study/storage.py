@@ -1,0 +1,111 @@
+"""Open the storage of a study: a file or a database, through Optuna."""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages import get_storage as with_cache
+from optuna.storages.journal import JournalFileBackend
+from sqlalchemy import event
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from ..errors import StudyError
+
+STORAGE, STUDY = 'sqlite:///search.db', 'search'
+"""Where a study is, and how it is called, unless the config says otherwise."""
+JOURNAL = 'journal:///'
+LOCK_TIMEOUT = 120
+"""Seconds a worker waits for another one to release the SQLite file."""
+ATTEMPTS = 8
+
+
+def open_storage(url: str | None) -> BaseStorage:
+    """Open a storage and create it if it does not exist.
+
+    Args:
+        url (str | None): ``sqlite:///file.db``, ``journal:///file.log`` (for network
+            file systems) or the URL of a database server. Three slashes start a
+            relative path, four an absolute one. None keeps all in memory.
+
+    Returns:
+        BaseStorage: A storage of Optuna.
+
+    Raises:
+        StudyError: If it cannot be opened.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if url is None:
+        return InMemoryStorage()
+    try:
+        if url.startswith(JOURNAL):
+            path = Path(url.removeprefix(JOURNAL))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return JournalStorage(JournalFileBackend(str(path)))
+        return with_cache(_open_database(url))
+    except (SQLAlchemyError, ImportError, OSError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0].rstrip('.')
+        raise StudyError(
+            f'The storage {shown(url)!r} cannot be opened: {reason}. Use '
+            'sqlite:///file.db, journal:///file.log, or the URL of a running '
+            'database server whose Python driver is installed.') from error
+
+
+def placed(url: str, folder: str | Path) -> str:
+    """The URL of a storage, with a relative file placed in a folder."""
+    scheme, separator, path = url.partition(':///')
+    if separator and scheme in ('sqlite', 'journal') and not path.startswith('/'):
+        return f'{scheme}:///{(Path(folder) / path).absolute()}'
+    return url
+
+
+def shown(url: str | None) -> str:
+    """Return the URL without its password, for messages."""
+    return 'memory' if url is None else re.sub(r'(://[^:/@]+):[^@]+@', r'\1:***@', url)
+
+
+def _open_database(url: str) -> RDBStorage:
+    parsed = make_url(url)
+    is_sqlite = parsed.get_backend_name() == 'sqlite'
+    options = {}
+    if is_sqlite:
+        if parsed.database in (None, '', ':memory:'):
+            raise ValueError('a database in memory cannot be resumed')
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        options = {'connect_args': {'timeout': LOCK_TIMEOUT}}
+    for attempt in range(ATTEMPTS):
+        try:
+            storage = RDBStorage(url, engine_kwargs=options)
+            break
+        except SQLAlchemyError as error:
+            # Workers that start together may create the same tables and rows.
+            same = isinstance(error, IntegrityError) or 'exist' in str(error)
+            if attempt == ATTEMPTS - 1 or not same:
+                raise
+            time.sleep(random.random())
+    if is_sqlite:
+        _lock_whole_transactions(storage.engine)
+    return storage
+
+
+def _lock_whole_transactions(engine: Engine) -> None:
+    """Let a SQLite transaction own the file from its first read on.
+
+    Python's sqlite3 begins a transaction at the first write only. Optuna reads a
+    trial's state and then writes it, and numbers trials by counting them; both
+    would be races between processes.
+    """
+    @event.listens_for(engine, 'connect')
+    def _manual(connection, _record) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, 'begin')
+    def _begin(connection) -> None:
+        connection.exec_driver_sql('BEGIN IMMEDIATE')
+
+    engine.dispose()  # Connections from before would keep the old behaviour.
