@@ -120,6 +120,7 @@ if __name__ == '__main__':
             'Programming Language :: Python :: 3',
         ],
         packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
+        package_data={PACKAGE: ['report/templates/*']},
         python_requires='>=3.10',
         # mmengine, mmcv, mmdet and mmpretrain are needed too, but two families of
         # packages provide them: naming either here would break users of the other.

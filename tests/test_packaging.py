@@ -196,6 +196,13 @@ def test_wheel_brings_configs_and_tools(source: Path, installed: Path) -> None:
     assert {name for name in packages if '.' not in name} == {'mmcompress'}
 
 
+def test_wheel_brings_templates_of_the_report(source: Path, installed: Path) -> None:
+    folder = Path('mmcompress', 'report', 'templates')
+    names = {path.name for path in (installed / folder).iterdir()}
+    assert names == {path.name for path in (source / folder).iterdir()}
+    assert 'report.html.j2' in names
+
+
 def test_mmengine_resolves_an_installed_config(
         installed: Path, tmp_path: Path) -> None:
     path = resolve('mmcompress::method/method.py', tmp_path, installed, before=REGISTER)

@@ -1,9 +1,4 @@
-_base_ = [
-    '../_base_/models/cifar_resnet.py',
-    '../_base_/datasets/cifar10_subset.py',
-    '../_base_/schedules/cifar10_finetune.py',
-    '../_base_/cifar_runtime.py',
-]
+_base_ = '../_base_/cifar10.py'
 
 model = dict(backbone=dict(depth=56))
 

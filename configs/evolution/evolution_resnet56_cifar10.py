@@ -1,19 +1,3 @@
-_base_ = '../cifar/resnet56_cifar10.py'
+_base_ = ['../cifar/resnet56_cifar10.py', '../_base_/search/prune_cifar10.py']
 
-# Nothing in the pipeline fixes the image size.
-compression = dict(
-    input_shape=(3, 32, 32),
-    channel=dict(
-        type='ChannelMutator', importance='l2', divisor=4, min_ratio=0.1))
-search_cfg = dict(
-    type='PolicySearchLoop',
-    searcher=dict(type='Evolution', evaluations=300),
-    evaluator=dict(
-        type='PolicyEvaluator',
-        metric='accuracy/top1',
-        images=2000,
-        calibration_images=1000,
-        batch_size=250,
-        dynamic_bn='recalibrate'),
-    targets=dict(macs=[0.75, 0.65, 0.5, 0.35]),
-    storage='sqlite:///search.db')
+search_cfg = dict(searcher=dict(type='Evolution', evaluations=300))

@@ -1,6 +1,1 @@
-_base_ = './mixed_resnet20_cifar10.py'
-
-# Widths and bits in one search.
-compression = dict(
-    channel=dict(
-        type='ChannelMutator', importance='l2', divisor=4, min_ratio=0.25))
+_base_ = ['../cifar/resnet20_cifar10.py', '../_base_/search/joint_cifar10.py']

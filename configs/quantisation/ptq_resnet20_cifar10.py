@@ -1,7 +1,1 @@
-_base_ = './mixed_resnet20_cifar10.py'
-
-# Uniform settings, without a search: all layers at 8 bits, all at 6, ...
-compression = dict(quant=dict(bits=[4, 6, 8]))
-search_cfg = dict(
-    searcher=dict(type='Uniform', evaluations=3),
-    targets=dict(bops=[0.0625, 0.0325, 0.017]))
+_base_ = ['../cifar/resnet20_cifar10.py', '../_base_/search/ptq_cifar10.py']

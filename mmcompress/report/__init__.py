@@ -1,4 +1,8 @@
-"""Reports of a search: first a plain object, then files and pictures of it."""
+"""Reports of a search: first plain objects, then the table, pictures and HTML of them.
+
+Nothing here needs the model, its weights or images, so that a report can be drawn
+again from its JSON file alone.
+"""
 
 from .compare import Comparison, comparison_table, make_comparison, plot_comparison
 from .files import Outcome, load_outcome, make_outcome, save_outcome, write_all
@@ -10,7 +14,7 @@ from .summary import GraphSummary, UnitSummary, summarise
 from .tables import TextTable, print_table, table_markdown, table_text, tradeoff_table
 from .tradeoff import (
     COLUMNS,
-    Point,
+    Scored,
     Tradeoff,
     TradeoffRow,
     best_within,
@@ -20,10 +24,10 @@ from .tradeoff import (
 )
 
 __all__ = [
-    'COLUMNS', 'Comparison', 'GraphSummary', 'Outcome', 'Panel', 'Point', 'PolicyChart',
-    'TextTable', 'Tradeoff', 'TradeoffRow', 'UnitChoice', 'UnitSummary', 'best_within',
-    'comparison_table', 'draw_tradeoff', 'load_outcome', 'make_chart', 'make_charts',
-    'make_comparison', 'make_outcome', 'make_panels', 'make_tradeoff',
+    'COLUMNS', 'Comparison', 'GraphSummary', 'Outcome', 'Panel', 'PolicyChart',
+    'Scored', 'TextTable', 'Tradeoff', 'TradeoffRow', 'UnitChoice', 'UnitSummary',
+    'best_within', 'comparison_table', 'draw_tradeoff', 'load_outcome', 'make_chart',
+    'make_charts', 'make_comparison', 'make_outcome', 'make_panels', 'make_tradeoff',
     'plot_charts', 'plot_comparison', 'plot_tradeoff', 'print_table', 'read_csv',
     'render_report', 'save_outcome', 'summarise', 'table_markdown', 'table_text',
     'tradeoff_table', 'write_all', 'write_csv', 'write_report',

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..files import replacing
-from ._format import UNKNOWN, format_score, score_decimals
 from .files import Outcome
+from .formats import UNKNOWN, format_score, score_decimals
 from .panels import Panel, make_panel, panel_costs
 from .plot import FAINT, INK, style_axes
 from .tables import TextTable

@@ -19,7 +19,7 @@ from .plot import plot_tradeoff
 from .policy_chart import make_charts, plot_charts
 from .summary import GraphSummary, LayerSummary, UnitSummary, summarise
 from .tradeoff import (
-    Point,
+    Scored,
     Tradeoff,
     TradeoffRow,
     best_within,
@@ -140,7 +140,7 @@ def _tradeoff(data: dict) -> Tradeoff:
     return Tradeoff(**{
         **data,
         'rows': tuple(TradeoffRow(**r) for r in data['rows']),
-        'points': tuple(Point(**p) for p in data['points']),
+        'points': tuple(Scored(**p) for p in data['points']),
         'targets': tuple(Target(**t) for t in data['targets']),
         'best': tuple(data['best'])})
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ._format import cost_label, limit_label
-from .tradeoff import Point, Tradeoff
+from .formats import cost_label, limit_label
+from .tradeoff import Scored, Tradeoff
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def make_panel(tradeoff: Tradeoff, cost: str) -> Panel:
     dense = tradeoff.dense.get(cost)
     relative = bool(dense)
     scale = dense or 1.0
-    points: list[Point] = [p for p in tradeoff.points if cost in p.costs]
+    points: list[Scored] = [p for p in tradeoff.points if cost in p.costs]
     xs = tuple(p.costs[cost] / scale for p in points)
     scores = tuple(p.score for p in points)
     by_number = {p.number: p for p in points}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files import replacing
-from ._format import format_score, score_decimals
+from .formats import format_score, score_decimals
 from .panels import Budget, Panel, make_panels
 from .tradeoff import Tradeoff
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._format import UNKNOWN, format_cost, format_score, format_share, score_decimals
+from .formats import UNKNOWN, format_cost, format_score, format_share, score_decimals
 from .tradeoff import Tradeoff, TradeoffRow
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ COLUMNS = tuple(f.name for f in fields(TradeoffRow) if f.name != TESTED)
 
 
 @dataclass(frozen=True)
-class Point:
+class Scored:
     """One evaluated policy, without the policy itself."""
 
     number: int
@@ -69,7 +69,7 @@ class Tradeoff:
 
     Args:
         rows (tuple[TradeoffRow, ...]): The dense model, then one per target.
-        points (tuple[Point, ...]): Every scored policy by number.
+        points (tuple[Scored, ...]): Every scored policy by number.
         targets (tuple[Target, ...]): The budgets.
         best (tuple[int | None, ...]): Number of the best point of every target.
         dense (Mapping[str, float]): Costs of the dense model.
@@ -82,7 +82,7 @@ class Tradeoff:
     """
 
     rows: tuple[TradeoffRow, ...]
-    points: tuple[Point, ...]
+    points: tuple[Scored, ...]
     targets: tuple[Target, ...]
     best: tuple[int | None, ...]
     dense: Mapping[str, float] = field(default_factory=dict)
@@ -181,7 +181,7 @@ def make_tradeoff(
     total = len(history) + failures
     return Tradeoff(
         rows=tuple(rows),
-        points=tuple(Point(e.number, _known(e.costs), float(e.score)) for e in scored),
+        points=tuple(Scored(e.number, _known(e.costs), float(e.score)) for e in scored),
         targets=tuple(targets),
         best=tuple(won.number if won else None for won in winners),
         dense=dense, dense_score=dense_score, score_name=score_name,

@@ -20,7 +20,7 @@ from mmcompress.report import (
     save_outcome,
     write_all,
 )
-from mmcompress.report._svg import ticks
+from mmcompress.report.drawing import ticks
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,5 +1,4 @@
 # One ranking for all budgets; every line can be overridden by --cfg-options.
-custom_imports = dict(imports=['mmcompress'], allow_failed_imports=False)
 compression = dict(
     channel=dict(type='ChannelMutator', importance='l2', divisor=8, min_ratio=0.1))
 # The paper's: 64 rankings to begin with, 400 in all, each scored at the tightest

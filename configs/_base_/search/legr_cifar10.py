@@ -1,20 +1,11 @@
+_base_ = './legr.py'
+
 # The paper's settings for CIFAR-10. It prunes single channels. Nothing in the
 # pipeline fixes the image size.
-compression = dict(
-    input_shape=(3, 32, 32),
-    channel=dict(
-        type='ChannelMutator', importance='l2', divisor=1, min_ratio=0.1))
+compression = dict(input_shape=(3, 32, 32), channel=dict(divisor=1))
 # Scored without training, as in the paper for CIFAR-10, but with batch-norm
 # statistics of the pruned network. A tenth of the training set is held out for it.
 search_cfg = dict(
-    type='PolicySearchLoop',
-    searcher=dict(
-        type='LeGR',
-        evaluations=400,
-        population=64,
-        tournament=16,
-        mutation=0.1,
-        reduction='sum'),
     evaluator=dict(
         type='PolicyEvaluator',
         metric='accuracy/top1',
@@ -24,5 +15,4 @@ search_cfg = dict(
         dynamic_bn='recalibrate',
         finetune=dict(
             steps=0, lr=0.01, momentum=0.9, weight_decay=5e-4, batch_size=128)),
-    targets=dict(macs=[0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]),
-    storage='sqlite:///search.db')
+    targets=dict(macs=[0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]))

@@ -1,5 +1,7 @@
 _base_ = './legr.py'
 
+custom_imports = dict(imports=['mmcompress'], allow_failed_imports=False)
+
 # Scored, calibrated and (with finetune.steps > 0) trained on disjoint training
 # images; val2017 is left to report on.
 search_cfg = dict(
