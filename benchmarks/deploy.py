@@ -11,16 +11,16 @@ that nothing has seen. Kill it and run the same command again: it continues.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import harness
 import numpy as np
 import torch
-from common import NETWORKS, OUT, Results, machine, put_in_integers
+from harness import NETWORKS, OUT, Results, machine, parser, put_in_integers, show
 from mmengine.config import Config
 from torch import nn
 
@@ -36,13 +36,11 @@ from mmcompress.kinds import kind_of
 from mmcompress.layers.quantised import quantised_layers
 from mmcompress.mutators.rebuild import quantise
 from mmcompress.openmmlab.backend import attach
-from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
+from mmcompress.openmmlab.evaluators import DatasetEvaluator
 from mmcompress.openmmlab.export_images import calibration_images
 from mmcompress.openmmlab.images import build_dataset, load_batches, search_dataset
 from mmcompress.policy import Bits, Policy, SearchSpace
 from mmcompress.quant.calibration import calibrate
-from mmcompress.report.tables import TextTable
-from mmcompress.searchers.starts import largest_uniform, uniform_rows
 from mmcompress.surgery.materialise import materialise
 
 CORES = 2
@@ -61,11 +59,11 @@ CPU runs it."""
 
 
 @dataclass(frozen=True)
-class Case:
-    """A network in one setting.
+class Setting:
+    """A network in float or with some layers in 8 bits.
 
     Args:
-        network (str): Key of ``common.NETWORKS``.
+        network (str): Key of ``harness.NETWORKS``.
         setting (str): ``float`` or e.g. ``W8A8``.
         skip (str): Pattern of layers that stay in float.
     """
@@ -86,35 +84,27 @@ class Case:
         return Bits(*map(int, found.groups())) if found else Bits()
 
 
-FIRST = r'backbone\.(stem|stage1\.0|stage2\.0\.depthwise)'
 SENSITIVE = r'backbone\.(stem|stage1|stage2\.0|stage2\.1\.final|stage3\.0)'
 """The layers whose 8 bits cost most; see docs/export.md."""
 EARLY = r'backbone\.(stem|stage1|stage2|stage3\.0)'
-ENDS = EARLY + '|bbox_head'
-STAGES = r'backbone\.(stem|stage1|stage2|stage3)'
-CASES = (
-    Case('YOLOX-nano', 'float'),
-    Case('YOLOX-nano', 'W8A8, sensitive layers in float', SENSITIVE),
-    Case('YOLOX-nano', 'W8A8, early layers in float', EARLY),
-    Case('YOLOX-nano', 'W8A8, early layers and head in float', ENDS),
-    Case('YOLOX-nano', 'W8A8, three stages in float', STAGES),
-    Case('YOLOX-nano', 'W7A8, sensitive layers in float', SENSITIVE),
-    Case('YOLOX-nano', 'W8A8, first layers in float', FIRST),
-    Case('CifarResNet-20', 'float'),
-    Case('CifarResNet-20', 'W8A8'),
-    Case('CifarResNet-20', 'W7A8'),
-    Case('CifarResNet-20', 'W4A8'),
-    Case('CifarResNet-56', 'float'),
-    Case('CifarResNet-56', 'W8A8'),
-    Case('CifarResNet-56', 'W7A8'),
-    Case('CifarResNet-56', 'W4A8'),
-)
+CASES = tuple(Setting(*x) for x in (
+    ('YOLOX-nano', 'float'),
+    ('YOLOX-nano', 'W8A8, sensitive layers in float', SENSITIVE),
+    ('YOLOX-nano', 'W8A8, early layers in float', EARLY),
+    ('YOLOX-nano', 'W8A8, early layers and head in float', EARLY + '|bbox_head'),
+    ('YOLOX-nano', 'W8A8, three stages in float',
+     r'backbone\.(stem|stage1|stage2|stage3)'),
+    ('YOLOX-nano', 'W7A8, sensitive layers in float', SENSITIVE),
+    ('YOLOX-nano', 'W8A8, first layers in float',
+     r'backbone\.(stem|stage1\.0|stage2\.0\.depthwise)'),
+    *((name, bits) for name in ('CifarResNet-20', 'CifarResNet-56')
+      for bits in ('float', 'W8A8', 'W7A8', 'W4A8'))))
 SHAPES = {'ResNet-18': (3, 224, 224), 'ResNet-50': (3, 224, 224),
           'RetinaNet-R50': (3, 320, 512)}
 """Networks that are timed with random weights."""
 
 
-def quantised(case: Case, shape: tuple[int, ...], cfg: Config) -> nn.Module:
+def quantised(case: Setting, shape: tuple[int, ...], cfg: Config) -> nn.Module:
     """The model of a case, calibrated on training images."""
     model = NETWORKS[case.network].build()
     if case.bits.is_float:
@@ -141,7 +131,7 @@ def score(model: nn.Module, cfg: Config, noise: int | None = None) -> float:
     detector = cfg.test_evaluator.type == 'CocoMetric'
     metric = 'coco/bbox_mAP' if detector else 'accuracy/top1'
     dataset = cfg.test_dataloader.dataset
-    evaluator = PolicyEvaluator(
+    evaluator = DatasetEvaluator(
         metric, images=len(build_dataset(dataset)), calibration_images=0,
         dataset=dataset, evaluator=cfg.test_evaluator)
     evaluator.prepare(model, cfg)
@@ -178,28 +168,33 @@ def scores(
         file=score(running(model, path), cfg, noise))
 
 
-def accuracy(case: Case, out: Path) -> dict:
+def exported(model: nn.Module, path: Path, shape: tuple[int, ...],
+             images: Sequence[np.ndarray], layout: bool = True):
+    """The only file of a model."""
+    return export_onnx(
+        model, path, ExportOptions(shape, images=images, layout=layout))[0]
+
+
+def accuracy(case: Setting, out: Path) -> dict:
     """Export a case and score the model, its twin and the file."""
     network = NETWORKS[case.network]
     cfg = network.read()
     model = quantised(case, network.shape, cfg)
     images = calibration_images(cfg, model, network.shape)
-    [file] = export_onnx(
-        model, out / f'{case.name}.onnx',
-        ExportOptions(network.shape, images=images, layout=True))
+    file = exported(model, out / f'{case.name}.onnx', network.shape, images)
     twin = twin_of(model, [file.layout])
     return dict(model=score(model, cfg), difference=file.error,
                 **scores(model, twin, file.path, cfg))
 
 
 def draws(
-    case: Case, out: Path, results: Results, seeds: range, times: int, steps: int = 0,
-    count: int = RANGED,
+    case: Setting, out: Path, results: Results, seeds: range, times: int,
+    steps: int = 0, count: int = RANGED,
 ) -> None:
     """Score files whose points between layers come from several sets of images.
 
     Args:
-        case (Case): What is exported.
+        case (Setting): What is exported.
         out (Path): Folder of files.
         results (Results): Scores.
         seeds (range): Of the sets.
@@ -220,14 +215,12 @@ def draws(
 
         def measure(seed: int = seed, path: Path = path) -> dict:
             images = calibration_images(cfg, model, network.shape, count, seed=seed)
-            [file] = export_onnx(
-                model, path, ExportOptions(network.shape, images=images, layout=True))
+            file = exported(model, path, network.shape, images)
             twin, extra = twin_of(model, [file.layout]), {}
             if steps:
                 extra = asdict(fit_quantisers(
                     twin, model, network.shape, images, steps, seed))
-                [file] = export_onnx(
-                    twin, path, ExportOptions(network.shape, images=images))
+                file = exported(twin, path, network.shape, images, layout=False)
             return dict(
                 difference=file.error, **extra, **scores(model, twin, path, cfg))
         print(key, results.get(key, measure), flush=True)
@@ -245,7 +238,7 @@ def draw_kind(steps: int, count: int) -> str:
     return 'draw' if count == RANGED else f'{count}-image draw'
 
 
-def noise(case: Case, out: Path, results: Results, seeds: range) -> None:
+def noise(case: Setting, out: Path, results: Results, seeds: range) -> None:
     """Score a model, its twin and its file under noise far below a step."""
     network = NETWORKS[case.network]
     cfg = network.read()
@@ -254,9 +247,7 @@ def noise(case: Case, out: Path, results: Results, seeds: range) -> None:
         return
     model = quantised(case, network.shape, cfg)
     images = calibration_images(cfg, model, network.shape)
-    [file] = export_onnx(
-        model, out / f'{case.name} noise.onnx',
-        ExportOptions(network.shape, images=images, layout=True))
+    file = exported(model, out / f'{case.name} noise.onnx', network.shape, images)
     twin = twin_of(model, [file.layout])
     for seed, key in keys.items():
         print(key, results.get(key, lambda seed=seed: dict(
@@ -272,9 +263,9 @@ def shapes(name: str, out: Path) -> bool:
     space = SearchSpace.from_graph(graph)
     costs = Costs(CostTable.from_graph(graph), space)
     [target] = parse_targets(dict(macs=[0.5]), costs)
-    slim_row = uniform_rows(space)[1][largest_uniform(space, costs, target)]
-    for kind, row in (('dense', space.highest), ('slim', slim_row)):
-        small = materialise(model, graph, space.decode(row[None])[0])
+    slim = harness.uniform_widths(space, costs, target)
+    for kind, policy in (('dense', Policy()), ('slim', slim)):
+        small = materialise(model, graph, policy)
         export_onnx(small, out / f'{name} {kind} float.onnx', ExportOptions(shape))
         images = put_in_integers(small, graph)
         export_onnx(small, out / f'{name} {kind} W8A8.onnx',
@@ -287,9 +278,8 @@ def print_accuracy(results: Results) -> None:
     rows = [(case.name, *(f'{found[k]:.2f}' for k in ('model', *COMPARED)),
              f'{found["difference"]:.1e}')
             for case in CASES if (found := results.values.get(case.name))]
-    print(TextTable('Accuracy in percent', (
-        'file', 'model', 'twin', 'file as defined', 'file on this CPU', 'outputs'),
-        tuple(rows)).text())
+    show('Accuracy in per cent', ('file', 'model', 'twin', 'file as defined',
+                                  'file on this CPU', 'outputs'), rows)
 
 
 def print_spread(results: Results, what: str) -> None:
@@ -306,9 +296,8 @@ def print_spread(results: Results, what: str) -> None:
             (case.name, kind, str(len(values)), f'{np.mean(values):.2f}',
              f'{np.std(values, ddof=1):.2f}', f'{min(values):.2f} - {max(values):.2f}')
             for kind, values in columns.items() if len(values) > 1]
-    print(TextTable(f'Accuracy in percent by {what}', (
-        'file', 'of', 'times', 'mean', 'standard deviation', 'range'),
-        tuple(rows)).text())
+    show(f'Accuracy in per cent by {what}', (
+        'file', 'of', 'times', 'mean', 'standard deviation', 'range'), rows)
 
 
 def print_speed(paths: Sequence[Path], streams: int) -> None:
@@ -318,32 +307,26 @@ def print_speed(paths: Sequence[Path], streams: int) -> None:
     rows = [(x.path.stem, f'{x.path.stat().st_size / 1e6:.2f}', f'{x.median:.2f}',
              '{:.2f} - {:.2f}'.format(*x.quartiles), f'{x.per_second:.1f}',
              f'{x.median / timings[0].median:.2f} x') for x in timings]
-    print(TextTable(
-        f'ONNX Runtime, {streams} streams of {threads} threads, batch 1', (
-            'file', 'MB', 'median ms', 'quartiles', 'images/s', 'ratio'),
-        tuple(rows)).text())
+    show(f'ONNX Runtime, {streams} streams of {threads} threads, batch 1', (
+        'file', 'MB', 'median ms', 'quartiles', 'images/s', 'ratio'), rows)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
+    """Do what is asked for; print what is known of it."""
+    options = parser(__doc__)
+    options.add_argument(
         'what', choices=['export', 'draws', 'noise', 'shapes', 'speed'])
-    parser.add_argument('names', nargs='*', help='networks; all if unset')
-    parser.add_argument('--draws', type=int, default=4, help='sets of images')
-    parser.add_argument(
-        '--images', type=int, default=RANGED,
-        help='of draws: images that ranges between layers are measured on')
-    parser.add_argument('--first', type=int, default=0, help='first of these sets')
-    parser.add_argument(
-        '--noise', type=int, default=8, help='times that noise is drawn')
-    parser.add_argument(
-        '--fit', type=int, default=0, metavar='STEPS',
-        help='of draws: fit scales, zero points and biases')
-    parser.add_argument(
+    options.add_argument('names', nargs='*', help='networks; all if unset')
+    for name, default, what in (
+            ('draws', 4, 'sets of images'), ('first', 0, 'first of these sets'),
+            ('images', RANGED, 'of draws: for ranges between layers'),
+            ('noise', 8, 'times that noise is drawn'),
+            ('fit', 0, 'of draws: steps of fitting scales, zero points and biases')):
+        options.add_argument(f'--{name}', type=int, default=default, help=what)
+    options.add_argument(
         '--case', default=CASES[1].name, choices=[case.name for case in CASES],
         help='of draws and noise')
-    args = parser.parse_args()
+    args = options.parse_args()
     out = OUT / 'deploy'
     results = Results(out / 'results.json', dict(images=IMAGES))
     print(machine())
@@ -373,4 +356,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    harness.start(main)

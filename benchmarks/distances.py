@@ -9,59 +9,43 @@ label. Kill it and run the same command again: it continues.
 
 from __future__ import annotations
 
-import argparse
 import re
 from pathlib import Path
 
+import harness
 import numpy as np
-import torch
-from common import OUT, Results, machine, quiet_config
-from mmengine.config import Config
+from harness import OUT, Case, machine, parser, show
 from scipy.stats import spearmanr
 
-from mmcompress.evaluation import dynamic_bn
 from mmcompress.evaluation.distance import REFERENCES
-from mmcompress.graph import trace
-from mmcompress.mutators import JointMutator
-from mmcompress.openmmlab.cli import load_weights, search_runner
-from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
+from mmcompress.openmmlab.evaluators import DatasetEvaluator
 from mmcompress.policy import Bits, Policy
-from mmcompress.registry import MUTATORS
-from mmcompress.report.tables import TextTable
 
-CONFIG = 'configs/quantisation/mixed_yolox-nano_coco128.py'
-METRIC = 'coco/bbox_mAP'
 IMAGES = 128
+CASE = Case(config='configs/quantisation/mixed_yolox-nano_coco128.py',
+            metric='coco/bbox_mAP', images=IMAGES, calibration=0, test=IMAGES)
 WEIGHTS, ACTIVATIONS = (4, 5, 6, 8), (5, 6, 7, 8)
 
 
-class Bench:
+class Bench(harness.Bench):
     """YOLOX-nano in float with everything that measures a policy.
 
     Args:
-        cfg (Config): Of the search over bits.
+        folder (Path): Results.
         subsets (list[int]): Training images that distances are measured on.
     """
 
-    def __init__(self, cfg: Config, subsets: list[int]) -> None:
-        runner = search_runner(cfg)
-        load_weights(runner.model, cfg.load_from)
-        self.model = runner.model.eval()
-        batch = cfg.search_cfg.evaluator.batch_size
-        self.train, self.val = (
-            PolicyEvaluator(METRIC, IMAGES, 0, 'off', batch_size=batch, **images)
-            for images in ({}, dict(
-                dataset=cfg.test_dataloader.dataset.to_dict(),
-                evaluator=cfg.test_evaluator.to_dict())))
-        for evaluator in (self.train, self.val):
-            evaluator.prepare(self.model, cfg)
-        self.train.calibration = self.train.scoring
+    def __init__(self, folder: Path, subsets: list[int]) -> None:
+        super().__init__(CASE, folder, subsets=subsets, bits=(WEIGHTS, ACTIVATIONS))
+        batch = self.cfg.search_cfg.evaluator.batch_size
+        self.session = harness.session_on_all(
+            self.cfg, DatasetEvaluator(CASE.metric, IMAGES, 0, 'off', batch_size=batch),
+            dict(quant=dict(self.cfg.compression.quant,
+                            bits=sorted({*WEIGHTS, *ACTIVATIONS}))))
+        scoring = self.session.evaluator.scoring
         self.references = {
-            (name, n): kind(self.model, self.train.scoring[:n // batch])
+            (name, n): kind(self.session.model, scoring[:n // batch])
             for name, kind in REFERENCES.items() for n in subsets}
-        self.mutator = JointMutator(MUTATORS.build(dict(
-            cfg.compression.quant, bits=sorted({*WEIGHTS, *ACTIVATIONS}))))
-        self.mutator.prepare(self.model, trace(self.model, (3, 416, 416)), self.train)
 
     def draw(self, seed: int) -> Policy:
         """Random bits of every layer that is not kept at 8.
@@ -71,25 +55,21 @@ class Bench:
         """
         rng = np.random.default_rng(seed)
         shares = [rng.dirichlet([0.5] * len(x)) for x in (WEIGHTS, ACTIVATIONS)]
-        free = self.mutator.space_options['weight_bits']
+        free = self.session.mutator.space_options['weight_bits']
         return Policy({}, {
             name: Bits(8, 8) if choices == (8,) else Bits(
                 int(rng.choice(WEIGHTS, p=shares[0])),
                 int(rng.choice(ACTIVATIONS, p=shares[1])))
             for name, choices in free.items()})
 
-    @torch.no_grad()
     def measure(self, policy: Policy) -> dict[str, float]:
         """Both mAPs in points, and the distances."""
-        model = self.model
-        with self.mutator.acting(policy), dynamic_bn(
-                model, 'recalibrate', self.train.scoring):
-            found = {
-                f'{name} {n}': reference.distance(model)
-                for (name, n), reference in self.references.items()}
-            for name in ('train', 'val'):
-                found[name] = getattr(self, name).measure(model)[METRIC] * 100
-        return found
+        with self.acting(policy, 'recalibrate') as model:
+            found = {f'{name} {n}': reference.distance(model)
+                     for (name, n), reference in self.references.items()}
+            return dict(
+                found, train=100 * self.metric_of(model, self.session.evaluator),
+                val=100 * self.metric_of(model))
 
 
 def correlations(rows: list[dict[str, float]]) -> dict[str, tuple[float, float]]:
@@ -113,29 +93,24 @@ def correlations(rows: list[dict[str, float]]) -> dict[str, tuple[float, float]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--out', type=Path, default=OUT / 'distances')
-    parser.add_argument('--policies', type=int, default=32)
-    parser.add_argument(
+    """Measure the policies; print the correlations."""
+    options = parser(__doc__)
+    options.add_argument('--out', type=Path, default=OUT / 'distances')
+    options.add_argument('--policies', type=int, default=32)
+    options.add_argument(
         '--subsets', type=int, nargs='+', default=[128, 48],
         help='training images that distances are measured on')
-    args = parser.parse_args()
-    cfg = quiet_config(CONFIG, args.out)
-    bench = Bench(cfg, args.subsets)
-    results = Results(args.out / 'results.json', dict(
-        subsets=args.subsets, weights=WEIGHTS, activations=ACTIVATIONS,
-        quant=cfg.compression.quant.to_dict()))
-    rows = []
+    args = options.parse_args()
+    bench, rows = Bench(args.out, args.subsets), []
     for seed in range(args.policies):
-        rows.append(results.get(
+        rows.append(bench.results.get(
             f'policy {seed}', lambda s=seed: bench.measure(bench.draw(s))))
         print(seed, {k: round(v, 4) for k, v in rows[-1].items()}, flush=True)
-    table = TextTable(machine(), (
+    show(machine(), (
         'distance (mAP: of train and val)', 'images', 'all', 'better half'), [
         (*re.split(' ', name), f'{every:.2f}', f'{half:.2f}')
         for name, (every, half) in sorted(correlations(rows).items())])
-    print(table.markdown())
 
 
 if __name__ == '__main__':
-    main()
+    harness.start(main)

@@ -9,47 +9,31 @@ evaluation"); foundation_tradeoff.py lists it.
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
 
+import harness
 import numpy as np
 import torch
-from common import NETWORKS, OUT, Results, machine
+from harness import NETWORKS, OUT, Bench, Case, Results, clock, machine, parser, show
 
-from mmcompress.costs import Costs, CostTable, Target
-from mmcompress.evaluation.dynamic_bn import dynamic_bn
+from mmcompress.costs import Costs, CostTable
+from mmcompress.evaluation import dynamic_bn
 from mmcompress.graph import trace, verify
-from mmcompress.mutators import ChannelMutator
-from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
 from mmcompress.policy import Policy, SearchSpace
-from mmcompress.report.tables import TextTable
-from mmcompress.searchers import Random
 
 POLICIES = 100_000
 CANDIDATES = {
-    'CifarResNet-56': 'configs/evolution/evolution_resnet56_cifar10.py',
-    'YOLOX-nano': 'configs/evolution/evolution_yolox-nano_coco128.py',
-}
-IMAGES = {
-    'CifarResNet-56': dict(images=500, calibration_images=250),
-    'YOLOX-nano': dict(images=96, calibration_images=32),
+    'CifarResNet-56': Case(
+        config='configs/evolution/evolution_resnet56_cifar10.py', images=500,
+        calibration=250),
+    'YOLOX-nano': Case(
+        config='configs/evolution/evolution_yolox-nano_coco128.py',
+        metric='coco/bbox_mAP', images=96, calibration=32),
 }
 LAYOUTS = {
     'channels last': torch.channels_last, 'default': torch.contiguous_format}
-
-
-def seconds(call: Callable, repeats: int) -> float:
-    """Median time of a call, after one that warms up."""
-    call()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return median(times)
 
 
 def cost_speed(repeats: int) -> list[tuple[str, ...]]:
@@ -62,7 +46,7 @@ def cost_speed(repeats: int) -> list[tuple[str, ...]]:
     rng = np.random.default_rng(0)
     rows = np.stack([rng.choice(c, POLICIES) for c in space.choices], axis=1)
     rows = torch.from_numpy(rows)
-    rates = {name: POLICIES / seconds(lambda n=name: costs.of_rows(n, rows), repeats)
+    rates = {name: POLICIES / clock(lambda n=name: costs.of_rows(n, rows), repeats)
              for name in costs.names()}
     return [(name, f'{rate:,.0f}') for name, rate in rates.items()]
 
@@ -78,27 +62,16 @@ def candidate_speed(name: str, layout: str, candidates: int) -> list[dict]:
         candidate): of the whole ``score``, of the ``recalibration`` of the batch
         norms, and of the ``rest``, which is inference and metric.
     """
-    network = replace(NETWORKS[name], config=CANDIDATES[name])
-    cfg, model = network.read(), network.build()
-    graph = verify(model, trace(model, network.shape))
-    evaluator = PolicyEvaluator(**{
-        **{k: v for k, v in cfg.search_cfg.evaluator.items() if k != 'type'},
-        **IMAGES[name]})
-    evaluator.prepare(model, cfg)
-    options = {k: v for k, v in cfg.compression.channel.items() if k != 'type'}
-    mutator = ChannelMutator(**options)
-    mutator.prepare(model, graph)
+    bench = Bench(CANDIDATES[name], OUT / 'foundation_speed')
+    session, costs = bench.session, bench.costs
+    model, evaluator = session.model, session.evaluator
     for batches in (evaluator.scoring, evaluator.calibration):
         batches[:] = [replace(b, inputs=b.inputs.contiguous(
             memory_format=LAYOUTS[layout])) for b in batches]
-    space = SearchSpace.from_graph(graph, **mutator.space_options)
-    costs = Costs(CostTable.from_graph(graph), space)
-    dense = costs.dense()['macs']
-    searcher = Random(space, costs, [Target('macs', 0.5, dense / 2)], candidates)
 
     def times(policy: Policy) -> dict[str, float]:
         start = time.perf_counter()
-        with torch.no_grad(), mutator.acting(policy), \
+        with torch.no_grad(), session.mutator.acting(policy), \
                 dynamic_bn(model, 'recalibrate', evaluator.calibration):
             middle = time.perf_counter()
             evaluator.measure(model)
@@ -106,9 +79,8 @@ def candidate_speed(name: str, layout: str, candidates: int) -> list[dict]:
         return dict(score=end - start, recalibration=middle - start, rest=end - middle)
 
     times(Policy())  # warms up
-    found = []
-    for number in range(candidates):
-        policy = searcher.propose([], number)
+    found, dense = [], costs.dense()['macs']
+    for policy in bench.random(candidates, bench.targets('macs', [0.5])):
         pair = times(Policy()), times(policy)
         found.append(dict(macs=costs.of(policy)['macs'] / dense, **{
             part: [t[part] for t in pair] for part in pair[0]}))
@@ -142,42 +114,35 @@ def trace_speed(name: str) -> tuple[str, ...]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure the parts asked for; print their tables."""
+    options = parser(__doc__)
     parts = ('costs', 'candidates', 'tracing')
-    parser.add_argument('parts', nargs='*', default=parts, help=f'of: {parts}')
-    parser.add_argument('--repeats', type=int, default=3, help='timings of a cost')
-    parser.add_argument('--candidates', type=int, default=4)
-    parser.add_argument('--layouts', nargs='+', choices=LAYOUTS, default=list(LAYOUTS))
-    parser.add_argument('--threads', type=int, default=2)
-    args = parser.parse_args()
+    options.add_argument('parts', nargs='*', default=parts, help=f'of: {parts}')
+    options.add_argument('--repeats', type=int, default=3, help='timings of a cost')
+    options.add_argument('--candidates', type=int, default=4)
+    options.add_argument(
+        '--layouts', nargs='+', choices=LAYOUTS, default=list(LAYOUTS))
+    options.add_argument('--threads', type=int, default=2)
+    args = options.parse_args()
     torch.set_num_threads(args.threads)
     results = Results(OUT / f'foundation_speed_{args.threads}.json', {})
     print(machine(), flush=True)
-    tables = []
     if 'costs' in args.parts:
-        rows = results.get('costs', lambda: cost_speed(args.repeats))
-        tables.append(TextTable(
-            'Policies of RetinaNet-R50 per second', ('cost', 'policies / s'),
-            tuple(map(tuple, rows))))
+        show('Policies of RetinaNet-R50 per second', ('cost', 'policies / s'),
+             results.get('costs', lambda: cost_speed(args.repeats)))
     if 'candidates' in args.parts:
         rows = [candidate_row(n, layout, results.get(
             f'candidates {n} {layout}',
             lambda n=n, x=layout: candidate_speed(n, x, args.candidates)))
             for n in CANDIDATES for layout in args.layouts]
-        tables.append(TextTable(
-            'Candidates at half the MACs, relative to dense: median (range)',
-            ('network', 'layout', 'MACs', 'dense, s', 'score', 'recalibration alone',
-             'inference and metric alone'), tuple(rows), left=2))
+        show('Candidates at half the MACs, relative to dense: median (range)',
+             ('network', 'layout', 'MACs', 'dense, s', 'score', 'recalibration alone',
+              'inference and metric alone'), rows, left=2)
     if 'tracing' in args.parts:
-        rows = [results.get(f'trace {n}', lambda n=n: trace_speed(n)) for n in NETWORKS]
-        tables.append(TextTable(
-            'Tracing', ('network', 'input', 'GMACs', 'M params', 'units',
-                        'MACs governed', 'trace s', 'verify s'),
-            tuple(map(tuple, rows))))
-    for table in tables:
-        print(f'\n{table.title}\n\n{table.markdown()}')
+        show('Tracing', ('network', 'input', 'GMACs', 'M params', 'units',
+                         'MACs governed', 'trace s', 'verify s'), [
+            results.get(f'trace {n}', lambda n=n: trace_speed(n)) for n in NETWORKS])
 
 
 if __name__ == '__main__':
-    main()
+    harness.start(main)

@@ -11,12 +11,11 @@ Kill it and run the same command again: it continues.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import NETWORKS, OUT, machine, put_in_integers
+from harness import NETWORKS, OUT, machine, parser, put_in_integers, show
 from scipy.stats import spearmanr
 from torch import nn
 
@@ -28,7 +27,6 @@ from mmcompress.latency.layer_timer import LayerTimer
 from mmcompress.latency.measure import FITTED, fitting_rows
 from mmcompress.latency.table import LatencyTable, make_latency
 from mmcompress.policy import ModelGraph, SearchSpace
-from mmcompress.report.tables import TextTable
 from mmcompress.surgery.materialise import materialise
 from mmcompress.testing.networks import random_policy
 
@@ -109,14 +107,14 @@ def compare(name: str, folder: Path, threads: int, integer: bool) -> tuple[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('what', choices=['export', 'time'])
-    parser.add_argument('names', nargs='*', help='networks; all if unset')
-    parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--integer', action='store_true',
-                        help='all layers of the random policies in 8 bits')
-    args = parser.parse_args()
+    """Export or time what is asked for."""
+    options = parser(__doc__)
+    options.add_argument('what', choices=['export', 'time'])
+    options.add_argument('names', nargs='*', help='networks; all if unset')
+    options.add_argument('--threads', type=int, default=2)
+    options.add_argument('--integer', action='store_true',
+                         help='all layers of the random policies in 8 bits')
+    args = options.parse_args()
     found = []
     for name in args.names or SHAPES:
         folder = OUT / 'latency' / name
@@ -126,12 +124,11 @@ def main() -> None:
         else:
             found.append(compare(name, folder, args.threads, args.integer))
     if found:
-        print(machine())
-        print(TextTable(f'ONNX Runtime, {args.threads} threads, '
-                        f'{"W8A8" if args.integer else "float"}', (
-            'network', 'shape', 'policies', 'measured ms', 'rank correlation',
-            'median error', 'largest', 'scale', 'constant ms', 'layers measured'),
-            tuple(found)).text())
+        show(f'{machine()}\nONNX Runtime, {args.threads} threads, '
+             f'{"W8A8" if args.integer else "float"}', (
+                 'network', 'shape', 'policies', 'measured ms', 'rank correlation',
+                 'median error', 'largest', 'scale', 'constant ms', 'layers measured'),
+             found)
 
 
 if __name__ == '__main__':

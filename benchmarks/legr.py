@@ -14,59 +14,196 @@ and --steps.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import replace
-from statistics import mean, stdev
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import mean
 
+import harness
 import numpy as np
 import torch
-from legr_cases import CASES, FOLDER, METHODS, Bench, Case, legr_options
+from harness import (
+    OUT,
+    ROOT,
+    add_sizes,
+    parser,
+    quiet_config,
+    rebuilt,
+    show,
+    spread,
+    uniform_widths,
+)
+from mmengine.config import Config
 from scipy.stats import spearmanr
 
-from mmcompress.openmmlab.checkpoints import loading
-from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
+from mmcompress.api.results import write_checkpoint, write_policy
+from mmcompress.openmmlab.evaluators import DatasetEvaluator
 from mmcompress.policy import Policy
-from mmcompress.searchers import Evolution, LeGR, Random, Ranking, best_per_target
-from mmcompress.searchers.starts import largest_uniform, uniform_rows
+from mmcompress.searchers import (
+    Evolution,
+    LeGR,
+    Random,
+    Ranking,
+    Searcher,
+    best_per_target,
+)
 from mmcompress.surgery.permute import permute
+
+FOLDER = OUT / 'legr'
+METHODS = ('LeGR', 'random rankings', 'random policies', 'LeGR, deviation 1')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case(harness.Case):
+    """A network that rankings are learned for; targets are shares of the MACs.
+
+    Args:
+        by (str): What every search scores policies by, on training images.
+        compared, tuned (tuple[float, ...]): Targets that are compared over seeds,
+            before and after fine-tuning; 0 ``steps`` of it follow the recipe.
+        search_at (float): Budget at which rankings are scored.
+        deviation (float): Of LeGR's draws.
+        population (int): Of LeGR; 0 for a sixth of the evaluations, at least 4.
+        score_steps (int): SGD steps before any policy is scored, on the recipe's
+            images without those it is scored on.
+    """
+
+    by: str
+    compared: tuple[float, ...]
+    tuned: tuple[float, ...]
+    search_at: float
+    deviation: float = 0.1
+    population: int = 0
+    score_steps: int = 0
+
+    def options(self, random_only: bool = False) -> dict:
+        """The paper's 64 of 400 and 16 of 64, scaled down, and the settings."""
+        population = self.evaluations if random_only else \
+            self.population or max(4, self.evaluations // 6)
+        return dict(
+            population=population, tournament=max(2, population // 4),
+            deviation=self.deviation, search_at=dict(macs=self.search_at))
+
+
+RESNET56 = Case(
+    config='configs/legr/legr_resnet56_cifar10.py', by='loss', test=1017,
+    recipe='configs/cifar/resnet56_cifar10.py', forward=128, evaluations=100,
+    steps=20, targets=(.8, .7, .6, .5, .4, .3, .2), compared=(.7, .5, .3),
+    tuned=(.5, .3), search_at=0.4)
+CASES = {
+    'resnet56': RESNET56,
+    'resnet56_jpeg': replace(
+        RESNET56, config='configs/legr/legr_resnet56_cifar10-jpeg.py',
+        recipe='configs/cifar/resnet56_cifar10-jpeg.py', compared=(.5, .3),
+        tuned=(.5,)),
+    'yolox_nano': Case(
+        config='configs/legr/legr_yolox-nano_coco128.py', by='coco/bbox_mAP',
+        recipe='configs/yolox/yolox_nano_coco128_finetune.py', metric='coco/bbox_mAP',
+        images=96, calibration=32, test=128, forward=8, batch=8, evaluations=16,
+        rate=0.001, targets=(.95, .9, .85, .8), compared=(.95, .9), tuned=(.95,),
+        search_at=0.95),
+}
+
+
+class Bench(harness.Bench):
+    """Searches, scores and tests of one case."""
+
+    def __init__(self, name: str, case: Case, seeds: int, methods: Sequence[str]
+                 ) -> None:
+        # What is compared decides no number.
+        settings = replace(case, compared=(), tuned=(), evaluations=0)
+        super().__init__(settings, FOLDER / name)
+        self.case, self.seeds, self.methods = case, seeds, methods
+        if case.score_steps:
+            self.cfg.search_cfg.evaluator.finetune = dict(
+                steps=case.score_steps, lr=case.rate, batch_size=case.batch)
+            recipe = Config.fromfile(ROOT / case.recipe)
+            self.cfg.train_dataloader = recipe.train_dataloader
+            if 'data_preprocessor' in recipe.model:
+                self.cfg.model.data_preprocessor = recipe.model.data_preprocessor
+        self.score_by(case.by)
+
+    @cached_property
+    def macs(self) -> tuple:
+        """The targets of the case."""
+        return self.targets('macs', self.case.targets)
+
+    def score_by(self, metric: str) -> None:
+        """Score by the metric of the case or by the loss, which is negated."""
+        evaluator = self.session.evaluator
+        evaluator.metric = metric
+        evaluator.rule = 'less' if metric == 'loss' else 'greater'
+
+    def score(self, policy: Policy, by: str | None = None) -> dict:
+        """Score on the images of the search, and the time it took."""
+        self.score_by(by or self.case.by)
+        try:
+            return self.scored(policy)
+        finally:
+            self.score_by(self.case.by)
+
+    def on_search_images(self, policy: Policy) -> float:
+        """Metric on the images of the search."""
+        return self.case.scale * self.score(policy, self.case.metric)['score']
+
+    def on_test_images(self, policy: Policy) -> float:
+        """Metric on the test images, norms recalibrated on training images."""
+        return self.case.scale * self.tested(policy)
+
+    def tuned(self, policy: Policy) -> float:
+        """Metric on the test images after the same short fine-tune for all."""
+        def by_steps() -> float:
+            return self.metric_of(self.finetuned(policy))
+
+        def by_recipe() -> float:
+            path = self.folder / 'tuned.json'
+            write_policy(path, policy, self.session, {})
+            write_checkpoint(path.with_suffix('.pth'), policy, self.session)
+            # A name of its own: mmengine keeps loggers and counters by it.
+            cfg = quiet_config(self.case.recipe, self.folder / f'{time.time_ns()}')
+            return rebuilt(cfg, self.case.metric, path, epochs=self.case.epochs)
+        return self.case.scale * self.results.get(
+            f'tuned {self.key(policy)}', by_steps if self.case.steps else by_recipe)
+
+    def make(self, kind: type[Searcher], values: Sequence[float] | None = None,
+             seed: int = 0, **options) -> Searcher:
+        """A searcher over this model; LeGR with the options of the case."""
+        if 'scores' in kind.needs:
+            options = dict(options or self.case.options(),
+                           scores=self.session.scores)
+        targets = self.macs if values is None else self.targets('macs', values)
+        return kind(self.session.space, self.costs, targets, seed=seed,
+                    evaluations=self.case.evaluations, **options)
 
 
 def over_seeds(bench: Bench) -> dict[str, list[dict[float, Policy]]]:
     """By method and seed, the policy of every target."""
     case = bench.case
-    _, rows = uniform_rows(bench.space)
-    targets = bench.targets(case.targets)
-    uniform = {t.value: bench.space.decode(
-        rows[largest_uniform(bench.space, bench.costs, t)])[0] for t in targets}
-    legr = bench.make(LeGR, case.targets, 0, **legr_options(case))
+    targets = bench.macs
+    uniform = {t.value: uniform_widths(bench.session.space, bench.costs, t)
+               for t in targets}
+    legr = bench.make(LeGR)
     base = {t.value: legr.policy_of(legr.identity, [t]) for t in targets}
     found = {'uniform': [uniform], 'identity ranking': [base]}
     for seed in range(bench.seeds):
         kinds = {
-            'LeGR': legr_options(case),
-            'random rankings': legr_options(case, random_only=True),
-            'LeGR, deviation 1': dict(legr_options(case), deviation=1)}
+            'LeGR': case.options(),
+            'random rankings': case.options(random_only=True),
+            'LeGR, deviation 1': dict(case.options(), deviation=1)}
         for name in [name for name in kinds if name in bench.methods]:
-            searcher = bench.make(LeGR, case.targets, seed, **kinds[name])
+            searcher = bench.make(LeGR, seed=seed, **kinds[name])
             history, *_ = bench.run(searcher)
             found.setdefault(name, []).append(dict(zip(
                 case.targets, searcher.answers(history, targets))))
         if 'random policies' not in bench.methods:
             continue
-        history, *_ = bench.run(bench.make(Random, case.targets, seed))
+        history, *_ = bench.run(bench.make(Random, seed=seed))
         best = best_per_target(history, targets)
         found.setdefault('random policies', []).append(
             {t.value: e.policy for t, e in zip(targets, best)})
     return found
-
-
-def spread(values: Sequence[float]) -> str:
-    """Mean and, over several seeds, standard deviation."""
-    text = f'{mean(values):.1f}'
-    return text + (f' ± {stdev(values):.1f}' if len(values) > 1 else '')
 
 
 def compare(bench: Bench) -> None:
@@ -75,34 +212,31 @@ def compare(bench: Bench) -> None:
     dense = Policy()
     tuned = f', {bench.tuned(dense):.1f} tuned' if case.tuned else ''
     print(f'\ndense: {bench.on_search_images(dense):.1f} on search images, '
-          f'{bench.tested(dense):.1f} tested{tuned}', flush=True)
+          f'{bench.on_test_images(dense):.1f} tested{tuned}', flush=True)
     head = [f'search {v:g}' for v in case.compared]
     head += [f'test {v:g}' for v in case.compared]
     head += [f'tuned {v:g}' for v in case.tuned]
-    print(f'\n| method | {" | ".join(head)} |\n|---|{"---|" * len(head)}')
-    for name, runs in found.items():
-        cells = [spread([measure(run[value]) for run in runs])
-                 for measure, values in (
-                     (bench.on_search_images, case.compared),
-                     (bench.tested, case.compared), (bench.tuned, case.tuned))
-                 for value in values]
-        print(f'| {name} | {" | ".join(cells)} |', flush=True)
+    rows = [[name, *(spread([measure(run[value]) for run in runs])
+        for measure, values in (
+            (bench.on_search_images, case.compared),
+            (bench.on_test_images, case.compared), (bench.tuned, case.tuned))
+        for value in values)] for name, runs in found.items()]
+    show('Mean and standard deviation over seeds', ['method', *head], rows)
 
 
 def one_against_many(bench: Bench) -> None:
     """Print one LeGR search for all targets against one Evolution for each."""
-    case = bench.case
-    targets = bench.targets(case.targets)
-    searcher = bench.make(LeGR, case.targets, 0, **legr_options(case))
+    targets, searcher, rows = bench.macs, bench.make(LeGR), []
     history, *_ = bench.run(searcher)
     answers = searcher.answers(history, targets)
-    print('\n| target | LeGR search / test | Evolution search / test |\n|---|---|---|')
     for target, policy in zip(targets, answers):
-        separate, *_ = bench.run(bench.make(Evolution, [target.value], 0))
+        separate, *_ = bench.run(bench.make(Evolution, [target.value]))
         best = best_per_target(separate, [target])[0].policy
-        cells = [f'{bench.on_search_images(p):.1f} / {bench.tested(p):.1f}'
-                 for p in (policy, best)]
-        print(f'| {target.value:g} | {" | ".join(cells)} |', flush=True)
+        rows.append([f'{target.value:g}', *(
+            f'{bench.on_search_images(p):.1f} / {bench.on_test_images(p):.1f}'
+            for p in (policy, best))])
+    show('One search for all targets, and one for each', [
+        'target', 'LeGR search / test', 'Evolution search / test'], rows)
 
 
 def clock(bench: Bench, rounds: int = 3) -> None:
@@ -112,21 +246,21 @@ def clock(bench: Bench, rounds: int = 3) -> None:
     all of them alike; a search is so many times its candidate. LeGR's are those of
     the budget that rankings are scored at, and it scores its policies once.
     """
-    case = bench.case
-    searcher = bench.make(LeGR, case.targets, 0, **legr_options(case))
-    targets = bench.targets(case.targets)
-    policies = [searcher.policy_of(searcher.identity, [t]) for t in targets]
+    case, searcher = bench.case, bench.make(LeGR)
+    policies = [searcher.policy_of(searcher.identity, [t]) for t in bench.macs]
     seconds = np.median([
-        [bench.evaluated(p, case.by)['seconds'] for p in policies]
+        [bench.session.score(p).seconds for p in policies]
         for _ in range(rounds)], axis=0)
     at = seconds[case.targets.index(case.search_at)]
-    print('\n| targets | seconds a candidate | one LeGR search and its policies, s | '
-          'one Evolution each, s | ratio |\n|---|---|---|---|---|')
+    rows = []
     for n in range(1, len(policies) + 1):
         ours = case.evaluations * at + seconds[:n].sum()
         theirs = case.evaluations * seconds[:n].sum()
-        print(f'| {n} ({case.targets[n - 1]:g}) | {seconds[n - 1]:.2f} | {ours:.0f} | '
-              f'{theirs:.0f} | {theirs / ours:.2f} |')
+        rows.append([f'{n} ({case.targets[n - 1]:g})', f'{seconds[n - 1]:.2f}',
+                     f'{ours:.0f}', f'{theirs:.0f}', f'{theirs / ours:.2f}'])
+    show('Time of several targets', [
+        'targets', 'seconds a candidate', 'one LeGR search and its policies, s',
+        'one Evolution each, s', 'ratio'], rows)
 
 
 def tau(bench: Bench, candidates: int = 6, steps: int = 50) -> None:
@@ -134,25 +268,22 @@ def tau(bench: Bench, candidates: int = 6, steps: int = 50) -> None:
 
     At the paper's deviation, where candidates differ most.
     """
-    case, evaluator = bench.case, bench.loop.evaluator
-    trainer = PolicyEvaluator(
-        case.metric, case.images, case.calibration, evaluator.mode,
+    case, session, rows = bench.case, bench.session, []
+    trainer = DatasetEvaluator(
+        case.metric, case.images, case.calibration, session.evaluator.mode,
         batch_size=case.batch,
         finetune=dict(steps=steps, batch_size=case.batch // 2))
-    trainer.prepare(bench.loop.model, bench.cfg)
+    trainer.prepare(session.model, bench.cfg)
 
     def trained(policy: Policy) -> dict:
         def measure() -> dict:
-            score = trainer.evaluate(policy, bench.loop.mutator)
+            score = trainer.evaluate(policy, session.mutator)
             return dict(score=score.value, seconds=score.seconds)
-        return bench.get(f'tau {steps} {bench.key(policy)}', measure)
+        return bench.results.get(f'tau {steps} {bench.key(policy)}', measure)
 
-    print('\n| MACs | Spearman of loss / of metric | without training | after '
-          f'{steps} steps | time a candidate |\n|---|---|---|---|---|')
     for value in (case.search_at, min(case.targets)):
         searcher = bench.make(
-            LeGR, case.targets, 0, population=candidates,
-            search_at=dict(macs=value))
+            LeGR, population=candidates, search_at=dict(macs=value))
         policies = [searcher.propose((), n) for n in range(candidates)]
         after = [trained(p) for p in policies]
         truth = [found['score'] for found in after]
@@ -160,51 +291,54 @@ def tau(bench: Bench, candidates: int = 6, steps: int = 50) -> None:
                         for by in ('loss', case.metric))
         agree = [spearmanr([found['score'] for found in plain], truth).statistic
                  for plain in (loss, metric)]
-        ranges = [f'{bench.scale * min(v):.1f} to {bench.scale * max(v):.1f}'
+        ranges = [f'{case.scale * min(v):.1f} to {case.scale * max(v):.1f}'
                   for v in ([found['score'] for found in metric], truth)]
         times = [mean([found['seconds'] for found in some]) for some in (after, metric)]
-        print(f'| {value:g} | {agree[0]:.2f} / {agree[1]:.2f} | {" | ".join(ranges)} | '
-              f'{times[0] / times[1]:.0f} x |', flush=True)
+        rows.append([f'{value:g}', f'{agree[0]:.2f} / {agree[1]:.2f}', *ranges,
+                     f'{times[0] / times[1]:.0f} x'])
+    show('Scoring without training', [
+        'MACs', 'Spearman of loss / of metric', 'without training',
+        f'after {steps} steps', 'time a candidate'], rows)
 
 
 def order(bench: Bench) -> None:
     """Print what re-ordering tied channels by the learned scores would change."""
-    case = bench.case
-    searcher = bench.make(LeGR, case.targets, 0, **legr_options(case))
+    case, session, searcher = bench.case, bench.session, bench.make(LeGR)
     history, *_ = bench.run(searcher)
     genotype, _ = searcher.best(history)
     scores = searcher.ladder.scores(genotype.alpha, genotype.kappa)
-    ends = np.cumsum([u.width for u in bench.loop.graph.units])[:-1]
+    ends = np.cumsum([u.width for u in session.graph.units])[:-1]
     learned = {u.name: np.argsort(-part, kind='stable') for u, part in
-               zip(bench.loop.graph.units, np.split(scores, ends))}
+               zip(session.graph.units, np.split(scores, ends))}
     inverse = {name: np.argsort(new) for name, new in learned.items()}
     for value in case.compared:
-        policy = searcher.policy_of(genotype, bench.targets([value]))
+        policy = searcher.policy_of(genotype, bench.targets('macs', [value]))
         same = [len(set(learned[n][:w]) & set(range(w))) for n, w in
                 policy.widths.items()]
         share = sum(same) / sum(policy.widths.values())
 
         def measure(policy: Policy = policy) -> dict:
-            permute(bench.loop.model, bench.loop.graph, learned)
+            bench.score_by(case.metric)
+            permute(session.model, session.graph, learned)
             try:
-                return bench.evaluated(policy, case.metric)
+                return dict(score=session.score(policy).value)
             finally:
-                permute(bench.loop.model, bench.loop.graph, inverse)
-        other = bench.get(f'reordered {value} {bench.key(policy)}', measure)
+                permute(session.model, session.graph, inverse)
+                bench.score_by(case.by)
+        other = bench.results.get(f'reordered {value} {bench.key(policy)}', measure)
         print(f'{value:g} MACs: {share:.1%} of the kept channels are the same in both '
               f'orders; score {bench.on_search_images(policy):.1f} in the order of '
-              f'the base scores, {bench.scale * other["score"]:.1f} in the learned one')
+              f'the base scores, {case.scale * other["score"]:.1f} in the learned one')
 
 
 def speed(bench: Bench) -> None:
     """Print the time of deriving a policy, and the share of it in a candidate's."""
-    case = bench.case
-    searcher = bench.make(LeGR, case.targets, 0, **legr_options(case))
-    history, scoring, _ = bench.run(searcher)
+    case, searcher = bench.case, bench.make(LeGR)
+    history, scoring = bench.run(searcher)
     path = FOLDER / 'ranking.json'
     path.write_text(json.dumps(searcher.artefacts(history)['ranking.json']))
-    loaded = bench.make(LeGR, case.targets, 0, ranking=str(path))
-    targets = bench.targets(np.linspace(min(case.targets), .99, 50).tolist())
+    loaded = bench.make(LeGR, ranking=str(path))
+    targets = bench.targets('macs', np.linspace(min(case.targets), .99, 50))
     seconds = []
     for target in targets:
         start = time.perf_counter()
@@ -212,14 +346,14 @@ def speed(bench: Bench) -> None:
         loaded.answers((), [target])
         seconds.append(time.perf_counter() - start)
     start = time.perf_counter()
-    fresh = bench.make(LeGR, case.targets, 0, **legr_options(case))
+    fresh = bench.make(LeGR)
     for number in range(len(history)):
         fresh.propose(history[:number], number)
     proposing = time.perf_counter() - start
     acting = []
     for entry in history[:10]:
         start = time.perf_counter()
-        with torch.no_grad(), bench.loop.mutator.acting(entry.policy):
+        with torch.no_grad(), bench.session.mutator.acting(entry.policy):
             pass
         acting.append(time.perf_counter() - start)
     outside = proposing + len(history) * mean(acting)
@@ -236,30 +370,22 @@ PARTS = dict(compare=compare, many=one_against_many, clock=clock, tau=tau, order
 
 def main() -> None:
     """Run the parts asked for."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('case', choices=CASES)
-    parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
-    parser.add_argument('--seeds', type=int, default=3)
-    parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
-    for name in ('evaluations', 'images', 'calibration', 'steps', 'population',
-                 'score-steps'):
-        parser.add_argument(f'--{name}', type=int)
-    for name in ('search-at', 'deviation'):
-        parser.add_argument(f'--{name}', type=float)
-    for name, what in (('compared', ''), ('tuned', ' after fine-tuning')):
-        parser.add_argument(f'--{name}', type=float, nargs='*',
-                            help=f'budgets that are compared{what}')
-    args = parser.parse_args()
-    given = {k: v for k, v in vars(args).items()
-             if k in Case.__dataclass_fields__ and v is not None}
-    case = replace(CASES[args.case], **given)
+    options = parser(__doc__)
+    options.add_argument('case', choices=CASES)
+    options.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
+    options.add_argument('--seeds', type=int, default=3)
+    options.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
+    add_sizes(options, ('evaluations', 'images', 'calibration', 'steps', 'population',
+                        'score_steps'))
+    add_sizes(options, ('search_at', 'deviation'), float)
+    add_sizes(options, ('compared', 'tuned'), float, nargs='*',
+              help='budgets that are compared before and after fine-tuning')
+    args = options.parse_args()
     torch.manual_seed(0)
-    bench = Bench(args.case, case, args.seeds, args.methods)
+    bench = Bench(args.case, CASES[args.case].changed(args), args.seeds, args.methods)
     for part in args.parts:
         PARTS[part](bench)
 
 
 if __name__ == '__main__':
-    with loading():  # runners load checkpoints, too
-        main()
+    harness.start(main)

@@ -8,12 +8,10 @@ analytic MACs and parameters of that policy beside mmengine's count on the model
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 
-from common import NETWORKS, OUT, Results, machine
+from harness import NETWORKS, OUT, Results, machine, parser, show
 
-from mmcompress.report.tables import TextTable
 from mmcompress.testing.networks import check_network
 
 
@@ -35,23 +33,21 @@ def row(name: str, report: dict) -> tuple[str, ...]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('names', nargs='*', default=list(NETWORKS),
-                        help=f'of: {", ".join(NETWORKS)}')
-    parser.add_argument('--seed', type=int, default=0, help='of the random policy')
-    args = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument('names', nargs='*', default=list(NETWORKS),
+                         help=f'of: {", ".join(NETWORKS)}')
+    options.add_argument('--seed', type=int, default=0, help='of the random policy')
+    args = options.parse_args()
     results = Results(OUT / 'networks.json', dict(seed=args.seed))
     rows = []
     for name in args.names:
         report = results.get(name, lambda name=name: measure(name, args.seed))
         rows.append(row(name, report))
         print(*rows[-1], flush=True)
-    table = TextTable('', (
+    show(machine(), (
         'network', 'units', 'left out', 'MACs governed', 'permuted', 'zeroed',
         'materialised', 'MACs: analytic = true', 'params: analytic = true'),
-        tuple(rows))
-    print(f'\n{machine()}\n\n{table.markdown()}')
+        rows)
 
 
 if __name__ == '__main__':

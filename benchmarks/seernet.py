@@ -14,23 +14,19 @@ from __future__ import annotations
 import argparse
 import shutil
 import time
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import harness
 import numpy as np
 import torch
-from common import NETWORKS, OUT, ROOT, Results, machine
-from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from harness import NETWORKS, OUT, ROOT, Results, add_sizes, machine, parser, show
 
-from mmcompress.costs import Costs, CostTable, Target, parse_targets
+from mmcompress.api.run import SearchRun
+from mmcompress.costs import Costs, CostTable, Target
+from mmcompress.evaluation import Score
 from mmcompress.graph import trace
-from mmcompress.openmmlab.cli import load_weights, search_runner
-from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
-from mmcompress.openmmlab.images import build_dataset
 from mmcompress.policy import Policy, SearchSpace
-from mmcompress.registry import LOOPS
 from mmcompress.searchers import SeerNet, best_per_target
 from mmcompress.searchers.active import acquisition, counterfactual_weights
 from mmcompress.searchers.predictors import (
@@ -41,16 +37,10 @@ from mmcompress.searchers.predictors import (
     read_label_table,
 )
 from mmcompress.searchers.solvers import solve
+from mmcompress.session import Session
 
 LABELS = ROOT.parent / 'shared/data/seernet_resnet20/policies.csv'
 KINDS = dict(ridge=RidgePredictor, mlp=MLPEnsemblePredictor, gp=GPPredictor)
-
-
-def show(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """Print a table as Markdown."""
-    print(f'\n{title}\n\n| {" | ".join(header)} |\n|{"---|" * len(header)}')
-    for row in rows:
-        print(f'| {" | ".join(row)} |')
 
 
 # -- predictors on real labels -------------------------------------------------
@@ -201,42 +191,49 @@ def synthetic(predictor: GPPredictor, rows: np.ndarray) -> np.ndarray:
 
 
 # -- searches ------------------------------------------------------------------
-@dataclass(frozen=True)
-class Case:
-    """A network and the sizes that suit two CPU cores.
+@dataclass(frozen=True, kw_only=True)
+class Case(harness.Case):
+    """A network whose widths and bits are searched; targets are shares of the BOPs.
 
     Args:
-        config (str): Config of a search over widths and bits.
-        scale (float): From the metric to points.
-        targets, between (tuple[float, ...]): Shares of the dense BOPs: searched
-            for, and asked for afterwards.
-        images, calibration_images, prices, evaluations (int): Sizes; prices are
-            TwoStage's.
+        between (tuple[float, ...]): Budgets that are asked for after the search.
+        prices (int): Images for TwoStage's prices.
     """
 
-    config: str
-    scale: float
-    targets: tuple[float, ...]
     between: tuple[float, ...]
-    images: int
-    calibration_images: int
     prices: int
-    evaluations: int
 
 
 CASES = dict(
-    resnet20=Case('configs/seernet/seernet_resnet20_cifar10.py', 1,
-                  (0.02, 0.014, 0.01), (0.017, 0.012), 250, 100, 512, 40),
-    yolox_nano=Case('configs/seernet/seernet_yolox-nano_coco128.py', 100,
-                    (0.047, 0.042, 0.037), (0.0445, 0.0395), 40, 24, 32, 24))
+    resnet20=Case(
+        config='configs/seernet/seernet_resnet20_cifar10.py', images=250,
+        calibration=100, prices=512, test=1016, evaluations=40,
+        targets=(0.02, 0.014, 0.01), between=(0.017, 0.012)),
+    yolox_nano=Case(
+        config='configs/seernet/seernet_yolox-nano_coco128.py', metric='coco/bbox_mAP',
+        images=40, calibration=24, prices=32, test=127, evaluations=24,
+        targets=(0.047, 0.042, 0.037), between=(0.0445, 0.0395)))
 # The first one's time is what the others may spend.
 SEARCHERS = ('Random', 'Evolution', 'TwoStage', 'SeerNet')
 
 
+@dataclass(frozen=True, eq=False)
+class TimedSession(Session):
+    """A session that notes the processor time at both ends of every score."""
+
+    marks: list[tuple[float, float]] = field(default_factory=list)
+
+    def score(self, policy: Policy) -> Score:
+        """See :meth:`Session.score`."""
+        begin = time.process_time()
+        score = super().score(policy)
+        self.marks.append((begin, time.process_time()))
+        return score
+
+
 def search(args: argparse.Namespace) -> None:
     """Searches at equal evaluations, then further budgets from what they left."""
-    case = replace(CASES[args.network], **{
-        k: v for k in ('evaluations', 'images') if (v := getattr(args, k))})
+    case = CASES[args.network].changed(args)
     out = OUT / 'seernet' / args.network
     results = Results(out / 'results.json', dict(case=vars(case)))
     found = {}
@@ -275,26 +272,16 @@ def search(args: argparse.Namespace) -> None:
           for seed in range(args.seeds)])
 
 
-def make_loop(case: Case, work_dir: Path, searcher: str, seed: int):
-    """The loop of tools/search.py."""
-    cfg = Config.fromfile(ROOT / case.config)
-    init_default_scope(cfg.get('default_scope', 'mmengine'))
-    cfg.work_dir, cfg.launcher, cfg.log_level = str(work_dir), 'none', 'WARNING'
-    cfg.experiment_name = '_'.join(work_dir.parts)
-    options = cfg.search_cfg
-    options.searcher = dict(
-        type=searcher, evaluations=case.evaluations, seed=seed)
-    options.evaluator.update(
-        images=case.images, calibration_images=case.calibration_images)
-    augment = options.evaluator.get('augment', False)
-    options.prices = dict(
-        images=case.prices, batch_size=min(64, options.evaluator.batch_size),
-        augment=augment)
-    options.targets = dict(bops=list(case.targets))
-    runner = search_runner(cfg)
-    load_weights(runner.model, cfg.load_from)
-    return LOOPS.build(dict(
-        options, runner=runner, save_checkpoints=False, _scope_='mmcompress'))
+def make_run(bench: harness.Bench, session: Session, searcher: str, seed: int
+             ) -> SearchRun:
+    """The search that tools/search.py would make."""
+    case, options = bench.case, bench.cfg.search_cfg.evaluator
+    return SearchRun(
+        session, dict(type=searcher, evaluations=case.evaluations, seed=seed),
+        dict(bops=list(case.targets)), bench.folder, save_checkpoints=False,
+        prices=dict(type='GradientPrices', images=case.prices,
+                    batch_size=min(64, options.batch_size),
+                    augment=options.get('augment', False)))
 
 
 def one_search(
@@ -302,69 +289,53 @@ def one_search(
 ) -> dict:
     """Search, answer the budgets in between, and measure all on test images."""
     shutil.rmtree(work_dir, ignore_errors=True)  # Its times went with the process.
-    loop = make_loop(case, work_dir, searcher, seed)
-    evaluate, marks, inside = loop.evaluator.evaluate, [], []
     begin = time.process_time()
-
-    def timed(policy, mutator):
-        start = time.process_time()
-        score = evaluate(policy, mutator)
-        marks.append(time.process_time() - begin)
-        inside.append(marks[-1] + begin - start)
-        return score
-
-    loop.evaluator.evaluate = timed
-    loop.run()
-    seconds, outside = marks[-1], marks[-1] - sum(inside)
-    loop.evaluator.evaluate = evaluate
-    between = parse_targets(dict(bops=list(case.between)), loop.costs)
-    loop.answer(dict(bops=list(case.between)))
-    everything = loop.study.history()
+    bench = harness.Bench(case, work_dir)
+    session = TimedSession(**vars(bench.session))
+    run = make_run(bench, session, searcher, seed)
+    run.run()
+    marks = [end - begin for _, end in session.marks]
+    seconds = marks[-1]
+    outside = seconds - sum(end - start for start, end in session.marks)
+    run.answer(dict(bops=list(case.between)))
+    everything = run.study.history()
     equal = [e for e in everything if e.number < case.evaluations]
     # The first mark is the dense model's.
     soon = [e for e in equal if marks[1 + e.number] <= limit]
-    cfg = loop.runner.cfg
-    size = len(build_dataset(cfg.val_dataloader.dataset))
-    tester = PolicyEvaluator(
-        loop.evaluator.metric, images=size - 1, calibration_images=1,
-        dynamic_bn=loop.evaluator.mode, dataset=cfg.val_dataloader.dataset,
-        batch_size=loop.evaluator.batch_size)
-    tester.prepare(loop.model, cfg)
-    tester.calibration = loop.evaluator.recalibration
-    tested = cache(lambda policy: tester.evaluate(policy, loop.mutator).value)
 
     def tests(history, targets):
-        return [tested(w.policy) if w else np.nan
+        return [bench.tested(w.policy, session.evaluator.mode) if w else np.nan
                 for w in best_per_target(history, targets)]
 
     return {
-        'dense': tested(Policy()), 'seconds': seconds, 'outside': outside,
-        'equal evaluations': tests(equal, loop.targets) + tests(everything, between),
-        'equal time': tests(soon, loop.targets),
+        'dense': bench.tested(Policy(), session.evaluator.mode), 'seconds': seconds,
+        'outside': outside, 'equal evaluations': [
+            *tests(equal, run.targets),
+            *tests(everything, bench.targets('bops', case.between))],
+        'equal time': tests(soon, run.targets),
         'equal evaluations, number': len(equal), 'equal time, number': len(soon)}
 
 
 def unseen(case: Case, out: Path, seed: int) -> list[float]:
     """Agreement on the other searches' policies, and seconds of further budgets."""
-    loop = make_loop(case, out / f'SeerNet_{seed}', 'SeerNet', seed)
-    loop.prepare()
-    searcher: SeerNet = loop.searcher
-    history = loop.study.history()
+    histories = {}
+    for kind in ('Random', 'Evolution', 'SeerNet'):
+        bench = harness.Bench(case, out / f'{kind}_{seed}')
+        run = make_run(bench, bench.session, kind, seed)
+        histories[kind] = run.study.history()
+    searcher: SeerNet = run.searcher
+    history = histories.pop('SeerNet')
     predictor = searcher.fitted([e for e in history if e.number < case.evaluations])
-    others = []
-    for rival in ('Random', 'Evolution'):
-        other = make_loop(case, out / f'{rival}_{seed}', rival, seed)
-        other.prepare()
-        others += [e for e in other.study.history() if e.number < case.evaluations]
     known = {e.policy for e in history}
-    others = [e for e in others if e.policy not in known]
-    mean, _ = predictor.predict(loop.space.encode(e.policy for e in others))
+    others = [e for found in histories.values() for e in found
+              if e.number < case.evaluations and e.policy not in known]
+    mean, _ = predictor.predict(
+        bench.session.space.encode(e.policy for e in others))
     truth = Agreement.of(mean.detach(), np.array([e.score for e in others]))
     low, high = min(case.targets), max(case.targets)
     seconds = []
     for count in (1, 64):
-        targets = parse_targets(
-            dict(bops=np.linspace(low, high, count + 2)[1:-1].tolist()), loop.costs)
+        targets = bench.targets('bops', np.linspace(low, high, count + 2)[1:-1])
         begin = time.perf_counter()
         searcher.answers(history, targets)
         seconds.append(time.perf_counter() - begin)
@@ -373,9 +344,9 @@ def unseen(case: Case, out: Path, seed: int) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
+    """Run one command."""
+    options = parser(__doc__)
+    commands = options.add_subparsers(required=True)
     for run in (labels, active, budgets, search):
         command = commands.add_parser(run.__name__, help=run.__doc__)
         command.set_defaults(run=run)
@@ -390,11 +361,10 @@ def main() -> None:
         if run is search:
             command.add_argument('network', choices=sorted(CASES))
             command.add_argument('--seeds', type=int, default=3)
-            command.add_argument('--evaluations', type=int)
-            command.add_argument('--images', type=int)
-    args = parser.parse_args()
+            add_sizes(command, ('evaluations', 'images'))
+    args = options.parse_args()
     args.run(args)
 
 
 if __name__ == '__main__':
-    main()
+    harness.start(main)

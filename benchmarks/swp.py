@@ -25,36 +25,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
+import harness
 import numpy as np
 import torch
-from common import OUT, ROOT, Results, machine
+from harness import OUT, ROOT, Results, machine, parser, quiet_config, save_last, show
 from mmengine.config import Config
 from mmengine.dataset import BaseDataset
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
-from mmengine.registry import (
-    DATASETS,
-    MODELS,
-    OPTIM_WRAPPERS,
-    init_default_scope,
-)
+from mmengine.registry import DATASETS, MODELS, OPTIM_WRAPPERS
 from mmengine.runner import Runner, autocast
 from mmpretrain.models import ClsDataPreprocessor
 from scipy.stats import kendalltau
 from torch import channels_last, nn
 
 from mmcompress.costs import Costs, CostTable, parse_targets
-from mmcompress.graph import trace, verify
 from mmcompress.mutators import ChannelMutator
-from mmcompress.openmmlab.checkpoints import loading
 from mmcompress.openmmlab.cli import build_model
-from mmcompress.openmmlab.evaluators import DatasetEvaluator as PolicyEvaluator
-from mmcompress.openmmlab.evaluators import StageLossEvaluator
+from mmcompress.openmmlab.evaluators import DatasetEvaluator, StageLossEvaluator
 from mmcompress.openmmlab.policy_config import compress_config
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.policy.files import PolicyFile
-from mmcompress.report.tables import TextTable
 from mmcompress.searchers import Random
+from mmcompress.session import find_units
 
 FOLDER = OUT / 'swp'
 ARCHIVE = ROOT / '../shared/data/cifar10/cifar10_jpeg.tar.xz'
@@ -150,21 +143,16 @@ class Ranking:
         self.results = Results(self.folder / 'measured.json', {
             k: v for k, v in vars(args).items()
             if k not in ('command', 'run', 'only')})
-        self.graph = self._graph(self.config('graph'))
+        self.graph = find_units(build_model(self.config('graph')), (3, 32, 32))
         self.mutator = ChannelMutator('index', divisor=1, min_ratio=0.1, step=0.1)
         self.space = SearchSpace.from_graph(self.graph, **self.mutator.space_options)
         self.costs = Costs(CostTable.from_graph(self.graph), self.space)
 
-    @staticmethod
-    def _graph(cfg: Config):
-        model = build_model(cfg)
-        return verify(model, trace(model, (3, 32, 32)))
-
     def config(self, name: str) -> Config:
         """ResNet-20 on the packed images, trained from scratch."""
         args = self.args
-        cfg = Config.fromfile(ROOT / 'configs/cifar/resnet20_cifar10.py')
-        init_default_scope(cfg.default_scope)
+        cfg = quiet_config('configs/cifar/resnet20_cifar10.py',
+                           self.folder / name.replace(' ', '_'))
 
         def data(split: str, start: int, stop: int, like: Config) -> dict:
             return dict(type='PackedCifar', split=split, start=start, stop=stop,
@@ -184,13 +172,8 @@ class Ranking:
         cfg.optim_wrapper.optimizer.update(lr=args.rate, weight_decay=5e-4)
         if args.amp:
             cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
-        cfg.train_cfg = dict(by_epoch=True, max_epochs=args.epochs, val_begin=10**6)
-        cfg.default_hooks.checkpoint = dict(
-            type='CheckpointHook', interval=args.epochs, save_optimizer=False)
-        cfg.load_from, cfg.log_level, cfg.launcher = None, 'WARNING', 'none'
-        cfg.randomness = dict(seed=args.seed)
-        cfg.work_dir = str(self.folder / name.replace(' ', '_'))
-        cfg.experiment_name = cfg.work_dir.replace('/', '_')
+        cfg.train_cfg, cfg.load_from = dict(by_epoch=True), None
+        save_last(cfg, args.epochs, args.seed)
         return cfg
 
     def checkpoint(self, name: str) -> str:
@@ -207,11 +190,8 @@ class Ranking:
 
     def train(self, cfg: Config, name: str) -> float:
         """Top-1 on the test images after training from scratch."""
-        def measure() -> float:
-            runner = Runner.from_cfg(cfg)
-            runner.train()
-            return runner.test()['accuracy/top1']
-        return self.results.get(f'trained {name}', measure)
+        return self.results.get(f'trained {name}', lambda: harness.train_and_test(
+            cfg, 'accuracy/top1'))
 
     def alone(self, number: int, policy: Policy) -> float:
         """Top-1 of a network trained from scratch by itself."""
@@ -245,36 +225,25 @@ class Ranking:
                             start=50000 - HELD_OUT, stop=50000)
             images = dict(images=self.args.proxy, batch_size=250,
                           calibration_images=self.args.calibration)
+            images['dataset'] = held_out
+            evaluators = {
+                'stored': DatasetEvaluator('accuracy/top1', dynamic_bn='off', **images),
+                'recalibrated': DatasetEvaluator(
+                    'accuracy/top1', dynamic_bn='recalibrate', **images),
+                'stage loss': StageLossEvaluator(dynamic_bn='recalibrate', **images),
+                'test': DatasetEvaluator(
+                    'accuracy/top1', self.args.test, 0, 'recalibrate',
+                    cfg.test_dataloader.dataset, batch_size=250)}
             found = {}
-            for key, mode, dataset in (
-                ('stored', 'off', held_out), ('recalibrated', 'recalibrate', held_out)
-            ):
-                evaluator = PolicyEvaluator(
-                    'accuracy/top1', dynamic_bn=mode, dataset=dataset, **images)
+            for key, evaluator in evaluators.items():
                 evaluator.prepare(model, cfg)
-                found[key] = self._all(evaluator, policies)
-            evaluator = StageLossEvaluator(
-                dynamic_bn='recalibrate', dataset=held_out, **images)
-            evaluator.prepare(model, cfg)
-            found['stage loss'] = self._all(evaluator, policies)
-            evaluator = PolicyEvaluator(
-                'accuracy/top1', self.args.test, 0, 'off',
-                cfg.test_dataloader.dataset, batch_size=250)
-            evaluator.prepare(model, cfg)
-            evaluator.mode, evaluator.calibration = 'recalibrate', self._calibration(
-                model, cfg, held_out, images)
-            found['test'] = self._all(evaluator, policies)
+                if key == 'test':
+                    evaluator.keep(model, evaluator.scoring,
+                                   evaluators['recalibrated'].calibration)
+                found[key] = [
+                    evaluator.evaluate(p, self.mutator).value for p in policies]
             return found
         return self.results.get(f'scores {name}', measure)
-
-    @staticmethod
-    def _calibration(model: nn.Module, cfg: Config, dataset: dict, images: dict):
-        other = PolicyEvaluator('accuracy/top1', dataset=dataset, **images)
-        other.prepare(model, cfg)
-        return other.calibration
-
-    def _all(self, evaluator: PolicyEvaluator, policies: Sequence[Policy]):
-        return [evaluator.evaluate(p, self.mutator).value for p in policies]
 
 
 def rank(args: argparse.Namespace) -> None:
@@ -308,18 +277,17 @@ def report(bench: Ranking, policies: Sequence[Policy]) -> None:
             name, *taus, f'{scores["test"].mean():.1f}',
             f'{(scores["test"] - alone).mean():+.1f}',
             f'{values[f"trained {name}"]:.1f}'))
-    table = TextTable('', (
+    header = (
         'supernet', 'tau, stored statistics', 'tau, recalibrated', 'tau, stage loss',
-        'mean top-1 of its subnets', 'minus trained alone', 'top-1 of the full network',
-    ), tuple(rows))
+        'mean top-1 of its subnets', 'minus trained alone', 'top-1 of the full network')
     count = len(done)
     # Of tau where there is no relation: Kendall, Rank Correlation Methods, ch. 4.
     error = (2 * (2 * count + 5) / (9 * count * (count - 1))) ** 0.5
-    print(f'\n{machine()}\nDense network trained alone: {values["trained dense"]:.1f};'
+    show(f'{machine()}\nDense network trained alone: {values["trained dense"]:.1f};'
           f' the {count} networks: {alone.mean():.1f} ({alone.min():.1f} to '
           f'{alone.max():.1f}); tau of their MACs with it: '
           f'{kendalltau(macs, alone).statistic:.2f}; standard error of a tau: '
-          f'{error:.2f}\n\n{table.markdown()}')
+          f'{error:.2f}', header, rows)
 
 
 # -- the cost of an iteration ---------------------------------------------------
@@ -379,28 +347,26 @@ def cost(args: argparse.Namespace) -> None:
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         found[name] = json.loads(done.stdout.splitlines()[-1])
     plain = found['plain training']
-    table = TextTable('', ('training', 'time per iteration', 'peak memory'), tuple(
-        (name, f'{f["seconds"] / plain["seconds"]:.2f}',
-         f'{f["memory"] / plain["memory"]:.2f}') for name, f in found.items()))
-    print(f'\n{machine()}\nPlain training, batch {args.batch}: '
-          f'{plain["seconds"]:.2f} s and {plain["memory"]:.0f} MB over the model.'
-          f'\n\n{table.markdown()}')
+    show(f'{machine()}\nPlain training, batch {args.batch}: {plain["seconds"]:.2f} s '
+         f'and {plain["memory"]:.0f} MB over the model.',
+         ('training', 'time per iteration', 'peak memory'),
+         [(name, f'{f["seconds"] / plain["seconds"]:.2f}',
+           f'{f["memory"] / plain["memory"]:.2f}') for name, f in found.items()])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest='command', required=True)
+    """Run one command."""
+    options = parser(__doc__)
+    commands = options.add_subparsers(dest='command', required=True)
     one = commands.add_parser('rank')
-    one.add_argument('--images', type=int, default=5000, help='to train on')
-    one.add_argument('--epochs', type=int, default=5)
-    one.add_argument('--batch', type=int, default=64)
+    for name, default, what in (
+            ('images', 5000, 'to train on'), ('epochs', 5, 'of each training'),
+            ('batch', 64, 'images of a step'), ('subnets', 12, 'that are ranked'),
+            ('proxy', 1000, 'images to score on'),
+            ('calibration', 500, 'images for batch norms'),
+            ('test', 3000, 'test images'), ('seed', 0, 'of everything')):
+        one.add_argument(f'--{name}', type=int, default=default, help=what)
     one.add_argument('--rate', type=float, default=0.1)
-    one.add_argument('--subnets', type=int, default=12)
-    one.add_argument('--proxy', type=int, default=1000, help='images to score on')
-    one.add_argument('--calibration', type=int, default=500)
-    one.add_argument('--test', type=int, default=3000, help='test images')
-    one.add_argument('--seed', type=int, default=0)
     one.add_argument('--amp', action='store_true', help='all trainings in bfloat16')
     parts = (*SUPERNETS, 'alone')
     one.add_argument('--only', nargs='+', choices=parts, default=parts,
@@ -412,10 +378,9 @@ def main() -> None:
     two.add_argument('--amp', action='store_true')
     two.add_argument('--one', help='measure this one only; used internally')
     two.set_defaults(run=cost, rate=0.1, test=500, seed=0)
-    args = parser.parse_args()
+    args = options.parse_args()
     args.run(args)
 
 
 if __name__ == '__main__':
-    with loading():  # runners load checkpoints, too
-        main()
+    harness.start(main)

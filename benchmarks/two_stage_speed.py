@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import torch
-from common import NETWORKS, machine
+from harness import NETWORKS, machine, parser, show
 from mmpretrain.structures import DataSample
 
 from mmcompress.costs import Costs, CostTable
@@ -35,12 +34,7 @@ def retinanet() -> None:
         graph, divisor=16, weight_bits=(2, 4, 6, 8), activation_bits=(4, 6, 8))
     costs = Costs(CostTable.from_graph(graph), space)
     table = synthetic(space)
-    print(f'\nRetinaNet-R50: {len(space.units)} units, {len(space.layers)} layers, '
-          f'{len(table.groups)} groups, {len(table.price)} choices\n')
-    print('Seconds of processor time.\n\n| budget | sweep + greedy s | exact s | '
-          'linearisations | greedy / exact - 1 | exact uses of the budget |'
-          '\n|---|---|---|---|---|---|')
-    dense = costs.dense()
+    dense, rows = costs.dense(), []
     for shares in ({'bops': 0.03}, {'bops': 0.01}, {'bops': 0.005},
                    {'size_bytes': 0.15}, {'size_bytes': 0.1}, {'macs': 0.5},
                    {'bops': 0.01, 'size_bytes': 0.12, 'macs': 0.6}):
@@ -55,9 +49,13 @@ def retinanet() -> None:
             f'{100 * (table.price[picks].sum() / best.price - 1):.2f} %'
         used = ', '.join(f'{100 * best.costs[n] / limits[n]:.2f} %' for n in limits)
         name = ', '.join(f'{n} {s:g}' for n, s in shares.items())
-        print(f'| {name} | {middle - start:.3f} | {end - middle:.2f} | {best.rounds} | '
-              f'{gap} | {used} |', flush=True)
-    print(machine())
+        rows.append([name, f'{middle - start:.3f}', f'{end - middle:.2f}', best.rounds,
+                     gap, used])
+    show(f'{machine()}\nRetinaNet-R50: {len(space.units)} units, {len(space.layers)} '
+         f'layers, {len(table.groups)} groups, {len(table.price)} choices; seconds of '
+         'processor time.', [
+             'budget', 'sweep + greedy s', 'exact s', 'linearisations',
+             'greedy / exact - 1', 'exact uses of the budget'], rows)
 
 
 def resnet50(images: int, size: int, batch: int) -> None:
@@ -112,12 +110,12 @@ def synthetic(space: SearchSpace) -> PriceTable:
 
 def main() -> None:
     """Run one command."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('command', choices=['retinanet', 'resnet50'])
-    parser.add_argument('--images', type=int, default=128, help='of resnet50')
-    parser.add_argument('--size', type=int, default=112, help='of resnet50, pixels')
-    parser.add_argument('--batch', type=int, default=16, help='of resnet50')
-    args = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument('command', choices=['retinanet', 'resnet50'])
+    for name, default in (('images', 128), ('size', 112), ('batch', 16)):
+        options.add_argument(
+            f'--{name}', type=int, default=default, help='of resnet50; size in pixels')
+    args = options.parse_args()
     if args.command == 'retinanet':
         retinanet()
     else:
