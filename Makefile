@@ -21,3 +21,4 @@ demo: install
 
 lint: install
 	$(PYTHON_BIN) -m ruff check .
+	.venv/bin/lint-imports

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import IO
 
 import torch
+from zoo.check import ZooResult, check_config, family_of
+from zoo.table import zoo_table
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.errors import CompressionError
 from mmcompress.openmmlab.cli import run_tool
-from mmcompress.testing.zoo import ZooResult, check_config, family_of
-from mmcompress.testing.zoo_table import zoo_table
 
 
 def parse_args() -> argparse.Namespace:

@@ -14,7 +14,7 @@ from mmcompress.mutators import ChannelMutator
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.prices.layout import Layout
 from mmcompress.testing.networks import check_network
-from mmcompress.testing.zoo import rebuild_error
+from tools.zoo.check import rebuild_error
 
 pytest.importorskip('mmpretrain.models')
 

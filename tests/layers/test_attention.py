@@ -25,7 +25,7 @@ from mmcompress.testing.networks import (
     precise_outputs,
     zeroed_error,
 )
-from mmcompress.testing.zoo import rebuild_error
+from tools.zoo.check import rebuild_error
 
 pytest.importorskip('mmpretrain.models')
 

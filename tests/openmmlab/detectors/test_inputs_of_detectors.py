@@ -10,7 +10,7 @@ from mmcompress.arithmetic.labels import tensors_in
 from mmcompress.graph import trace
 from mmcompress.graph.inputs import run
 from mmcompress.openmmlab.detectors.inputs import fixed_regions
-from mmcompress.testing import zoo
+from tools.zoo import check as zoo
 
 
 class Rpn(nn.Module):

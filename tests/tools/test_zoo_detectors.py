@@ -2,8 +2,8 @@
 
 import pytest
 
-from mmcompress.testing.zoo import check_config
-from mmcompress.testing.zoo_table import counts
+from tools.zoo.check import check_config
+from tools.zoo.table import counts
 
 CONFIGS = [
     'atss/atss_r18_fpn_8xb8-amp-lsj-200e_coco.py',

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from mmcompress.testing import zoo, zoo_options
-from mmcompress.testing.zoo import ZooResult, check_config, family_of
-from mmcompress.testing.zoo_table import counts, zoo_table
+from tools.zoo import check as zoo
+from tools.zoo import options as zoo_options
+from tools.zoo.check import ZooResult, check_config, family_of
+from tools.zoo.table import counts, zoo_table
 
 SMALL = '_base_/models/resnet18_cifar.py'
 GOOD = ZooResult('mmdet', 'fcos/a.py', 'fcos', 'passed', units=4, governed=0.9,

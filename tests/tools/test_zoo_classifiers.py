@@ -2,8 +2,8 @@
 
 import pytest
 
-from mmcompress.testing.zoo import check_config
-from mmcompress.testing.zoo_table import counts
+from tools.zoo.check import check_config
+from tools.zoo.table import counts
 
 CONFIGS = [
     'edgenext/edgenext-xxsmall',

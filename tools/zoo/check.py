@@ -22,14 +22,21 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from ..errors import TraceError
-from ..mutators import ChannelMutator
-from ..openmmlab.detectors.inputs import is_detector
-from ..policy import SearchSpace
-from ..policy.files import PolicyFile
-from ..registry import MODELS
-from .networks import NetworkReport, check_network, error, outputs, random_policy
-from .zoo_options import check_options
+from mmcompress.errors import TraceError
+from mmcompress.mutators import ChannelMutator
+from mmcompress.openmmlab.detectors.inputs import is_detector
+from mmcompress.policy import SearchSpace
+from mmcompress.policy.files import PolicyFile
+from mmcompress.registry import MODELS
+from mmcompress.testing.networks import (
+    NetworkReport,
+    check_network,
+    error,
+    outputs,
+    random_policy,
+)
+
+from .options import check_options
 
 EXACT = 1e-5
 """Error allowed after sorting all channels, in float64."""
@@ -76,7 +83,7 @@ class ZooResult:
         trace_seconds, verify_seconds, seconds (float): Time of tracing, of verifying
             and of everything.
         export, fake_quant (str): ``'passed'``, or why not; empty if not checked. See
-            :mod:`.zoo_options`.
+            :mod:`.options`.
     """
 
     package: str

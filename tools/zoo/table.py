@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
 
-from .zoo import ZooResult
-from .zoo_options import OPTIONS, PASSED
+from .check import ZooResult
+from .options import OPTIONS, PASSED
 
 ENOUGH = 0.5
 """Share of the MACs that units must govern for a config to count."""

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from ..exporter.export import ExportOptions, export_onnx
-from ..kinds import kind_of
-from ..mutators import Calibration, ChannelMutator, JointMutator, QuantMutator
-from ..policy import SearchSpace
-from ..surgery.modes import evaluating
-from .networks import outputs, random_policy
+from mmcompress.exporter.export import ExportOptions, export_onnx
+from mmcompress.kinds import kind_of
+from mmcompress.mutators import Calibration, ChannelMutator, JointMutator, QuantMutator
+from mmcompress.policy import SearchSpace
+from mmcompress.surgery.modes import evaluating
+from mmcompress.testing.networks import outputs, random_policy
 
 PASSED = 'passed'
 
