@@ -15,7 +15,7 @@ FOLDER = Path(__file__).resolve().parents[1] / 'configs' / 'quantisation'
 def test_config(path):
     cfg = Config.fromfile(path)
     mutator = JointMutator.from_config(cfg.compression)
-    assert mutator.quant is not None
+    assert mutator.quantiser is not None
     assert (mutator.channel is not None) == path.stem.startswith('joint')
     kind = SEARCHERS.get(cfg.search_cfg.searcher.type)
     assert (kind.__name__ == 'Uniform') == path.stem.startswith('ptq')

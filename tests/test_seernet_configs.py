@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from mmcompress.evaluation import Finetuning
+from mmcompress.evaluation import Finetuning, PolicyEvaluator
 from mmcompress.registry import EVALUATORS, PREDICTORS, SEARCHERS
 from mmcompress.searchers import SeerNet
 from mmcompress.testing import toy_costs, toy_space
@@ -23,7 +23,7 @@ def test_search(name):
     costs = toy_costs(toy_space((4, 6, 8), (4, 6, 8)))
     built = SeerNet(costs.space, costs, (), **searcher)
     assert built.initial < built.labels < built.evaluations
-    assert EVALUATORS.get(evaluator.pop('type')).__name__ == 'PolicyEvaluator'
+    assert issubclass(EVALUATORS.get(evaluator.pop('type')), PolicyEvaluator)
     Finetuning.read(evaluator.get('finetune'))
     # Between all layers at 4 bits with a quarter of the channels, and at 8.
     assert all(0.004 < v < 0.0625 for v in cfg.search_cfg.targets.bops)

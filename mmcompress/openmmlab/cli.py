@@ -28,7 +28,7 @@ CONFIG_ERRORS = (
 
 def base_parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParser:
     """The options that every tool of OpenMMLab takes."""
-    # Abbreviations off: searchers.py starts workers with its own options less some.
+    # Abbreviations off: search.py starts workers with its own options less some.
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument('config', help='config file')
     if checkpoint:

@@ -16,7 +16,7 @@ from mmcompress.openmmlab.models.compressed import with_preprocessor
 from mmcompress.policy import SearchSpace
 from mmcompress.searchers import LeGR
 
-CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 
 
 def prepare(name, shape, divisor=1):

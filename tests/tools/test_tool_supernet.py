@@ -32,7 +32,7 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 def test_from_a_pretrained_network_to_a_trained_policy(
         tool, job: Job, tmp_path: Path) -> None:
     trained = tmp_path / 'supernet/epoch_1.pth'
-    search, supernet = tmp_path / 'searchers.py', tmp_path / 'supernet.py'
+    search, supernet = tmp_path / 'search.py', tmp_path / 'supernet.py'
     search.write_text(SEARCH.format(base=str(job.config), checkpoint=str(trained)))
     supernet.write_text(SUPERNET)
     ended = tool('train', supernet, '--work-dir', tmp_path / 'supernet',

@@ -254,7 +254,8 @@ def test_two_processes_train_one_supernet(tmp_path):
     done = subprocess.run(
         [sys.executable, '-m', 'torch.distributed.run', '--standalone',
          '--nproc_per_node', '2', __file__, str(tmp_path)],
-        env=dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES=''),
+        env=dict(os.environ, OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='',
+                 PYTHONPATH=os.pathsep.join(path for path in sys.path if path)),
         capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     states = [torch.load(tmp_path / f'rank{r}.pt') for r in (0, 1)]
