@@ -94,8 +94,9 @@ CASES = (
             *scored_on(200, 100, 100), 'search_cfg.targets.bops=[0.03,0.017]',
             # A loss shows what the shares of right answers round away.
             f'{EVALUATOR}.metric=loss', f'{SEARCHER}.evaluations=12',
-            f'{SEARCHER}.batch=2', f'{SEARCHER}.population=40', f'{SEARCHER}.generations=4',
-            f'{SEARCHER}.starts=3', f'{SEARCHER}.steps=15'),),
+            f'{SEARCHER}.batch=2', f'{SEARCHER}.population=40',
+            f'{SEARCHER}.generations=4', f'{SEARCHER}.starts=3',
+            f'{SEARCHER}.steps=15'),),
         (('searched', 'search'),)),
     Case(
         'legr',
