@@ -15,8 +15,9 @@ MODULES = dict(
     SearchSpace=('mmcompress.policy',),
     Costs=('mmcompress.costs',),
     CostTable=('mmcompress.costs',),
-    materialise=('mmcompress.deploy',),
-    input_shape_of=('mmcompress.engine.input_shape',),
+    materialise=('mmcompress.deploy', 'mmcompress.surgery.materialise'),
+    input_shape_of=(
+        'mmcompress.engine.input_shape', 'mmcompress.openmmlab.input_shape'),
 )
 """Modules by name, in the order in which they are tried."""
 
