@@ -1,5 +1,5 @@
 # Every target sets the environment up first; that takes a moment once it is done.
-.PHONY: install test demo lint
+.PHONY: install test golden demo lint
 
 PYTHON_BIN := .venv/bin/python
 
@@ -15,6 +15,11 @@ install:
 
 test: install
 	OMP_NUM_THREADS=1 $(PYTHON_BIN) -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+# What searches, trainings and exports give, compared with a commit: make golden BASE=HEAD~1
+golden: install
+	@$(if $(BASE),,$(error Name the commit to compare with: make golden BASE=<commit>))
+	$(PYTHON_BIN) tests/golden/run.py against $(BASE) $(ARGS)
 
 demo: install
 	$(PYTHON_BIN) tools/demo.py
