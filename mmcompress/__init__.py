@@ -19,10 +19,10 @@ __version__ = '0.1.0'
 
 VERBS = dict(
     prepare='api.prepare', search='api.search', load='api.load', export='api.export',
-    Session='session')
+    reconstruct='api.reconstruct', Session='session')
 """Where the front door's names live; they are imported when first asked for."""
 
-__all__ = ['Session', 'export', 'load', 'prepare', 'search']
+__all__ = ['Session', 'export', 'load', 'prepare', 'reconstruct', 'search']
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
@@ -16,6 +16,9 @@ from .mutators import Calibration, JointMutator
 from .plain import plain
 from .policy import ChannelScores, ModelGraph, Policy, SearchSpace
 from .surgery.weights import weights_digest
+
+RECONSTRUCT = 'reconstruct'
+"""Setting of ``compression`` that repairs candidates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,8 @@ class Session:
         checkpoint (str | None): Where the weights came from.
         price_source (Mapping): Config of the source of prices, unless a search names
             another.
+        repairs_by_default (bool): Candidates are repaired though ``compression`` as it
+            was given does not ask for it.
     """
 
     model: nn.Module
@@ -46,6 +51,7 @@ class Session:
     checkpoint: str | None = None
     price_source: Mapping[str, Any] = field(
         default_factory=lambda: dict(type='GradientPrices'))
+    repairs_by_default: bool = False
 
     @staticmethod
     def from_config(config: Any, **overrides: Any) -> Session:
@@ -87,6 +93,15 @@ class Session:
             compression=plain(self.compression), evaluator=self.evaluator.signature,
             checkpoint=self.checkpoint, input_shape=list(self.graph.input_shape))
 
+    def without_repair(self) -> Session:
+        """The same session, whose candidates are only sliced and rounded."""
+        mutators = [m for m in self.mutator.mutators if m.moments is None]
+        compression = {k: v for k, v in self.compression.items() if k != RECONSTRUCT}
+        mutator = JointMutator(*mutators)
+        mutator.model, mutator.graph = self.model, self.graph
+        return replace(self, mutator=mutator, compression=compression,
+                       repairs_by_default=False)
+
     def score(self, policy: Policy) -> Score:
         """Measure what the model achieves as a policy says; it comes back dense."""
         return self.evaluator.evaluate(policy, self.mutator)
@@ -119,13 +134,40 @@ def open_session(
         checkpoint (str | None): Where the weights came from.
         price_source (Mapping | None): See :class:`Session`.
     """
+    given = RECONSTRUCT in compression
+    compression = with_repair(compression, bool(evaluator.calibration))
     mutator = JointMutator.from_config(compression)
     weights = weights_digest(model)
     mutator.prepare(model, graph, Calibration(evaluator.calibration, evaluator.losses))
     space = SearchSpace.from_graph(graph, **mutator.space_options)
     source = {} if price_source is None else dict(price_source=dict(price_source))
     return Session(model, graph, space, mutator, evaluator, weights,
-                   dict(compression), checkpoint, **source)
+                   dict(compression), checkpoint, **source,
+                   repairs_by_default=not given and RECONSTRUCT in compression)
+
+
+def with_repair(compression: Mapping[str, Any], images: bool) -> dict[str, Any]:
+    """Settings that say whether candidates are repaired.
+
+    Unless ``reconstruct`` is given, they are where widths are searched and there are
+    calibration images, except those of a supernet, whose channels have been trained to
+    do without the others.
+
+    Args:
+        compression (Mapping): As a user gives it; ``reconstruct`` may be a bool.
+        images (bool): Whether there are calibration images.
+
+    Returns:
+        dict: ``reconstruct`` is absent or a dict.
+    """
+    found = dict(compression)
+    channel = found.get('channel') or {}
+    default = images and channel.get('importance') != 'index' and (
+        'channel' in found or 'quant' not in found)
+    given = found.pop(RECONSTRUCT, default)
+    if given or given == {}:
+        found[RECONSTRUCT] = {} if given is True else dict(given)
+    return found
 
 
 def find_units(model: nn.Module, shape: tuple[int, ...]) -> ModelGraph:

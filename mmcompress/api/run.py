@@ -20,13 +20,23 @@ from ..prices.table import PriceTable
 from ..registry import PRICES, SEARCHERS, build
 from ..report import Outcome, make_outcome, write_all
 from ..searchers import Evaluated, Listed, Searcher, best_per_target
-from ..session import Session
+from ..session import RECONSTRUCT, Session
 from ..study import Study, choose
-from ..study.storage import STORAGE, STUDY, placed
+from ..study.seed import signature_in
+from ..study.storage import STORAGE, STUDY, open_storage, placed
 from .listener import Listener
 from .results import evaluation_facts, facts_of, write_checkpoint, write_policy
 
 Targets = Mapping[str, float | Sequence]
+
+
+def _as_begun(session: Session, storage: str | None, study: str) -> Session:
+    """The session by the rules that an earlier version began the study with."""
+    if not session.repairs_by_default:
+        return session
+    begun = signature_in(open_storage(storage), study)
+    earlier = begun and RECONSTRUCT not in begun.get('compression', {})
+    return session.without_repair() if earlier else session
 
 
 class SearchRun:
@@ -75,7 +85,9 @@ class SearchRun:
         tests: Callable[[Mapping], Mapping] | None = None,
         listener: Listener | None = None,
     ) -> None:
-        self.session, self.work_dir = session, Path(work_dir)
+        self.work_dir = Path(work_dir)
+        self.session = session = _as_begun(
+            session, placed(storage, self.work_dir), study)
         self.searcher_cfg, self.prices_cfg = dict(searcher), dict(prices or {})
         self.targets_cfg, self.latency_cfg = targets, dict(latency or {})
         self.save_checkpoints, self.facts = save_checkpoints, dict(facts or {})

@@ -17,6 +17,7 @@ from ..surgery.copies import copy_of
 from ..surgery.shadow import Shadow
 
 if TYPE_CHECKING:
+    from ..reconstruction.moments import Moments
     from .channel import ChannelMutator
     from .quant import QuantMutator
 
@@ -60,6 +61,8 @@ class Mutator(ABC):
             order; None if the mutator does not sort channels.
         channel (ChannelMutator | None): The part that decides about widths.
         quantiser (QuantMutator | None): The part that quantises, for prices.
+        moments (Mapping[str, Moments] | None): What layers of the dense model read, by
+            layer; None unless the mutator repairs.
     """
 
     model: nn.Module
@@ -67,6 +70,7 @@ class Mutator(ABC):
     scores: ChannelScores | None = None
     channel: ChannelMutator | None = None
     quantiser: QuantMutator | None = None
+    moments: Mapping[str, Moments] | None = None
     _shadows: tuple[Shadow, ...] | list[Shadow] = ()
 
     # -- what a subclass says ---------------------------------------------------

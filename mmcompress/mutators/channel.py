@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..policy import ModelGraph, Policy
+from ..policy import ChannelScores, ModelGraph, Policy
 from ..registry import MUTATORS
 from ..surgery.materialise import check_policy, materialise
 from ..surgery.permute import permute
@@ -68,15 +68,22 @@ class ChannelMutator(Mutator):
             calibration (Calibration): Its losses serve ``importance='taylor'``, its
                 batches ``'obs'``.
         """
+        self.attach(model, graph)
+        self.sort(channel_scores(
+            model, graph, self.importance, calibration.losses(), calibration.batches))
+
+    def attach(self, model: nn.Module, graph: ModelGraph) -> None:
+        """Take a model over as it is; :meth:`sort` comes next."""
         self.model, self.graph = model, graph
         self.selection = Selection(model, graph)
-        scores = channel_scores(
-            model, graph, self.importance, calibration.losses(), calibration.batches)
+
+    def sort(self, scores: ChannelScores) -> None:
+        """Sort the channels by scores that are known."""
         # Stable, so that equal scores keep their order on every machine.
         self.order = {name: np.argsort(-score, kind='stable')
                       for name, score in scores.summed().items()}
         self.scores = scores.reordered(self.order)
-        permute(model, graph, self.order)
+        permute(self.model, self.graph, self.order)
 
     def check(self, policy: Policy) -> None:
         """Raise :class:`PolicyError` unless the widths fit the model."""

@@ -8,6 +8,7 @@ import numpy as np
 from torch import nn
 
 from ..policy import ChannelScores, ModelGraph, Policy
+from ..reconstruction.moments import Moments
 from ..registry import MUTATORS, build
 from .base import NO_IMAGES, Calibration, Kept, Mutator, Values
 from .channel import ChannelMutator
@@ -75,6 +76,11 @@ class JointMutator(Mutator):
     def quantiser(self) -> QuantMutator | None:
         """See :class:`Mutator`."""
         return self._first('quantiser')
+
+    @property
+    def moments(self) -> Mapping[str, Moments] | None:
+        """See :class:`Mutator`."""
+        return self._first('moments')
 
     def prepare(
         self, model: nn.Module, graph: ModelGraph,

@@ -1,4 +1,4 @@
-"""Repairs the layers that read fewer channels, in closed form."""
+"""Repairs the layers of a policy, in closed form."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..layers.rule import rule_of
+from ..layers.rule import rule_of, sliced
 from ..policy import IN, OUT, ModelGraph, Policy
+from ..reconstruction.columns import has_columns
 from ..reconstruction.compensation import RIDGE, compensate, predict
+from ..reconstruction.flow import named_norms, norms_behind
 from ..reconstruction.moments import Moments, measure, readers
-from ..reconstruction.sequential import Narrowed, fit_in_order
+from ..reconstruction.sequential import Layer, fit_in_order
 from ..registry import MUTATORS
 from ..surgery.selection import Selection
 from .base import NO_IMAGES, Calibration, Kept, Mutator, Values
-
-SEQUENTIAL = ('conv', 'linear')
-"""Kinds of layers that are fitted in order, if their windows have two axes or none."""
 
 
 @MUTATORS.register_module()
@@ -27,11 +26,9 @@ class ReconstructMutator(Mutator):
     """Lets the channels that stay take over what the removed ones did.
 
     It acts between the widths and the bits, on every layer without groups that reads
-    fewer channels than before: their weights, and the bias where there is one. A
-    convolution without a bias is taken to be followed by a norm, whose statistics
-    Dynamic BN corrects. No label
-    and no forward pass is needed for a policy; one pass over the calibration images
-    before the search measures the inputs of all layers.
+    fewer channels than before: their weights, and the bias, or the mean of the batch
+    norm behind. No label and no forward pass is needed for a policy; one pass over the
+    calibration images before the search measures the inputs of all layers.
 
     Args:
         ridge (float): Shrinks the repair, as a share of the inputs' mean variance.
@@ -40,10 +37,14 @@ class ReconstructMutator(Mutator):
             on what the compressed network really computes
             (:mod:`mmcompress.reconstruction.sequential`); too slow for every candidate.
             Defaults to True.
+        residual (bool): In doing so, let layers that are added to a shortcut make up
+            for what the shortcut lost. Defaults to True.
     """
 
-    def __init__(self, ridge: float = RIDGE, sequential: bool = True) -> None:
-        self.ridge, self.sequential = ridge, sequential
+    def __init__(
+        self, ridge: float = RIDGE, sequential: bool = True, residual: bool = True
+    ) -> None:
+        self.ridge, self.sequential, self.residual = ridge, sequential, residual
 
     def prepare(
         self, model: nn.Module, graph: ModelGraph,
@@ -52,10 +53,14 @@ class ReconstructMutator(Mutator):
         """Measure what the layers of the dense model read; after sorting."""
         self.model, self.graph = model, graph
         self.batches, self.selection = calibration.batches, Selection(model, graph)
+        modules = dict(model.named_modules())
+        self.layers = {layer.name: modules[layer.name] for layer in graph.layers}
+        self.norms = named_norms(model)
         read = {member.layer for unit in graph.units for member in unit.members
                 if member.side == IN}
         self.moments: dict[str, Moments] = measure(
             model, readers(model, sorted(read)), calibration.batches)
+        self.behind = norms_behind(model, self.layers, calibration.batches[0])
 
     @property
     def share(self) -> float:
@@ -63,71 +68,111 @@ class ReconstructMutator(Mutator):
         touched = {member.layer for unit in self.graph.units
                    for member in unit.members if member.side == IN}
         macs = {layer.name: layer.macs for layer in self.graph.layers
-                if layer.name in touched}
+                if layer.name in touched and layer.groups == 1}
         return sum(macs[name] for name in macs if name in self.moments) / max(
             1, sum(macs.values()))
 
     def act(self, policy: Policy, kept: Kept) -> Iterator[Values]:
         """See :meth:`Mutator.act`."""
-        for layer in self._narrowed(kept).values():
-            rule = rule_of(layer.module)
-            values: dict[str, Any] = dict(
-                weight=rule.from_output(layer.module, layer.rows).contiguous())
-            if layer.bias is not None:
-                values['bias'] = layer.bias
-            yield layer.module, values
+        for name, layer in self._repaired(kept).items():
+            yield layer.module, self._values(layer)
+            if norm := self._mended_norm(name, layer):
+                mean = norm.running_mean - layer.bias
+                yield norm, dict(running_mean=mean)
 
     @torch.no_grad()
     def write(self, model: nn.Module, policy: Policy, kept: Kept) -> None:
         """See :meth:`Mutator.write`."""
-        modules, layers = dict(model.named_modules()), self._narrowed(kept)
+        modules, layers = dict(model.named_modules()), self._repaired(kept)
         found = {name: (layer.rows, layer.bias) for name, layer in layers.items()}
-        if self.sequential:
-            slices = self.selection.values(self.selection.of_policy(policy))
+        if self.sequential and layers:
             fitted = fit_in_order(
-                self.model, {n: layer for n, layer in layers.items()
-                             if rule_of(layer.module).kind in SEQUENTIAL
-                             and layer.rows.dim() in (2, 4)},
-                slices, self.batches, self.ridge)
+                self.model, {**self._others(kept, layers), **layers},
+                self._slices(policy, layers), self.batches, self.ridge,
+                residual=self.residual)
             found |= {name: (fit.rows, fit.bias) for name, fit in fitted.items()}
         for name, (rows, bias) in found.items():
-            self._overwrite(modules[name], kept[name], rows, bias)
+            sides = kept.get(name, {})
+            _overwrite(modules[name], sides, rows, bias)
+            if bias is not None and (
+                    norm := self._mended_norm(name, layers.get(name))):
+                out = sides.get(OUT)
+                index = slice(None) if out is None else torch.as_tensor(out)
+                modules[self.behind[name]].running_mean[index] -= bias.to(
+                    norm.running_mean)
 
-    @staticmethod
-    def _overwrite(
-        module: nn.Module, sides: Mapping[str, np.ndarray], rows: Tensor,
-        bias: Tensor | None,
-    ) -> None:
-        """Write weights of what stays into a layer of dense widths."""
-        rule = rule_of(module)
-        weight = rule.weight(module)
-        dense = rule.by_output(module, weight).clone()
-        into = torch.as_tensor(sides[IN], device=dense.device)
-        out = torch.as_tensor(
-            sides.get(OUT, np.arange(len(dense))), device=dense.device)
-        dense[out[:, None], into] = rows
-        weight.copy_(rule.from_output(module, dense))
-        if module._parameters.get('bias') is not None:
-            module.bias[out] = bias
+    def _values(self, layer: Layer) -> dict[str, Any]:
+        values: dict[str, Any] = dict(weight=rule_of(layer.module).from_output(
+            layer.module, layer.rows).contiguous())
+        if layer.module._parameters.get('bias') is not None:
+            values['bias'] = layer.bias
+        return values
 
-    def _narrowed(self, kept: Kept) -> dict[str, Narrowed]:
+    def _slices(self, policy: Policy, layers: Mapping[str, Layer]) -> Iterator[Values]:
+        yield from self.selection.values(self.selection.of_policy(policy))
+        for layer in layers.values():
+            yield layer.module, dict(self._values(layer), bias=layer.bias)
+
+    def _mended_norm(self, name: str, layer: Layer | None) -> nn.Module | None:
+        """The norm that takes the means of a layer without a bias of its own."""
+        own = self.layers[name]._parameters.get('bias') is not None
+        if own or (layer is not None and layer.bias is None):
+            return None
+        return self.norms.get(self.behind.get(name, ''))
+
+    def _repaired(self, kept: Kept) -> dict[str, Layer]:
         """The layers that read fewer channels, repaired in closed form."""
-        modules, found = dict(self.model.named_modules()), {}
+        found = {}
         for name, sides in kept.items():
             if IN not in sides or name not in self.moments or not len(sides[IN]):
                 continue
-            module, moments, out = modules[name], self.moments[name], sides.get(OUT)
+            module, moments, out = self.layers[name], self.moments[name], sides.get(OUT)
             rule = rule_of(module)
-            rows = rule.by_output(module, rule.weight(module))
-            bias = module._parameters.get('bias')
+            rows = rule.by_output(module, rule.weight(module)).detach()
+            bias, centred = module._parameters.get('bias'), True
+            if bias is None and name not in self.behind:
+                centred = False
             if out is not None:
                 index = torch.as_tensor(out, device=rows.device)
                 rows, bias = rows[index], None if bias is None else bias[index]
-            # A convolution without a bias has a norm behind it, a linear layer may not.
-            centred = bias is not None or rule.kind != 'linear'
             moments = moments if centred else moments.about_zero()
             rows, shift = compensate(
-                rows, predict(moments, sides[IN], self.ridge), moments.coverage)
-            bias = None if bias is None else bias + shift
-            found[name] = Narrowed(module, out, rows, bias, centred)
+                rows, predict(moments, sides[IN], self.ridge), moments)
+            if centred:
+                bias = shift if bias is None else bias.detach() + shift
+            found[name] = Layer(module, out, rows, bias, centred)
         return found
+
+    def _others(self, kept: Kept, done: Mapping[str, Layer]) -> dict[str, Layer]:
+        """The other layers as they are sliced: their inputs err, too."""
+        found = {}
+        for name, module in self.layers.items():
+            if name in done or not has_columns(module):
+                continue
+            sides = kept.get(name, {})
+            values = sliced(module, sides.get(OUT), sides.get(IN))
+            bias = values.get('bias')
+            found[name] = Layer(
+                module, sides.get(OUT),
+                rule_of(module).by_output(module, values['weight']).detach(),
+                None if bias is None else bias.detach(),
+                module._parameters.get('bias') is not None or name in self.behind)
+        return found
+
+
+def _overwrite(
+    module: nn.Module, sides: Mapping[str, np.ndarray], rows: Tensor,
+    bias: Tensor | None,
+) -> None:
+    """Write weights of what stays into a layer of dense widths."""
+    rule = rule_of(module)
+    weight = rule.weight(module)
+    dense = rule.by_output(module, weight).clone()
+    within = rule.window(module, sides.get(IN))
+    into, out = (
+        torch.as_tensor(np.arange(size) if side is None else side, device=dense.device)
+        for side, size in ((within, dense.shape[1]), (sides.get(OUT), len(dense))))
+    dense[out[:, None], into] = rows.to(dense)
+    weight.copy_(rule.from_output(module, dense))
+    if module._parameters.get('bias') is not None:
+        module.bias[out] = bias.to(dense)

@@ -5,8 +5,10 @@ from .gradient import GradientPrices, mean_square
 from .layout import Layout, Quantiser
 from .measured import MeasuredPrices
 from .products import Probe, Products, per_sample_products
+from .reconstruction import ReconstructionPrices
 
 __all__ = [
     'GradientPrices', 'Layout', 'MeasuredPrices', 'PriceSource', 'Probe', 'Products',
-    'Quantiser', 'Subject', 'mean_square', 'per_sample_products',
+    'Quantiser', 'ReconstructionPrices', 'Subject', 'mean_square',
+    'per_sample_products',
 ]

@@ -22,12 +22,12 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Removed input channels as a linear function of those that stay.
+    """Columns of removed input channels as a linear function of those that stay.
 
     ``x_gone = offset + x_kept @ share``
 
     Args:
-        kept, gone (Tensor): Numbers of the channels, ascending.
+        kept, gone (Tensor): Numbers of the columns, ascending.
         share (Tensor): ``(kept, gone)`` float64.
         offset (Tensor): ``(gone,)`` float64.
     """
@@ -46,37 +46,43 @@ def predict(moments: Moments, kept: np.ndarray, ridge: float = RIDGE) -> Predict
         kept (np.ndarray): Input channels that stay, ascending.
         ridge (float): See :data:`RIDGE`.
     """
-    size, device = len(moments.mean), moments.mean.device
-    stay = torch.as_tensor(kept, device=device)
-    gone = torch.as_tensor(np.setdiff1d(np.arange(size), kept), device=device)
+    size, device = len(moments.mean) // moments.window, moments.mean.device
+    stay = moments.columns(torch.as_tensor(kept, device=device))
+    gone = moments.columns(
+        torch.as_tensor(np.setdiff1d(np.arange(size), kept), device=device))
     own = moments.covariance[stay][:, stay]
-    damping = ridge * own.diagonal().mean().clamp_min(1e-30)
-    own = own + damping * torch.eye(len(stay), dtype=own.dtype, device=device)
-    share = torch.linalg.solve(own, moments.covariance[stay][:, gone])
+    own.diagonal().add_(ridge * own.diagonal().mean().clamp_min(1e-30))
+    share = torch.cholesky_solve(
+        moments.covariance[stay][:, gone], torch.linalg.cholesky(own))
     return Prediction(
         stay, gone, share, moments.mean[gone] - moments.mean[stay] @ share)
 
 
 def compensate(
-    rows: Tensor, prediction: Prediction, coverage: Tensor
+    rows: Tensor, prediction: Prediction, moments: Moments
 ) -> tuple[Tensor, Tensor]:
     """Weights on the channels that stay, and what the bias takes over.
 
-    The same prediction serves every position of a window. Where the window reaches into
-    the padding there is nothing to predict, and the bias, which is one number for the
-    whole map, takes over the mean.
+    In the pixel form the same prediction serves every position of a window. Where the
+    window reaches into the padding there is nothing to predict, and the bias, which is
+    one number for the whole map, takes over the mean.
 
     Args:
         rows (Tensor): ``(out, in, *window)`` dense weights.
         prediction (Prediction): Of the removed inputs.
-        coverage (Tensor): See :class:`Moments`.
+        moments (Moments): What it was made of.
 
     Returns:
         tuple[Tensor, Tensor]: ``(out, kept, *window)`` and ``(out,)``, in the precision
         of ``rows``.
     """
-    removed = rows[:, prediction.gone].double()
-    moved = torch.einsum('or...,sr->os...', removed, prediction.share)
-    shift = torch.einsum('or...,r->o...', removed, prediction.offset) * coverage
-    return (rows[:, prediction.kept] + moved.to(rows),
-            shift.reshape(len(rows), -1).sum(1).to(rows))
+    window = rows.shape[2:]
+    # (out, columns, positions outside the columns)
+    flat = rows.flatten(1).reshape(len(rows), len(moments.mean), -1)
+    removed = flat[:, prediction.gone].double()
+    moved = torch.einsum('orp,sr->osp', removed, prediction.share)
+    shift = torch.einsum('orp,r->op', removed, prediction.offset)
+    if moments.window == 1:
+        shift = shift * moments.coverage.flatten().to(shift)
+    found = flat[:, prediction.kept] + moved.to(rows)
+    return found.reshape(len(rows), -1, *window), shift.sum(1).to(rows)

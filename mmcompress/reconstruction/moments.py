@@ -1,8 +1,9 @@
 """Means and covariances of what layers read, from unlabelled images.
 
 One statistic of the dense network serves the order of channels, the price of widths
-and the repair of weights. It is taken over pixels: one ``C x C`` matrix a layer,
-whatever the window of the layer.
+and bits and the repair of weights. In the **patch form** it is taken over all columns
+that a layer multiplies: channels times positions of its window. Where these are too
+many or the samples too few it is in the **pixel form**, over channels alone.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..data.images import Batch
@@ -21,62 +22,111 @@ from ..kinds import kind_of
 from ..layers.rule import LayerRule, is_layer, rule_of
 from ..surgery.hooks import hooked
 from ..surgery.modes import evaluating, in_float
+from .columns import (
+    LARGEST,
+    PER_COLUMN,
+    columns_at,
+    drawn,
+    has_columns,
+    map_size,
+)
 
-PIXELS = 2 ** 13
-"""Pixels of a batch that are looked at in one call of a layer, drawn at random."""
+PIXELS = 2 ** 14
+"""Least places of a layer that are looked at, if it has so many."""
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
     """What a layer reads.
 
+    The K columns are the C input channels in the pixel form, and in the patch form
+    ``C * window``, channel by channel.
+
     Args:
-        mean (Tensor): ``(C,)`` float64, of the input channels.
-        covariance (Tensor): ``(C, C)`` float64.
+        mean (Tensor): ``(K,)`` float64.
+        covariance (Tensor): ``(K, K)`` float64.
         coverage (Tensor): ``(*window,)`` float64: how often each position of the
             window lies inside the map, not in the padding; a scalar 1 for a layer
-            without a window.
+            without a window. The columns of the patch form hold the zeros of the
+            padding, so there it is 1 throughout.
+        window (int): Columns of one channel; 1 in the pixel form. Defaults to 1.
     """
 
     mean: Tensor
     covariance: Tensor
     coverage: Tensor
+    window: int = 1
+
+    def columns(self, channels: Tensor) -> Tensor:
+        """Numbers of the columns of some channels, channel by channel."""
+        inside = torch.arange(self.window, device=channels.device)
+        return (channels[..., None] * self.window + inside).flatten(-2)
 
     def about_zero(self) -> Moments:
         """The same with nothing taken off, for layers whose means nobody corrects."""
         square = self.covariance + self.mean[:, None] * self.mean
-        return Moments(torch.zeros_like(self.mean), square, self.coverage)
+        return Moments(
+            torch.zeros_like(self.mean), square, self.coverage, self.window)
+
+    def pixels(self) -> Moments:
+        """The pixel form: that of the position in the middle of the window."""
+        middle = torch.arange(
+            self.window // 2, len(self.mean), self.window, device=self.mean.device)
+        return Moments(self.mean[middle], self.covariance[middle][:, middle],
+                       self.coverage)
 
 
 class _Sums:
-    """Sums over all calls of a layer."""
+    """Sums over all calls of a layer.
 
-    def __init__(self, channels: int, device: torch.device) -> None:
-        options = dict(dtype=torch.float64, device=device)
-        self.first = torch.zeros(channels, **options)
-        self.second = torch.zeros(channels, channels, **options)
-        self.count = 0
+    Args:
+        module (nn.Module): The layer.
+        x (Tensor): What it reads at the first call.
+        batches (int): Calls to expect, one a batch, or more.
+    """
+
+    def __init__(self, module: nn.Module, x: Tensor, batches: int) -> None:
+        rule, weight = rule_of(module), rule_of(module).weight(module)
+        channels = rule.in_size(module)
+        self.window = weight[0].numel() // channels if has_columns(module) else 1
+        size = channels * self.window
+        if self.window > 1 and (size > LARGEST or PER_COLUMN * size > batches * (
+                len(x) * prod(map_size(rule.geometry(module, x))))):
+            self.window, size = 1, channels
+        self.places = -(-max(PIXELS, PER_COLUMN * size) // batches)
+        options = dict(dtype=torch.float64, device=x.device)
+        self.first = torch.zeros(size, **options)
+        self.second = torch.zeros(size, size, **options)
+        self.count = self.calls = 0
         self.inside: Tensor | float = 0.0
-        self.calls = 0
 
-    def add(
-        self, x: Tensor, axis: int, coverage: Tensor, generator: torch.Generator
-    ) -> None:
-        rows = x.detach().movedim(axis, -1).flatten(0, -2)
-        if len(rows) > PIXELS:
-            drawn = torch.randint(len(rows), (PIXELS,), generator=generator)
-            rows = rows[drawn.to(rows.device)]
+    def add(self, module: nn.Module, x: Tensor, generator: torch.Generator) -> None:
+        rule = rule_of(module)
+        x = x.detach()
+        geometry = rule.geometry(module, x)
+        self.inside = self.inside + coverage_of(geometry)
+        self.calls += 1
+        if self.window > 1:
+            size = len(x) * prod(map_size(geometry))
+            rows = columns_at(module, x, drawn(size, self.places, generator))[0]
+        else:
+            rows = x.movedim(rule.channel_axis(module, x), -1).flatten(0, -2)
+            rows = rows[drawn(len(rows), self.places, generator).to(rows.device)]
         rows = rows.double()
         self.first += rows.sum(0)
         self.second += rows.T @ rows
         self.count += len(rows)
-        self.inside = self.inside + coverage
-        self.calls += 1
 
     def moments(self) -> Moments:
         mean = self.first / self.count
         covariance = self.second / self.count - mean[:, None] * mean
-        return Moments(mean, covariance, torch.as_tensor(self.inside) / self.calls)
+        coverage = torch.as_tensor(self.inside) / self.calls
+        found = Moments(mean, covariance, coverage, self.window)
+        if self.window == 1:
+            return found
+        if self.count < PER_COLUMN * len(mean):
+            return found.pixels()
+        return Moments(mean, covariance, torch.ones_like(coverage), self.window)
 
 
 def readers(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:
@@ -108,13 +158,15 @@ def measure(
 ) -> dict[str, Moments]:
     """Run images through the model and watch what layers read.
 
-    Memory: 16 bytes for every pair of input channels of every layer.
+    Memory: 16 bytes for every pair of columns of every layer. Of each layer at least
+    :data:`PIXELS` places are looked at, and ten for every column, as far as it has so
+    many.
 
     Args:
         model (nn.Module): The dense model; it computes in float and evaluation mode.
         layers (Mapping[str, nn.Module]): Of :func:`readers`.
         batches (Sequence[Batch]): Unlabelled images.
-        seed (int): Of the pixels that are drawn. Defaults to 0.
+        seed (int): Of the places that are drawn. Defaults to 0.
 
     Returns:
         dict[str, Moments]: By layer that the images reach.
@@ -129,17 +181,15 @@ def measure(
     generator = torch.Generator().manual_seed(seed)
     sums: dict[str, _Sums] = {}
 
-    def watch(name: str, rule: LayerRule, module: nn.Module, args: tuple) -> None:
+    def watch(name: str, module: nn.Module, args: tuple) -> None:
         x = args[0]
         if not x.numel():
             return
         if name not in sums:
-            sums[name] = _Sums(rule.in_size(module), x.device)
-        sums[name].add(x, rule.channel_axis(module, x),
-                       coverage_of(rule.geometry(module, x)), generator)
+            sums[name] = _Sums(module, x, len(batches))
+        sums[name].add(module, x, generator)
 
-    hooks = {module: partial(watch, name, rule_of(module))
-             for name, module in layers.items()}
+    hooks = {module: partial(watch, name) for name, module in layers.items()}
     kind = kind_of(model)
     with evaluating(model), in_float(model), hooked(before=hooks):
         for batch in batches:
@@ -160,6 +210,11 @@ def coverage_of(geometry: Mapping[str, tuple[int, ...]]) -> Tensor:
     kernel, padding = geometry.get('kernel', ()), geometry.get('padding', ())
     if len(kernel) != 2 or not any(padding):
         return torch.ones(kernel, dtype=torch.float64)
-    ones = torch.ones(1, 1, *geometry['size'], dtype=torch.float64)
-    columns = F.unfold(ones, kernel, geometry['dilation'], padding, geometry['stride'])
-    return columns.mean((0, 2)).reshape(kernel)
+    sides = []
+    for axis, places in enumerate(map_size(geometry)):
+        read = (torch.arange(places)[:, None] * geometry['stride'][axis]
+                + torch.arange(kernel[axis]) * geometry['dilation'][axis]
+                - padding[axis])
+        inside = (read >= 0) & (read < geometry['size'][axis])
+        sides.append(inside.double().mean(0))
+    return sides[0][:, None] * sides[1]

@@ -23,11 +23,12 @@ class Reader:
     """A layer that reads the channels of a unit.
 
     Args:
-        covariance (Tensor): ``(C, C)`` of its input channels, over pixels.
-        gram (Tensor): ``(C, C)``: inner products of the weights on the input channels,
-            summed over outputs and window.
-        positions (Tensor): ``(width, count)``: input channels of the layer that each
-            channel of the unit feeds.
+        covariance (Tensor): ``(K, K)`` of the columns that it reads; see
+            :class:`mmcompress.reconstruction.moments.Moments`.
+        gram (Tensor): ``(K, K)``: inner products of the weights on the columns, summed
+            over outputs, and in the pixel form over the window.
+        positions (Tensor): ``(width, count)``: columns that each channel of the unit
+            feeds.
     """
 
     covariance: Tensor
@@ -68,7 +69,7 @@ class Elimination:
 class _Surgery:
     """One reader while channels leave: inverse covariance and weights, down-dated.
 
-    With ``B`` the weights as ``(C, outputs x window)``, removing the channels ``p``
+    With ``B`` the weights as ``(K, outputs)``, removing the channels ``p``
     costs ``tr(B_p' (Hinv_pp)^-1 B_p)`` and changes ``B`` by ``-Hinv_:p (Hinv_pp)^-1
     B_p``. Only ``G = B B'`` is kept, which all costs follow from.
     """
@@ -95,9 +96,7 @@ class _Surgery:
             return self.gram.diagonal()[place] / own.clamp_min(1e-30) / self.energy
         rows, columns = self.positions[:, :, None], self.positions[:, None, :]
         solved = torch.linalg.solve(
-            self.inverse[rows, columns] + 1e-30 * torch.eye(
-                self.positions.shape[1], dtype=torch.float64),
-            self.gram[rows, columns])
+            self.inverse[rows, columns], self.gram[rows, columns])
         return solved.diagonal(dim1=1, dim2=2).sum(1) / self.energy
 
     def loss(self) -> Tensor:
@@ -124,7 +123,8 @@ class _Surgery:
 
 
 def eliminate(
-    readers: Sequence[Reader], width: int, ridge: float = PRICING_RIDGE
+    readers: Sequence[Reader], width: int, ridge: float = PRICING_RIDGE,
+    fixed: Sequence[int] | None = None,
 ) -> Elimination:
     """Remove the channels of a unit one after the other, always the cheapest.
 
@@ -134,13 +134,17 @@ def eliminate(
         readers (Sequence[Reader]): All layers that mix the unit's channels.
         width (int): Channels of the unit.
         ridge (float): Added to the diagonals, as a share of their mean.
+        fixed (Sequence[int] | None): An order to price instead, the first to go first.
     """
     surgeries = [_Surgery(reader, ridge) for reader in readers]
     left = torch.ones(width, dtype=torch.bool)
     order, losses = [], [torch.zeros((), dtype=torch.float64)]
-    for _ in range(width):
-        total = torch.stack([surgery.costs() for surgery in surgeries]).sum(0)
-        channel = int(torch.where(left, total, torch.inf).argmin())
+    for step in range(width):
+        if fixed is None:
+            total = torch.stack([surgery.costs() for surgery in surgeries]).sum(0)
+            channel = int(torch.where(left, total, torch.inf).argmin())
+        else:
+            channel = int(fixed[step])
         order.append(channel)
         left[channel] = False
         for surgery in surgeries:

@@ -29,9 +29,11 @@ def readers_of(
             module = model.get_submodule(member.layer)
             rule = rule_of(module)
             rows = rule.by_output(module, rule.weight(module).detach()).double()
-            # Not by the window: one prediction serves all of its positions.
-            columns = rows.movedim(1, 0).flatten(1)
+            seen = moments[member.layer]
+            # In the pixel form one prediction serves all positions of the window.
+            columns = rows.movedim(1, 0).reshape(len(seen.mean), -1) \
+                if seen.window == 1 else rows.flatten(1).T
+            positions = torch.as_tensor(member.positions, device=columns.device)
             found.append(Reader(
-                moments[member.layer].covariance, columns @ columns.T,
-                torch.as_tensor(member.positions, device=columns.device)))
+                seen.covariance, columns @ columns.T, seen.columns(positions)))
     return found

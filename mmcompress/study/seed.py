@@ -28,18 +28,17 @@ def study_seed(storage: str | None, name: str) -> int:
         StudyError: If the storage cannot be opened.
     """
     opened = open_storage(storage)
-    signed = _signed(opened, name)
+    signed = signature_in(opened, name).get('searcher', {}).get('seed')
     return _drawn(opened, name) if signed is None else signed
 
 
-def _signed(storage: BaseStorage, name: str) -> int | None:
-    """The seed in the signature of a study, None if it has none yet."""
+def signature_in(storage: BaseStorage, name: str) -> dict:
+    """The signature of a study; empty if there is none yet."""
     try:
         study = storage.get_study_id_from_name(name)
     except KeyError:
-        return None
-    signature = storage.get_study_user_attrs(study).get(SIGNATURE, {})
-    return signature.get('searcher', {}).get('seed')
+        return {}
+    return storage.get_study_user_attrs(study).get(SIGNATURE, {})
 
 
 def _drawn(storage: BaseStorage, name: str) -> int:

@@ -19,17 +19,17 @@ def moments(covariance, mean=None) -> Moments:
 
 
 def test_independent_channels_have_nothing_to_give():
-    found = predict(moments(torch.eye(4)), np.array([0, 2]))
+    seen = moments(torch.eye(4))
     rows = torch.randn(3, 4, 1, 1)
-    weights, shift = compensate(rows, found, torch.ones(1, 1))
+    weights, shift = compensate(rows, predict(seen, np.array([0, 2])), seen)
     assert torch.equal(weights, rows[:, [0, 2]]) and not shift.any()
 
 
 def test_means_go_into_the_bias():
     mean = torch.tensor([1.0, -2.0, 3.0])
-    found = predict(moments(torch.eye(3), mean), np.array([0]))
+    seen = moments(torch.eye(3), mean)
     rows = torch.ones(2, 3)
-    weights, shift = compensate(rows, found, torch.ones(()))
+    weights, shift = compensate(rows, predict(seen, np.array([0])), seen)
     # The removed channels are their means: -2 + 3, less nothing of the kept one.
     assert torch.equal(weights, rows[:, :1]) and shift.tolist() == [1.0, 1.0]
 
@@ -48,7 +48,7 @@ def test_a_combination_of_kept_channels_is_removed_without_a_change(layer):
     rule, kept = rule_of(layer), np.arange(4)
     rows = rule.by_output(layer, layer.weight)
     weights, shift = compensate(
-        rows, predict(found, kept, ridge=1e-9), found.coverage)
+        rows, predict(found, kept, ridge=1e-9), found)
     slim = type(layer)(4, 4, layer.kernel_size, stride=layer.stride,
                        dilation=layer.dilation)
     slim.weight.data = rule.from_output(layer, weights).detach().contiguous()
@@ -61,6 +61,36 @@ def test_a_combination_of_kept_channels_is_removed_without_a_change(layer):
             gone = slim(basis) - layer(x)
             # What is missing is the constant, the same at each place of the window.
             assert gone.std((0,))[:, ::2, ::2].max() < 1e-4
+
+
+def test_the_patch_form_sees_what_single_pixels_do_not():
+    """Channel 1 is channel 0 one column to the right: no pixel alone gives it away."""
+    generator = torch.Generator().manual_seed(0)
+    wide = torch.randn(8, 1, 30, 31, generator=generator)
+    x = torch.cat([wide[..., 1:], wide[..., :-1]], 1)  # x[1, c] = x[0, c - 1]
+    layer = nn.Conv2d(2, 3, (1, 2), bias=False)
+    layer.weight.data[:, 1, :, 0] = 0  # it reads x[1, c + 1], which is x[0, c]
+    model = nn.Sequential(layer).eval()
+    found = measure(model, readers(model, ['0']), [Batch(x, [])])['0']
+    assert found.window == 2 and found.covariance.shape == (4, 4)
+
+    def loss(seen: Moments) -> float:
+        rows, _ = compensate(
+            layer.weight, predict(seen, np.array([0]), ridge=1e-9), seen)
+        slim = nn.functional.conv2d(x[:, :1], rows)
+        return float((slim - layer(x)).detach().square().mean())
+
+    assert loss(found) < 1e-4
+    pixels = found.pixels()
+    assert pixels.window == 1 and pixels.covariance.shape == (2, 2)
+    assert loss(pixels) > 0.01
+
+
+def test_too_few_places_for_the_patch_form_give_the_pixel_form():
+    model = nn.Sequential(nn.Conv2d(4, 2, 3)).eval()
+    # 5 x 5 places, and the patch form has 36 columns, so it would take 360.
+    found = measure(model, readers(model, ['0']), [Batch(torch.rand(1, 4, 7, 7), [])])
+    assert found['0'].window == 1 and len(found['0'].mean) == 4
 
 
 def test_what_is_read_through_a_window_with_padding():
