@@ -101,7 +101,7 @@ class ReconstructionPrices(PriceSource):
             weight = store.get(name) if self.measure else np.ones(())
             if weight is None:
                 if reference is None:
-                    with in_float(subject.model):
+                    with subject.mutator.acting(space.decode(space.highest)[0]):
                         reference = REFERENCES[self.measure](subject.model, images())
                 row = space.highest.copy()
                 row[column] = space.choices[column][choice]
