@@ -5,19 +5,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from ..data.images import Batch
-from ..policy import ChannelScores, ModelGraph, Policy
+from ..policy import IN, ChannelScores, ModelGraph, Policy
+from ..reconstruction.moments import Moments, measure, readers
 from ..surgery.copies import copy_of
 from ..surgery.shadow import Shadow
 
 if TYPE_CHECKING:
-    from ..reconstruction.moments import Moments
     from .channel import ChannelMutator
     from .quant import QuantMutator
 
@@ -36,10 +36,28 @@ class Calibration:
         batches (Sequence[Batch]): Unlabelled use: ranges, statistics.
         losses (Callable): Returns closures, one a batch, that compute the training
             loss; for gradients. Defaults to none.
+        moments (dict): What layers read, by layer, once it has been measured; whoever
+            reorders the channels of the model reorders it.
     """
 
     batches: Sequence[Batch] = ()
     losses: Callable[[], Iterable[Callable[[], Tensor]]] = tuple
+    moments: dict[str, Moments] = field(default_factory=dict)
+
+    def measured(
+        self, model: nn.Module, graph: ModelGraph
+    ) -> dict[str, Moments]:
+        """What the layers that read units have as inputs; measured once.
+
+        Raises:
+            DataError: No images.
+        """
+        if not self.moments:
+            read = {member.layer for unit in graph.units for member in unit.members
+                    if member.side == IN}
+            self.moments.update(measure(
+                model, readers(model, sorted(read)), self.batches))
+        return self.moments
 
 
 NO_IMAGES = Calibration()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..policy import ChannelScores, ModelGraph, Policy
+from ..policy import IN, ChannelScores, ModelGraph, Policy
 from ..registry import MUTATORS
 from ..surgery.materialise import check_policy, materialise
 from ..surgery.permute import permute
@@ -69,8 +69,12 @@ class ChannelMutator(Mutator):
                 batches ``'obs'``.
         """
         self.attach(model, graph)
-        self.sort(channel_scores(
-            model, graph, self.importance, calibration.losses(), calibration.batches))
+        self.sort(channel_scores(model, graph, self.importance, calibration))
+        orders = self.selection.orders(self.order)
+        for name, sides in orders.items():
+            if name in calibration.moments and IN in sides:
+                calibration.moments[name] = calibration.moments[name].reordered(
+                    torch.as_tensor(sides[IN]))
 
     def attach(self, model: nn.Module, graph: ModelGraph) -> None:
         """Take a model over as it is; :meth:`sort` comes next."""

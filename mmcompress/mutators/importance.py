@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.images import Batch
 from ..errors import CompressionError, DataError
 from ..layers.rule import is_layer, rule_of
-from ..policy import IN, ChannelScores, ModelGraph
-from ..reconstruction.moments import measure, readers
+from ..policy import ChannelScores, ModelGraph
 from ..reconstruction.order import eliminate
 from ..reconstruction.units import readers_of
+from .base import NO_IMAGES, Calibration
 
 KINDS = ('l1', 'l2', 'bn_scale', 'taylor', 'index', 'obs')
 
@@ -34,15 +33,15 @@ def importance(
     Returns:
         dict[str, np.ndarray]: By unit name, float64 of shape ``(width,)``.
     """
-    return channel_scores(model, graph, kind, losses).summed()
+    return channel_scores(
+        model, graph, kind, Calibration(losses=lambda: losses)).summed()
 
 
 def channel_scores(
     model: nn.Module,
     graph: ModelGraph,
     kind: str = 'l2',
-    losses: Iterable[Callable[[], Tensor]] = (),
-    batches: Sequence[Batch] = (),
+    calibration: Calibration = NO_IMAGES,
 ) -> ChannelScores:
     """Score every channel of every unit in every layer that produces it.
 
@@ -58,8 +57,7 @@ def channel_scores(
             readers of the unit lose, beyond repair, once the channel and all cheaper
             ones are gone (:mod:`mmcompress.reconstruction.order`); a unit that no
             layer without groups reads uses l2.
-        losses: Closures that return a scalar loss each; only for ``'taylor'``.
-        batches (Sequence[Batch]): Unlabelled images; only for ``'obs'``.
+        calibration (Calibration): Its losses serve ``'taylor'``, its batches ``'obs'``.
 
     Returns:
         ChannelScores: Apart for the layers (or norms) that gave them.
@@ -77,12 +75,12 @@ def channel_scores(
             for unit in graph.units})
     modules = dict(model.named_modules())
     if kind == 'obs':
-        known = _obs(model, graph, batches)
+        known = _obs(model, graph, calibration)
         rest = replace(graph, units=tuple(
             unit for unit in graph.units if unit.name not in known))
         return ChannelScores(kind, {**channel_scores(model, rest).units, **known})
     if kind == 'taylor':
-        per_layer = _taylor(modules, losses)
+        per_layer = _taylor(modules, calibration.losses())
     else:
         per_layer = {n: _magnitude(m, kind) for n, m in modules.items()}
     units: dict[str, dict[str, np.ndarray]] = {}
@@ -99,12 +97,10 @@ def channel_scores(
 
 
 def _obs(
-    model: nn.Module, graph: ModelGraph, batches: Sequence[Batch]
+    model: nn.Module, graph: ModelGraph, calibration: Calibration
 ) -> dict[str, dict[str, np.ndarray]]:
     """Loss at which each channel goes, by unit and its first producer."""
-    read = {member.layer for unit in graph.units for member in unit.members
-            if member.side == IN}
-    moments = measure(model, readers(model, sorted(read)), batches)
+    moments = calibration.measured(model, graph)
     found = {}
     for unit in graph.units:
         if own := readers_of(model, unit, moments):

@@ -14,7 +14,7 @@ from ..policy import IN, OUT, ModelGraph, Policy
 from ..reconstruction.columns import has_columns
 from ..reconstruction.compensation import RIDGE, compensate, predict
 from ..reconstruction.flow import named_norms, norms_behind
-from ..reconstruction.moments import Moments, measure, readers
+from ..reconstruction.moments import Moments
 from ..reconstruction.sequential import Layer, fit_in_order
 from ..registry import MUTATORS
 from ..surgery.selection import Selection
@@ -56,10 +56,7 @@ class ReconstructMutator(Mutator):
         modules = dict(model.named_modules())
         self.layers = {layer.name: modules[layer.name] for layer in graph.layers}
         self.norms = named_norms(model)
-        read = {member.layer for unit in graph.units for member in unit.members
-                if member.side == IN}
-        self.moments: dict[str, Moments] = measure(
-            model, readers(model, sorted(read)), calibration.batches)
+        self.moments: dict[str, Moments] = calibration.measured(model, graph)
         self.behind = norms_behind(model, self.layers, calibration.batches[0])
 
     @property

@@ -9,7 +9,7 @@ many or the samples too few it is in the **pixel form**, over channels alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 
@@ -62,18 +62,23 @@ class Moments:
         inside = torch.arange(self.window, device=channels.device)
         return (channels[..., None] * self.window + inside).flatten(-2)
 
+    def reordered(self, order: Tensor) -> Moments:
+        """The same with the channel ``order[i]`` at place i."""
+        place = self.columns(order.to(self.mean.device))
+        return replace(self, mean=self.mean[place],
+                       covariance=self.covariance[place][:, place])
+
     def about_zero(self) -> Moments:
         """The same with nothing taken off, for layers whose means nobody corrects."""
         square = self.covariance + self.mean[:, None] * self.mean
-        return Moments(
-            torch.zeros_like(self.mean), square, self.coverage, self.window)
+        return replace(self, mean=torch.zeros_like(self.mean), covariance=square)
 
     def pixels(self) -> Moments:
         """The pixel form: that of the position in the middle of the window."""
         middle = torch.arange(
             self.window // 2, len(self.mean), self.window, device=self.mean.device)
-        return Moments(self.mean[middle], self.covariance[middle][:, middle],
-                       self.coverage)
+        return replace(self, mean=self.mean[middle], window=1,
+                       covariance=self.covariance[middle][:, middle])
 
 
 class _Sums:
@@ -95,8 +100,8 @@ class _Sums:
             self.window, size = 1, channels
         self.places = -(-max(PIXELS, PER_COLUMN * size) // batches)
         options = dict(dtype=torch.float64, device=x.device)
-        self.first = torch.zeros(size, **options)
-        self.second = torch.zeros(size, size, **options)
+        self.mean = torch.zeros(size, **options)
+        self.squares = torch.zeros(size, size, **options)
         self.count = self.calls = 0
         self.inside: Tensor | float = 0.0
 
@@ -112,21 +117,24 @@ class _Sums:
         else:
             rows = x.movedim(rule.channel_axis(module, x), -1).flatten(0, -2)
             rows = rows[drawn(len(rows), self.places, generator).to(rows.device)]
-        rows = rows.double()
-        self.first += rows.sum(0)
-        self.second += rows.T @ rows
-        self.count += len(rows)
+        # Centred, so that products in single precision are exact enough; the sums of
+        # two parts are put together as by Chan et al., 1979.
+        mean = rows.double().mean(0)
+        rows = (rows - mean).float()
+        self.squares += rows.T @ rows
+        change, total = mean - self.mean, self.count + len(rows)
+        self.squares += change[:, None] * change * (self.count * len(rows) / total)
+        self.mean += change * (len(rows) / total)
+        self.count = total
 
     def moments(self) -> Moments:
-        mean = self.first / self.count
-        covariance = self.second / self.count - mean[:, None] * mean
         coverage = torch.as_tensor(self.inside) / self.calls
-        found = Moments(mean, covariance, coverage, self.window)
+        found = Moments(self.mean, self.squares / self.count, coverage, self.window)
         if self.window == 1:
             return found
-        if self.count < PER_COLUMN * len(mean):
+        if self.count < PER_COLUMN * len(self.mean):
             return found.pixels()
-        return Moments(mean, covariance, torch.ones_like(coverage), self.window)
+        return replace(found, coverage=torch.ones_like(coverage))
 
 
 def readers(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Module]:

@@ -90,10 +90,10 @@ class Selection:
         for layer, sides in affected.items():
             yield self._attributes(layer, sides)
 
-    def reordered(
+    def orders(
         self, order: Mapping[str, np.ndarray]
-    ) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
-        """Yield every affected module with the attributes of another order.
+    ) -> dict[str, dict[str, np.ndarray]]:
+        """The position that comes to each place, by layer and side.
 
         Args:
             order (Mapping[str, np.ndarray]): By unit, the channel that comes to each
@@ -107,7 +107,17 @@ class Selection:
                     if side not in sides:
                         sides[side] = np.arange(self._sizes[layer, side])
                     sides[side][places.ravel()] = places[order[unit]].ravel()
-        for layer, sides in axes.items():
+        return axes
+
+    def reordered(
+        self, order: Mapping[str, np.ndarray]
+    ) -> Iterator[tuple[nn.Module, dict[str, Any]]]:
+        """Yield every affected module with the attributes of another order.
+
+        Args:
+            order (Mapping[str, np.ndarray]): As for :meth:`orders`.
+        """
+        for layer, sides in self.orders(order).items():
             module, values = self._attributes(layer, sides)
             values.pop('forward', None)  # with all its heads, it is its own
             yield module, values

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from ...errors import CompressionError
 from ...graph import trace, verify
 from ...kinds import kind_of
-from ...mutators import channel_scores
+from ...mutators import importance
 from ...policy import Policy, SearchSpace
 from ...registry import LOOPS, MUTATORS, build
 from ...supernet.draws import drawn_policies
@@ -146,7 +146,7 @@ class SupernetTraining:
             kind = kind_of(self.model)
             losses = [lambda batch=batch: kind.loss(self.model, batch)
                       for batch in batches]
-        scores = channel_scores(self.model, self.graph, self.sort, losses).summed()
+        scores = importance(self.model, self.graph, self.sort, losses)
         order = [{name: np.argsort(-score, kind='stable')
                   for name, score in scores.items()}]
         broadcast_object_list(order)  # gradients differ between processes
