@@ -107,9 +107,10 @@ class Session:
         return self.evaluator.evaluate(policy, self.mutator)
 
     def materialise(self, policy: Policy) -> nn.Module:
-        """The small model of a policy, with the statistics it was scored with."""
+        """The small model of a policy, with statistics of batch norms that fit it."""
         slim = self.mutator.materialise(policy)
-        self.evaluator.recalibrate(slim)
+        if not self.mutator.settles_norms(policy):
+            self.evaluator.recalibrate(slim)
         return slim
 
     def __repr__(self) -> str:

@@ -83,7 +83,8 @@ def reconstruct(
     mutator = _mutator(model, graph, file, batches, quant, settings)
     pair(model, batches)
     slim = mutator.materialise(file.policy)
-    recalibrate(slim, batches, paired=True)
+    if not mutator.settles_norms(file.policy):
+        recalibrate(slim, batches, paired=True)
     return slim
 
 

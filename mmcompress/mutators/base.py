@@ -122,6 +122,13 @@ class Mutator(ABC):
         :meth:`ChannelMutator.channels`. Defaults to none: all units are dense."""
         return {}
 
+    def settles_norms(self, policy: Policy) -> bool:
+        """Whether what :meth:`write` leaves needs no new statistics of batch norms.
+
+        Defaults to False.
+        """
+        return False
+
     @abstractmethod
     def act(self, policy: Policy, kept: Kept) -> Iterator[Values]:
         """Yield modules with the attributes they take while the policy is in force.

@@ -106,6 +106,11 @@ class JointMutator(Mutator):
         channel = self.channel
         return channel.channels(policy) if channel else {}
 
+    def settles_norms(self, policy: Policy) -> bool:
+        """See :meth:`Mutator.settles_norms`; rounding unsettles them again."""
+        return all(bits.is_float for bits in policy.bits.values()) and any(
+            mutator.settles_norms(policy) for mutator in self.mutators)
+
     def act(self, policy: Policy, kept: Kept) -> Iterator[Values]:
         """See :meth:`Mutator.act`."""
         for mutator in self.mutators:

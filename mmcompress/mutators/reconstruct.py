@@ -69,6 +69,11 @@ class ReconstructMutator(Mutator):
         return sum(macs[name] for name in macs if name in self.moments) / max(
             1, sum(macs.values()))
 
+    def settles_norms(self, policy: Policy) -> bool:
+        """Layers that are fitted in order have the means and variances of the dense
+        ones; to find them again on a few images costs accuracy (docs)."""
+        return self.sequential
+
     def act(self, policy: Policy, kept: Kept) -> Iterator[Values]:
         """See :meth:`Mutator.act`."""
         for name, layer in self._repaired(kept).items():

@@ -95,9 +95,13 @@ class PriceSource(ABC):
         """The images, loaded part by part, and what is known of their prices."""
         images = subject.evaluator.other_images(
             self.images, self.batch_size, self.dataset, self.augment)
-        return images.load, PriceStore(folder, dict(
-            images.facts, **self.settings, fingerprint=subject.graph.fingerprint,
-            weights=weights_digest(subject.model), space=list(subject.space.choices)))
+        return images.load, PriceStore(folder, self.key(subject, **images.facts))
+
+    def key(self, subject: Subject, **facts: Any) -> dict:
+        """What prices depend on, as JSON data, with some facts about the images."""
+        return dict(
+            facts, **self.settings, fingerprint=subject.graph.fingerprint,
+            weights=weights_digest(subject.model), space=list(subject.space.choices))
 
     @abstractmethod
     def _compute(

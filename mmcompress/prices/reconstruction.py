@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..data.images import Batch
-from ..errors import CompressionError
+from ..errors import CompressionError, DataError
 from ..evaluation.distance import REFERENCES
 from ..kinds import kind_of
 from ..layers.rule import rule_of, with_weight
@@ -21,6 +22,7 @@ from ..reconstruction.units import readers_of
 from ..registry import PRICES
 from ..surgery.hooks import hooked
 from ..surgery.modes import evaluating, in_float
+from ..surgery.weights import tensors_digest
 from .base import PriceSource, Subject
 from .store import PriceStore
 from .table import PriceTable
@@ -44,19 +46,16 @@ class ReconstructionPrices(PriceSource):
     dense ones with only this column compressed, over the closed-form price of the same
     choice.
 
+    The images are those that the evaluator calibrates on: no label is looked at.
+
     Args:
-        images (int): Images for the measurements. Defaults to 32.
-        batch_size (int): Images at a time. Defaults to 16.
-        dataset, augment: See :class:`PriceSource`.
+        images (int): Most images of the measurements. Defaults to 32.
         measure (str): ``'distance'`` of the raw outputs, ``'detections'``, or ``''``
             for no weights. Defaults to 'distance'.
     """
 
-    def __init__(
-        self, images: int = 32, batch_size: int = 16, dataset: dict | None = None,
-        augment: bool = False, measure: str = 'distance',
-    ) -> None:
-        super().__init__(images, batch_size, dataset, augment)
+    def __init__(self, images: int = 32, measure: str = 'distance') -> None:
+        super().__init__(images)
         if measure and measure not in REFERENCES:
             raise CompressionError(
                 f'Unknown measure {measure!r}; choose one of '
@@ -66,17 +65,34 @@ class ReconstructionPrices(PriceSource):
     @property
     def settings(self) -> dict:
         """See :attr:`PriceSource.settings`."""
-        return dict(super().settings, measure=self.measure)
+        return dict(type=type(self).__name__, images=self.images, measure=self.measure)
+
+    def open(
+        self, subject: Subject, folder: Path
+    ) -> tuple[Callable[[slice], list[Batch]], PriceStore]:
+        """The first images of the evaluator's calibration, and what is known.
+
+        Raises:
+            DataError: There are none.
+        """
+        found, left = [], self.images
+        for batch in subject.evaluator.calibration:
+            if left > 0:
+                found.append(Batch(batch.inputs[:left], batch.data_samples[:left]))
+                left -= len(batch.inputs)
+        if not found:
+            raise DataError(
+                'Prices by reconstruction need calibration images; set '
+                'calibration_images of the evaluator above 0, or give prepare() '
+                'calibration=....')
+        seen = tensors_digest(batch.inputs for batch in subject.evaluator.calibration)
+        return lambda part: found, PriceStore(folder, self.key(subject, seen=seen))
 
     @torch.no_grad()
     def _compute(
         self, subject: Subject, load: Callable[[slice], list[Batch]], store: PriceStore
     ) -> PriceTable:
-        @cache
-        def images() -> list[Batch]:
-            return load(slice(None))
-
-        curves = {}
+        images, curves = load(slice(None)), {}
         for name, find in (('widths', width_errors), ('bits', bit_errors)):
             known = store.get(name)
             if known is None:
@@ -91,7 +107,7 @@ class ReconstructionPrices(PriceSource):
             subject.space, self._weighed(subject, images, store, curves))
 
     def _weighed(
-        self, subject: Subject, images: Callable[[], list[Batch]], store: PriceStore,
+        self, subject: Subject, images: Sequence[Batch], store: PriceStore,
         curves: Mapping[int, np.ndarray],
     ) -> dict[int, np.ndarray]:
         """Closed-form prices by column, in the unit of the measurement."""
@@ -102,7 +118,7 @@ class ReconstructionPrices(PriceSource):
             if weight is None:
                 if reference is None:
                     with subject.mutator.acting(space.decode(space.highest)[0]):
-                        reference = REFERENCES[self.measure](subject.model, images())
+                        reference = REFERENCES[self.measure](subject.model, images)
                 row = space.highest.copy()
                 row[column] = space.choices[column][choice]
                 with subject.mutator.acting(space.decode(row)[0]) as model:
@@ -121,7 +137,7 @@ def weighed_choice(curve: np.ndarray) -> int:
 
 
 def width_errors(
-    subject: Subject, images: Callable[[], list[Batch]]
+    subject: Subject, images: Sequence[Batch]
 ) -> dict[int, np.ndarray]:
     """By column of a prunable unit, the error of each of its widths."""
     space, graph, model = subject.space, subject.graph, subject.model
@@ -129,7 +145,7 @@ def width_errors(
     moments = subject.mutator.moments or measure(
         model, readers(model, sorted(
             m.layer for i in prunable for m in graph.units[i].members
-            if m.side == IN)), images())
+            if m.side == IN)), images)
     found = {}
     for i in prunable:
         unit = graph.units[i]
@@ -146,7 +162,7 @@ def width_errors(
 
 
 def bit_errors(
-    subject: Subject, images: Callable[[], list[Batch]]
+    subject: Subject, images: Sequence[Batch]
 ) -> dict[int, np.ndarray]:
     """By column of free bits, the error of a layer's outputs at each choice.
 
@@ -177,7 +193,7 @@ def bit_errors(
     modules = dict(subject.model.named_modules())
     with evaluating(subject.model), in_float(subject.model), hooked(
             after={modules[name]: partial(watch, name) for name in columns}):
-        for batch in images():
+        for batch in images:
             kind_of(subject.model).raw(subject.model, batch)
     return {column: errors[column] / max(energy[name], 1e-30)
             for name, sides in columns.items() if name in energy

@@ -253,11 +253,11 @@ def least_squares(
     centre, offset = columns.mean(1, keepdim=True), left.mean(1, keepdim=True)
     if not layer.centred:
         centre, offset = torch.zeros_like(centre), torch.zeros_like(offset)
-    columns, left = (columns - centre).double(), (left - offset).double()
-    gram = columns.mT @ columns
+    columns, left = columns - centre, left - offset
+    gram, cross = (columns.mT @ columns).double(), (columns.mT @ left).double()
     diagonal = gram.diagonal(dim1=1, dim2=2)
     diagonal.add_(ridge * diagonal.mean(1, keepdim=True).clamp_min(1e-30))
-    change = torch.linalg.solve(gram, columns.mT @ left).mT.to(start)
+    change = torch.linalg.solve(gram, cross).mT.to(start)
     return Fitted((start + change).reshape(layer.rows.shape),
                   (offset.mT - change @ centre.mT).flatten())
 

@@ -48,7 +48,7 @@ def test_a_width_costs_what_independent_channels_carried():
     session = prepared()
     unit, = session.graph.units
     curve = width_errors(
-        subject_of(session), lambda: session.evaluator.calibration)[0]
+        subject_of(session), session.evaluator.calibration)[0]
     # Nothing can be repaired, so a channel costs its variance times its weights.
     loads = Chain().second.weight.detach().square().sum((0, 2, 3))
     carried = torch.tensor(SPREAD) ** 2 * loads
@@ -61,7 +61,7 @@ def test_a_width_costs_what_independent_channels_carried():
 @torch.no_grad()
 def test_bits_cost_the_error_that_they_make():
     session = prepared(quant=dict(bits=[2, 4, 8], keep8=()))
-    errors = bit_errors(subject_of(session), lambda: session.evaluator.calibration)
+    errors = bit_errors(subject_of(session), session.evaluator.calibration)
     _, weights, activations = session.space.split(np.arange(len(session.space)))
     assert sorted(errors) == sorted(map(int, [*weights, *activations]))
     name = session.space.layers[1]
@@ -86,12 +86,12 @@ def test_a_column_is_weighed_where_it_costs_something():
 @torch.no_grad()
 def test_prices_are_distances_and_come_from_disk_the_second_time(tmp_path):
     session = prepared(quant=dict(bits=[2, 8], keep8=()))
-    source = ReconstructionPrices(images=16, batch_size=8)
+    source = ReconstructionPrices(images=16)
     table = source.compute(subject_of(session), tmp_path)
     # At the choice it was weighed at, a price is the distance itself.
     rows = np.stack([session.space.highest] * 2)
-    x = session.evaluator.other_images(16, 8).load(slice(None))
-    curve = width_errors(subject_of(session), lambda: x)[0]
+    x = session.evaluator.calibration[:2]
+    curve = width_errors(subject_of(session), x)[0]
     rows[1, 0] = session.space.choices[0][weighed_choice(curve)]
     best, narrow = session.space.decode(rows)
     with session.mutator.acting(narrow) as model:

@@ -1,0 +1,6 @@
+_base_ = [
+    '../yolox/yolox_nano_coco128.py',
+    '../_base_/search/reconstruct_yolox-nano_coco128.py'
+]
+
+search_cfg = dict(searcher=dict(type='Evolution', evaluations=300))

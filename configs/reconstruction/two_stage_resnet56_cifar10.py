@@ -1,0 +1,3 @@
+_base_ = [
+    '../cifar/resnet56_cifar10.py', '../_base_/search/reconstruct_cifar10.py'
+]
