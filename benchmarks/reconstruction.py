@@ -12,7 +12,7 @@ has seen. Kill it and run the same command again: it continues.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import harness
@@ -106,32 +106,35 @@ class Parts:
                 model, 'paired', self.session.evaluator.recalibration):
             return self.test(model)
 
-    def fitted(self, policy: Policy, residual: bool = True, tune: bool = False
-               ) -> float:
+    def written(self, policy: Policy, sequential: bool | None = None,
+                residual: bool = True, tune: bool = False) -> float:
         """Metric of what is written for a policy, after training if ``tune``."""
         self.repair.residual = residual
-        slim = self.session.materialise(policy)
+        with self.repair.writing(sequential):
+            slim = self.session.materialise(policy)
         if tune:
             finetune(slim, self.bench.training, self.case.finetuning, self.draw)
-            self.session.evaluator.recalibrate(slim)
         return self.test(slim)
 
-    def rows(self, share: float, tune: bool) -> Iterator[tuple[str, object]]:
-        """Names of the parts, and functions that measure them."""
+    def rows(self, share: float, tune: bool) -> Iterator[tuple[str, Callable]]:
+        """Names of the parts, and functions that measure them.
+
+        What a part adds is measured on the first draw, the result on all.
+        """
         target, = self.bench.targets('macs', [share])
-        even = harness.uniform_widths(self.session.space, self.bench.costs, target)
-        yield 'uniform, sliced', lambda: self.acting(even, False)
-        yield 'uniform, repaired', lambda: self.acting(even, True)
-        yield 'uniform, fitted', lambda: self.fitted(even)
-        yield 'priced, sliced', lambda: self.acting(self.priced(target), False)
-        yield 'priced, repaired', lambda: self.acting(self.priced(target), True)
-        yield 'priced, fitted, no residual target', lambda: self.fitted(
-            self.priced(target), False)
-        yield 'priced, fitted', lambda: self.fitted(self.priced(target))
+        if not self.draw:
+            even = harness.uniform_widths(self.session.space, self.bench.costs, target)
+            yield 'uniform, sliced', lambda: self.acting(even, False)
+            yield 'uniform, repaired', lambda: self.acting(even, True)
+            yield 'priced, sliced', lambda: self.acting(self.priced(target), False)
+            yield 'priced, repaired', lambda: self.acting(self.priced(target), True)
+            yield 'priced, fitted, no residual target', lambda: self.written(
+                self.priced(target), True, residual=False)
+            yield 'priced, fitted', lambda: self.written(self.priced(target), True)
         yield 'searched, repaired', lambda: self.acting(self.searched(share), True)
-        yield 'searched, as written', lambda: self.fitted(self.searched(share))
+        yield 'searched, as written', lambda: self.written(self.searched(share))
         if tune:
-            yield 'searched, after two epochs', lambda: self.fitted(
+            yield 'searched, after two epochs', lambda: self.written(
                 self.searched(share), tune=True)
 
 
@@ -162,7 +165,8 @@ def main() -> None:
     for name in args.names or CASES:
         draws = [measure(name, draw, args, results) for draw in range(args.draws)]
         shares = CASES[name].targets
-        rows = [(part, *(spread([d[part, share] for d in draws]) for share in shares))
+        rows = [(part, *(spread([d[part, share] for d in draws if (part, share) in d])
+                         for share in shares))
                 for part in dict.fromkeys(part for part, _ in draws[0])]
         show(f'{name}, per cent, {args.draws} draws of calibration images; share of '
              'the MACs', ('part', *(f'{share:.0%}' for share in shares)), rows)

@@ -5,17 +5,24 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
 from torch import nn
 
+from .errors import CompressionError
 from .evaluation import PolicyEvaluator, Score
+from .evaluation.distance import REFERENCES, DetectionReference, Reference
 from .graph import trace, verify
+from .kinds import kind_of
 from .mutators import Calibration, JointMutator
 from .plain import plain
 from .policy import ChannelScores, ModelGraph, Policy, SearchSpace
 from .surgery.weights import weights_digest
+
+COMPARED = 64
+"""Images that the forms of a repair are compared on; whole batches are taken."""
 
 RECONSTRUCT = 'reconstruct'
 """Setting of ``compression`` that repairs candidates."""
@@ -107,7 +114,38 @@ class Session:
         return self.evaluator.evaluate(policy, self.mutator)
 
     def materialise(self, policy: Policy) -> nn.Module:
-        """The small model of a policy, with statistics of batch norms that fit it."""
+        """The small model of a policy, with statistics of batch norms that fit it.
+
+        Where the form of the repair is left open, it is the one whose outputs on the
+        scoring images are nearer to the dense ones, those of a detector by its boxes
+        and scores as far as they can be compared. Proposals of two-stage detectors
+        cannot; theirs is the closed form, in which candidates are scored.
+        """
+        repair = self.mutator.repair
+        if repair is None or repair.sequential is not None or not policy.widths:
+            return self._written(policy)
+        forms = []
+        for sequential in (True, False):
+            with repair.writing(sequential):
+                forms.append(self._written(policy))
+        try:
+            return min(forms, key=self._reference.distance)
+        except CompressionError:  # outputs of other shapes
+            return forms[1]
+
+    @cached_property
+    def _reference(self) -> Reference | DetectionReference:
+        """Outputs of the dense model on scoring images."""
+        batches, count = [], 0
+        for batch in self.evaluator.scoring:
+            if count < COMPARED:
+                batches.append(batch)
+            count += len(batch.inputs)
+        can = kind_of(self.model).can_decode(self.model)
+        return REFERENCES['detections' if can else 'distance'](self.model, batches)
+
+    def _written(self, policy: Policy) -> nn.Module:
+        """The model of a policy in the form that the repair is set to."""
         slim = self.mutator.materialise(policy)
         if not self.mutator.settles_norms(policy):
             self.evaluator.recalibrate(slim)

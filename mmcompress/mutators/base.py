@@ -20,6 +20,7 @@ from ..surgery.shadow import Shadow
 if TYPE_CHECKING:
     from .channel import ChannelMutator
     from .quant import QuantMutator
+    from .reconstruct import ReconstructMutator
 
 Kept = Mapping[str, Mapping[str, np.ndarray]]
 """Kept positions by layer and side; a layer or side that is absent keeps all."""
@@ -79,6 +80,7 @@ class Mutator(ABC):
             order; None if the mutator does not sort channels.
         channel (ChannelMutator | None): The part that decides about widths.
         quantiser (QuantMutator | None): The part that quantises, for prices.
+        repair (ReconstructMutator | None): The part that repairs.
         moments (Mapping[str, Moments] | None): What layers of the dense model read, by
             layer; None unless the mutator repairs.
     """
@@ -88,6 +90,7 @@ class Mutator(ABC):
     scores: ChannelScores | None = None
     channel: ChannelMutator | None = None
     quantiser: QuantMutator | None = None
+    repair: ReconstructMutator | None = None
     moments: Mapping[str, Moments] | None = None
     _shadows: tuple[Shadow, ...] | list[Shadow] = ()
 

@@ -13,6 +13,7 @@ from ..registry import MUTATORS, build
 from .base import NO_IMAGES, Calibration, Kept, Mutator, Values
 from .channel import ChannelMutator
 from .quant import QuantMutator
+from .reconstruct import ReconstructMutator
 
 DEFAULTS = dict(channel='ChannelMutator', reconstruct='ReconstructMutator',
                 quant='QuantMutator')
@@ -76,6 +77,11 @@ class JointMutator(Mutator):
     def quantiser(self) -> QuantMutator | None:
         """See :class:`Mutator`."""
         return self._first('quantiser')
+
+    @property
+    def repair(self) -> ReconstructMutator | None:
+        """See :class:`Mutator`."""
+        return self._first('repair')
 
     @property
     def moments(self) -> Mapping[str, Moments] | None:

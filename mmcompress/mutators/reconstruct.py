@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from ..layers.rule import rule_of, sliced
 from ..policy import IN, OUT, ModelGraph, Policy
+from ..quant.presets import preset
 from ..reconstruction.columns import has_columns
 from ..reconstruction.compensation import RIDGE, compensate, predict
 from ..reconstruction.flow import named_norms, norms_behind
@@ -32,19 +34,36 @@ class ReconstructMutator(Mutator):
 
     Args:
         ridge (float): Shrinks the repair, as a share of the inputs' mean variance.
-            Defaults to 1e-3.
-        sequential (bool): Repair what is written for good once more, layer after layer
-            on what the compressed network really computes
+            Defaults to 1e-2.
+        sequential (bool | None): Repair what is written for good once more, layer after
+            layer on what the compressed network really computes
             (:mod:`mmcompress.reconstruction.sequential`); too slow for every candidate.
-            Defaults to True.
+            Predictors are left out: least squares shrinks their rare high scores.
+            Defaults to None: a session writes the form whose outputs are nearer to the
+            dense ones.
         residual (bool): In doing so, let layers that are added to a shortcut make up
             for what the shortcut lost. Defaults to True.
     """
 
     def __init__(
-        self, ridge: float = RIDGE, sequential: bool = True, residual: bool = True
+        self, ridge: float = RIDGE, sequential: bool | None = None,
+        residual: bool = True,
     ) -> None:
         self.ridge, self.sequential, self.residual = ridge, sequential, residual
+
+    @property
+    def repair(self) -> ReconstructMutator:
+        """See :class:`Mutator`."""
+        return self
+
+    @contextmanager
+    def writing(self, sequential: bool) -> Iterator[None]:
+        """Write in one form within the block, whatever the settings say."""
+        before, self.sequential = self.sequential, sequential
+        try:
+            yield
+        finally:
+            self.sequential = before
 
     def prepare(
         self, model: nn.Module, graph: ModelGraph,
@@ -56,6 +75,7 @@ class ReconstructMutator(Mutator):
         modules = dict(model.named_modules())
         self.layers = {layer.name: modules[layer.name] for layer in graph.layers}
         self.norms = named_norms(model)
+        self.predictors = preset(graph, 'predictors')
         self.moments: dict[str, Moments] = calibration.measured(model, graph)
         self.behind = norms_behind(model, self.layers, calibration.batches[0])
 
@@ -72,7 +92,7 @@ class ReconstructMutator(Mutator):
     def settles_norms(self, policy: Policy) -> bool:
         """Layers that are fitted in order have the means and variances of the dense
         ones; to find them again on a few images costs accuracy (docs)."""
-        return self.sequential
+        return self.sequential is not False
 
     def act(self, policy: Policy, kept: Kept) -> Iterator[Values]:
         """See :meth:`Mutator.act`."""
@@ -87,9 +107,11 @@ class ReconstructMutator(Mutator):
         """See :meth:`Mutator.write`."""
         modules, layers = dict(model.named_modules()), self._repaired(kept)
         found = {name: (layer.rows, layer.bias) for name, layer in layers.items()}
-        if self.sequential and layers:
+        if self.sequential is not False and layers:
+            every = {**self._others(kept, layers), **layers}
             fitted = fit_in_order(
-                self.model, {**self._others(kept, layers), **layers},
+                self.model, {name: layer for name, layer in every.items()
+                             if name not in self.predictors},
                 self._slices(policy, layers), self.batches, self.ridge,
                 residual=self.residual)
             found |= {name: (fit.rows, fit.bias) for name, fit in fitted.items()}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .moments import Moments
 
-RIDGE = 1e-3
+RIDGE = 1e-2
 """Added to the diagonal, as a share of its mean."""
 
 

@@ -30,13 +30,16 @@ from ..layers.rule import rule_of
 from ..surgery.hooks import hooked
 from ..surgery.modes import evaluating, in_float
 from ..surgery.shadow import Shadow, shadowed
-from .columns import LARGEST, PER_COLUMN, columns_at, drawn, has_columns, rows_of
+from .columns import LARGEST, columns_at, drawn, has_columns, rows_of
 from .flow import Trail, Trails, affine_of, named_norms
 
-SAMPLES = 20_000
+SAMPLES = 2 ** 15
 """Most places of a layer's output that its weights are fitted at."""
-FEWEST = 4096
+FEWEST = 2 ** 14
 """Places it is fitted at if there are so many."""
+PER_COLUMN = 40
+"""Places for each weight of an output channel. With 10, ResNet-56 at half its MACs is
+1.4 points worse (docs/reconstruction.md)."""
 SCARCE = 4
 """Places for each column below which a layer is left as it is."""
 SMALLEST_SCALE = 0.1
