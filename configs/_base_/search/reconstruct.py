@@ -1,6 +1,5 @@
 # Channels in the order of elimination, widths priced by what repair leaves, every
 # candidate repaired. Every line can be overridden by --cfg-options.
-custom_imports = dict(imports=['mmcompress'], allow_failed_imports=False)
 compression = dict(
     channel=dict(
         type='ChannelMutator', importance='obs', divisor=8, min_ratio=0.1),

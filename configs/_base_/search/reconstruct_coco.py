@@ -1,5 +1,7 @@
 _base_ = './reconstruct.py'
 
+custom_imports = dict(imports=['mmcompress'], allow_failed_imports=False)
+
 # Repaired and scored on disjoint training images; val2017 is left to report on.
 search_cfg = dict(
     evaluator=dict(
