@@ -83,7 +83,7 @@ def search(
     run.run()
 
     def builder(path: Path) -> Callable[[], nn.Module]:
-        return lambda: session.materialise(PolicyFile.load(path).policy)
+        return lambda: run.session.materialise(PolicyFile.load(path).policy)
 
     images = [batch.inputs for batch in session.evaluator.calibration]
     return Family(run.work_dir, builder, images)

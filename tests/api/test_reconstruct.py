@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 import mmcompress as mmc
-from mmcompress.errors import DataError
+from mmcompress.errors import DataError, StudyError
+from mmcompress.policy import Policy
 from mmcompress.policy.files import PolicyFile
 
 
@@ -34,11 +35,15 @@ def images(seed: int) -> torch.Tensor:
     return torch.einsum('np,pchw->nchw', shares, patterns)
 
 
-def searched(tmp_path, **settings):
-    session = mmc.prepare(
+def session_of(**settings):
+    return mmc.prepare(
         Net(), images(0)[:1], calibration=images(1).split(16),
         channel=dict(divisor=4), **settings)
-    return mmc.search(session, 'Uniform', evaluations=1, work_dir=tmp_path, macs=0.6)
+
+
+def searched(tmp_path, **settings):
+    return mmc.search(session_of(**settings), 'Uniform', evaluations=1,
+                      work_dir=tmp_path, macs=0.6)
 
 
 @pytest.mark.parametrize('quant', [None, dict(bits=[8])])
@@ -60,15 +65,50 @@ def test_a_policy_file_and_a_dense_model_give_a_repaired_network(tmp_path, quant
     assert error(slim) < 0.5 * error(sliced)
 
 
-def test_repair_is_on_unless_it_is_refused(tmp_path):
-    family = searched(tmp_path / 'on')
-    assert 'reconstruct' not in searched(
-        tmp_path / 'off', reconstruct=False).__dict__.get('compression', {})
-    network = family[next(iter(family))]
-    rebuilt = mmc.load(tmp_path / 'on', model=Net())[next(iter(family))].model
+def test_repair_is_on_where_widths_are_searched_unless_it_is_refused():
+    assert session_of().mutator.repair is not None
+    assert session_of(reconstruct=dict(ridge=0.1)).mutator.repair.ridge == 0.1
+    assert session_of(reconstruct=False).mutator.repair is None
+    assert mmc.prepare(Net(), images(0)[:1], calibration=[images(1)],
+                       quant=dict(bits=[8])).mutator.repair is None
+    # A supernet's channels have been trained to do without the others.
+    assert mmc.prepare(Net(), images(0)[:1], calibration=[images(1)],
+                       channel=dict(importance='index')).mutator.repair is None
+
+
+def test_what_is_written_is_what_is_loaded(tmp_path):
+    family = searched(tmp_path)
+    name = next(iter(family))
+    rebuilt = mmc.load(tmp_path, model=Net())[name].model
     with torch.no_grad():
         torch.testing.assert_close(
-            network.model(images(3)), rebuilt(images(3)), atol=1e-5, rtol=1e-4)
+            family[name].model(images(3)), rebuilt(images(3)), atol=1e-5, rtol=1e-4)
+
+
+def test_the_form_that_is_nearer_to_the_dense_network_is_written():
+    session = session_of()
+    policy = Policy({unit.name: unit.width // 2 for unit in session.graph.units})
+
+    def distance(sequential: bool | None) -> float:
+        with session.mutator.repair.writing(sequential):
+            return session._reference.distance(session.materialise(policy))
+
+    assert distance(None) == min(distance(True), distance(False))
+    assert distance(True) != distance(False)
+
+
+def test_a_study_of_an_earlier_version_goes_on_without_repair(tmp_path):
+    before = searched(tmp_path, reconstruct=False)
+    path, = (tmp_path / 'policies').glob('*.json')
+    policy = path.read_text()
+    again = searched(tmp_path)  # the same script, with today's default
+    assert list(again) == list(before)
+    assert path.read_text() == policy
+    with torch.no_grad():
+        for x, y in zip(*(f[next(iter(f))].model.parameters() for f in (before, again))):
+            assert torch.equal(x, y)
+    with pytest.raises(StudyError, match='reconstruct'):
+        searched(tmp_path, reconstruct=True)
 
 
 def test_images_are_needed(tmp_path):

@@ -1,8 +1,11 @@
 _base_ = './reconstruct.py'
 
+# Repaired on 96 unlabelled training images, scored on the 32 others by how far boxes
+# and scores are from those of the dense network.
 compression = dict(channel=dict(divisor=4))
 search_cfg = dict(
     searcher=dict(type='TwoStage', evaluations=40),
+    prices=dict(images=16, measure='detections'),
     evaluator=dict(
         type='PolicyEvaluator',
         metric='detections',
