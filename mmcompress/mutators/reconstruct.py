@@ -16,7 +16,7 @@ from ..quant.presets import preset
 from ..reconstruction.columns import has_columns
 from ..reconstruction.compensation import RIDGE, compensate, predict
 from ..reconstruction.flow import named_norms, norms_behind
-from ..reconstruction.moments import Moments
+from ..reconstruction.moments import Moments, readers
 from ..reconstruction.sequential import Layer, fit_in_order
 from ..registry import MUTATORS
 from ..surgery.selection import Selection
@@ -78,16 +78,6 @@ class ReconstructMutator(Mutator):
         self.predictors = preset(graph, 'predictors')
         self.moments: dict[str, Moments] = calibration.measured(model, graph)
         self.behind = norms_behind(model, self.layers, calibration.batches[0])
-
-    @property
-    def share(self) -> float:
-        """Share of the MACs of layers that units shrink whose inputs are repaired."""
-        touched = {member.layer for unit in self.graph.units
-                   for member in unit.members if member.side == IN}
-        macs = {layer.name: layer.macs for layer in self.graph.layers
-                if layer.name in touched and layer.groups == 1}
-        return sum(macs[name] for name in macs if name in self.moments) / max(
-            1, sum(macs.values()))
 
     def settles_norms(self, policy: Policy) -> bool:
         """Layers that are fitted in order have the means and variances of the dense
@@ -200,3 +190,23 @@ def _overwrite(
     weight.copy_(rule.from_output(module, dense))
     if module._parameters.get('bias') is not None:
         module.bias[out] = bias.to(dense)
+
+
+def repaired_share(model: nn.Module, graph: ModelGraph) -> tuple[float, list[str]]:
+    """How much of what reads units can be repaired.
+
+    Args:
+        model (nn.Module): The dense model.
+        graph (ModelGraph): Its units and layers.
+
+    Returns:
+        tuple[float, list[str]]: Share of the MACs of the layers that mix the channels
+        of units, and the names of those that are left out.
+    """
+    read = {member.layer for unit in graph.units for member in unit.members
+            if member.side == IN}
+    macs = {layer.name: layer.macs for layer in graph.layers
+            if layer.name in read and layer.groups < layer.in_channels}
+    known = readers(model, macs)
+    return (sum(macs[name] for name in known) / max(1, sum(macs.values())),
+            sorted(macs.keys() - known.keys()))

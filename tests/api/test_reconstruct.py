@@ -105,8 +105,8 @@ def test_a_study_of_an_earlier_version_goes_on_without_repair(tmp_path):
     assert list(again) == list(before)
     assert path.read_text() == policy
     with torch.no_grad():
-        for x, y in zip(*(f[next(iter(f))].model.parameters() for f in (before, again))):
-            assert torch.equal(x, y)
+        networks = [family[path.stem].model for family in (before, again)]
+        assert all(map(torch.equal, *(net.parameters() for net in networks)))
     with pytest.raises(StudyError, match='reconstruct'):
         searched(tmp_path, reconstruct=True)
 

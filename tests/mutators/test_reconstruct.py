@@ -13,6 +13,7 @@ from mmcompress.mutators import (
     JointMutator,
     importance,
 )
+from mmcompress.mutators.reconstruct import repaired_share
 from mmcompress.policy import Bits, Policy
 from mmcompress.testing import ToyNetwork
 
@@ -107,10 +108,17 @@ def test_what_is_written_is_repaired_once_more():
 
 def test_dense_widths_need_no_repair():
     mutator = prepared(reconstruct={})
-    assert mutator.mutators[1].share > 0.8  # all but the depthwise layer
     with mutator.acting(Policy()) as model:
         acted = outputs(model, images(5))
     assert torch.equal(acted, outputs(mutator.model, images(5)))
+
+
+def test_layers_that_pad_with_other_than_zeros_are_not_repaired():
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1, padding_mode='circular'),
+        nn.Conv2d(8, 4, 1)).eval()
+    # Readers have 8 x 8 x 9 and 8 x 4 weights, on maps of one size.
+    assert repaired_share(model, trace(model, SHAPE)) == (32 / (576 + 32), ['1'])
 
 
 class Copies(nn.Module):
