@@ -6,10 +6,12 @@ import torch
 
 from mmcompress.data.images import Batch
 from mmcompress.errors import CompressionError
+from mmcompress.exporter.agreement import relative_error
 from mmcompress.exporter.export import ExportOptions, export_onnx
 from mmcompress.graph import trace, verify
 from mmcompress.mutators import Calibration, ChannelMutator, JointMutator, QuantMutator
 from mmcompress.policy import Bits, Policy
+from mmcompress.surgery.copies import copy_of
 from mmcompress.testing import ToyNetwork
 from mmcompress.testing.mutating import MutatorContract
 
@@ -53,6 +55,10 @@ class TestGptq(MutatorContract):
         mutator.prepare(model, verify(model, trace(model, SHAPE)),
                         Calibration([Batch(images(), [])]))
 
+    @torch.no_grad()  # with gradients the weights that act are rounded to the nearest
+    def test_acting_equals_materialised(self):
+        super().test_acting_equals_materialised()
+
 
 def test_unknown_rounding():
     with pytest.raises(CompressionError, match="'obq'; choose one of nearest, gptq"):
@@ -75,24 +81,25 @@ def test_each_layer_errs_less_than_with_the_nearest():
             change = torch.cat([(b - a).transpose(0, 1).flatten(1)
                                 for a, b in zip(seen[:half], seen[half:])], 1)
             errors.append(float(change.var(1).sum()))
-        assert errors[1] < (0.97 if name == 'depth' else 0.9) * errors[0], name
+        # Random weights and little in common: the stem has least to win.
+        assert errors[1] < (0.5 if name in ('merge', 'head', 'fc') else 0.98) * errors[
+            0], name
 
 
 def test_what_is_written_is_what_acts_and_on_the_grid():
     mutator = prepared(widths=True, rounding='gptq')
-    mutator.model.double()
     for policy in (W3, Policy(WIDTHS, W3.bits)):
         with torch.no_grad(), mutator.acting(policy):
             acting = {name: mutator.model.get_submodule(name).weight.clone()
                       for name in LAYERS}
-            acted = outputs(mutator.model, images(5).double())
+            acted = outputs(mutator.model, images(5))
         slim = mutator.materialise(policy)
         for name in LAYERS:
             layer = slim.get_submodule(name)
             assert torch.equal(layer.weight_quantizer(layer.weight), layer.weight)
             assert layer.weight.unique().numel() > 2
         torch.testing.assert_close(
-            outputs(slim, images(5).double()), acted, atol=1e-5, rtol=1e-5)
+            outputs(slim, images(5)), acted, atol=1e-5, rtol=1e-5)
         assert sum(w.numel() for w in acting.values()) == sum(
             slim.get_submodule(name).weight.numel() for name in LAYERS)
 
@@ -149,16 +156,34 @@ def test_layers_that_are_rounded_to_the_nearest_are_named(caplog):
     assert torch.equal(acting, nearest.weight('up', 3))
 
 
+class Chain(torch.nn.Sequential):
+    """Without additions, whose quantisers a file has and a model has not."""
+
+    def __init__(self):
+        super().__init__(
+            torch.nn.Conv2d(3, 16, 3, 2, 1, bias=False), torch.nn.BatchNorm2d(16),
+            torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3, 1, 1, groups=16, bias=False),
+            torch.nn.BatchNorm2d(16), torch.nn.ReLU(), torch.nn.Conv2d(16, 6, 1))
+
+
 def test_the_file_computes_what_the_model_does(tmp_path):
-    mutator = prepared(rounding='gptq')
-    slim = mutator.materialise(Policy({}, {name: Bits(4, 8) for name in LAYERS})).eval()
+    torch.manual_seed(0)
+    model = Chain().eval()
+    with torch.no_grad():  # also a negative scale, which negates integers
+        for norm in (model[1], model[4]):
+            norm.weight.normal_()
+            norm.bias.normal_()
+    policy = Policy({}, {name: Bits(4, 8) for name in '036'})
+    slim = prepared(rounding='gptq', model=model).materialise(policy)
+    nearest = prepared(model=copy_of(model)).materialise(policy).eval()
     arrays = [x[None].numpy() for x in images(5, 4)]
-    [file] = export_onnx(
-        slim, tmp_path / 'net.onnx', ExportOptions(SHAPE, images=arrays))
-    session = onnxruntime.InferenceSession(str(tmp_path / 'net.onnx'))
+    export_onnx(slim.eval(), tmp_path / 'net.onnx', ExportOptions(SHAPE, images=arrays))
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / 'net.onnx'), providers=['CPUExecutionProvider'])
     for array in arrays:
-        found = session.run(None, {session.get_inputs()[0].name: array})
-        for mine, theirs in zip(slim(torch.from_numpy(array)), found):
-            step = mine.detach().abs().max() * 1e-4
-            torch.testing.assert_close(
-                torch.from_numpy(theirs), mine.detach(), atol=float(step), rtol=1e-4)
+        found = session.run(None, {session.get_inputs()[0].name: array})[0]
+        with torch.no_grad():
+            wanted, other = (
+                net(torch.from_numpy(array)).numpy() for net in (slim, nearest))
+        # A value next to a tie may land on the other integer.
+        assert relative_error(found, wanted) < 2 / 255 < relative_error(found, other)
