@@ -10,34 +10,44 @@ it continues.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, cached_property
 from statistics import mean
 
 import harness
-from harness import OUT, Bench, Results, machine, parser, show
+from harness import OUT, machine, parser, show
+
+from mmcompress.openmmlab.evaluators import DatasetEvaluator
+from mmcompress.session import Session
 
 CASE = harness.Case(
     config='configs/quantisation/mixed_yolox-nano_coco128.py', metric='coco/bbox_mAP',
-    images=1, calibration=96, forward=8)
+    calibration=96, forward=8)
 ROUNDINGS = ('nearest', 'gptq')
 BITS = {'W4A8': (4, 8), 'W6A8': (6, 8), 'W8A8': (8, 8)}
+QUANT = dict(bits=[4, 6, 8], keep8=(), skip=())
 
 
-@cache
-def bench_of(rounding: str, draw: int) -> Bench:
-    """The network with the images of one draw, prepared when first asked."""
-    bench = Bench(CASE, OUT / 'rounding')
-    bench.cfg.search_cfg.evaluator.update(dynamic_bn='paired', seed=draw)
-    bench.cfg.compression.quant.update(
-        bits=[4, 6, 8], keep8=(), skip=(), rounding=rounding)
-    return bench
+class Bench(harness.Bench):
+    """YOLOX-nano with one rounding and one draw of the calibration images."""
 
+    def __init__(self, rounding: str, draw: int) -> None:
+        super().__init__(CASE, OUT / 'rounding', quant=QUANT)
+        self.rounding, self.draw = rounding, draw
 
-def measure(rounding: str, bits: str, draw: int) -> float:
-    """mAP of the materialised network on the test images, in per cent."""
-    bench = bench_of(rounding, draw)
-    slim = bench.session.materialise(bench.uniform(BITS[bits]))
-    return CASE.scale * bench.metric_of(slim)
+    @cached_property
+    def session(self) -> Session:
+        """Calibrated on all images, as nothing is searched."""
+        return harness.session_on_all(self.cfg, DatasetEvaluator(
+            CASE.metric, images=1, calibration_images=CASE.calibration - 1,
+            batch_size=CASE.forward, dynamic_bn='paired', seed=self.draw),
+            dict(quant=dict(QUANT, rounding=self.rounding)))
+
+    def measured(self, bits: str) -> float:
+        """mAP of the materialised network on the test images, in per cent."""
+        def measure() -> float:
+            slim = self.session.materialise(self.uniform(BITS[bits]))
+            return CASE.scale * self.metric_of(slim)
+        return self.results.get(f'{bits}, {self.rounding}, draw {self.draw}', measure)
 
 
 def main() -> None:
@@ -46,23 +56,20 @@ def main() -> None:
     options.add_argument('--draws', type=int, default=1)
     options.add_argument('--bits', nargs='*', choices=BITS, default=list(BITS))
     args = options.parse_args()
-    results = Results(OUT / 'rounding' / 'results.json', dict(case=vars(CASE)))
     print(machine())
-    rows = []
+    bench, values = cache(Bench), {}
     for draw in range(args.draws):
         for rounding in ROUNDINGS:
             for bits in args.bits:
-                found = results.get(
-                    f'{bits}, {rounding}, draw {draw}',
-                    lambda: measure(rounding, bits, draw))  # noqa: B023
-                print(rounding, bits, draw, found, flush=True)
-    for bits in args.bits:
-        values = {r: [results.values[f'{bits}, {r}, draw {d}']
-                      for d in range(args.draws)] for r in ROUNDINGS}
-        rows.append((bits, *(f'{mean(v):.1f} ({", ".join(f"{x:.1f}" for x in v)})'
-                             for v in values.values())))
+                found = bench(rounding, draw).measured(bits)
+                values.setdefault((bits, rounding), []).append(found)
+                print(f'{bits}, {rounding}, draw {draw}: {found:.2f}', flush=True)
+        bench.cache_clear()
     show(f'YOLOX-nano, mAP on val128, mean of {args.draws} draws of the calibration '
-         'images', ('bits', *ROUNDINGS), rows)
+         'images', ('bits', *ROUNDINGS), [
+             (bits, *(f'{mean(found):.1f} ({", ".join(f"{x:.1f}" for x in found)})'
+                      for r in ROUNDINGS for found in [values[bits, r]]))
+             for bits in args.bits])
 
 
 if __name__ == '__main__':

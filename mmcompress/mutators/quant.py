@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ..arithmetic.quantizers import fake_quantise
 from ..arithmetic.ranges import Sample, activation_range, check_observer, weight_scales
 from ..arithmetic.slices import put, take
-from ..errors import CompressionError, PolicyError
 from ..data.images import Batch
+from ..errors import CompressionError, PolicyError
 from ..layers.quantised import QuantLayer
 from ..layers.rule import rule_of
 from ..policy import FLOAT, IN, Bits, ModelGraph, Policy

@@ -25,7 +25,7 @@ PLACES = 2 ** 17
 """Most places of a layer's output that are looked at, drawn at random."""
 PER_COLUMN = 16
 """Places for each column, where this is fewer, but at least :data:`FEWEST`."""
-FEWEST = 2 ** 14
+FEWEST = 2 ** 13
 KINDS = ('conv', 'linear')
 
 

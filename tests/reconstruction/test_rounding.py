@@ -30,10 +30,10 @@ def case(seed, groups, out, columns, top):
 
 
 def test_two_columns_by_hand():
-    # The first column has the larger diagonal: .4 -> 0, error .4. H = (A + I) D (A + I)'
-    # with A_01 = H_01 / H_11 = 1, so the second is rounded at .4 + .4 * 1 = .8 -> 1.
-    # Its loss is 2 (.4)^2 + 2 (.4)(-.6) + (.6)^2 = .32 - .48 + .36 = .2; that of (0, 0),
-    # the nearest, .8; of (1, 0), what the other order finds, .72 - .48 + .16 = .4.
+    # The first column has the larger diagonal: .4 -> 0, error .4. With H = (A + I) D
+    # (A + I)' and A_01 = H_01 / H_11 = 1 the second is rounded at .4 + .4 = .8 -> 1.
+    # Its loss is 2 (.4)^2 + 2 (.4)(-.6) + (.6)^2 = .32 - .48 + .36 = .2; that of
+    # (0, 0), the nearest, .8; of (1, 0), what the other order finds, .72 - .48 + .16.
     covariance = torch.tensor([[[2.0, 1.0], [1.0, 1.0]]]).double()
     rows = torch.tensor([[[0.4, 0.4]]])
     found = gptq(rows, covariance, torch.ones(1, 1), 7, ridge=0)
