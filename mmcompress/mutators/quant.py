@@ -21,7 +21,7 @@ from ..policy import FLOAT, IN, Bits, ModelGraph, Policy
 from ..quant.calibration import observe, samples, shared_inputs
 from ..quant.presets import bit_choices
 from ..reconstruction.patches import has_patches, kept_columns, measure_patches
-from ..reconstruction.rounding import gptq
+from ..reconstruction.rounding import gptq_scales
 from ..registry import MUTATORS
 from ..surgery.heads import call_layers
 from ..surgery.quantise import make_quantisable
@@ -59,7 +59,8 @@ class QuantMutator(Mutator):
         bias_correction (bool): Defaults to True.
         rounding (str): ``'nearest'``, or ``'gptq'``: the weights of a layer are rounded
             together so that their errors cancel in its outputs on the calibration
-            images (:mod:`mmcompress.reconstruction.rounding`). Layers that
+            images, and so are its scales chosen
+            (:mod:`mmcompress.reconstruction.rounding`). Layers that
             :func:`mmcompress.reconstruction.patches.has_patches` does not know, and all
             while gradients are enabled, are rounded to the nearest. Defaults to
             'nearest'.
@@ -243,9 +244,9 @@ class QuantMutator(Mutator):
         covariance = self.covariances[name][view].to(weight.device)
         covariance = kept_columns(covariance, kept, rule_of(layer).window_size(layer))
         rows = weight.reshape(len(covariance), -1, covariance.shape[1])
-        rounded = gptq(rows, covariance, scale.reshape(rows.shape[:2]),
-                       2 ** (bits - 1) - 1)
-        return scale, rounded.reshape(weight.shape)
+        scale, rounded = gptq_scales(
+            rows, covariance, scale.reshape(rows.shape[:2]), 2 ** (bits - 1) - 1)
+        return scale.flatten(), rounded.reshape(weight.shape)
 
     def _correction(
         self, name: str, layer: QuantLayer, lost: Tensor, kept: np.ndarray | None

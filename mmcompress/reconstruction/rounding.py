@@ -14,8 +14,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..arithmetic.quantizers import EPSILON
+
 RIDGE = 1e-2
 """Added to the diagonal, as a share of its mean."""
+SHARES = (0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+"""Shares of a row's largest weight that are tried as its range."""
 BLOCK = 64
 """Columns that wait for the errors of all earlier ones together."""
 
@@ -51,6 +55,40 @@ def gptq(
     nearest = target.round().clamp_(-top, top)
     worse = _loss(target - rounded, covariance) > _loss(target - nearest, covariance)
     return torch.where(worse[..., None], nearest, rounded).to(rows) * step
+
+
+def gptq_scales(
+    rows: Tensor, covariance: Tensor, start: Tensor, top: int, ridge: float = RIDGE
+) -> tuple[Tensor, Tensor]:
+    """Scales that suit weights that are rounded together, and these weights.
+
+    Several scales are tried for every row. Integers ``n`` err least at the scale
+    ``n'Hw / n'Hn``, by ``w'Hw - (n'Hw)^2 / n'Hn``; the least of these decides.
+
+    Args:
+        rows, covariance, top, ridge: See :func:`gptq`.
+        start (Tensor): ``(groups, out)`` scales that are tried first; the others are
+            :data:`SHARES` of the one at which the largest weight is ``top``.
+
+    Returns:
+        tuple[Tensor, Tensor]: ``(groups, out)``, and as ``rows``.
+    """
+    groups, out, size = rows.shape
+    largest = (rows.abs().amax(2) / top).clamp_min(EPSILON)
+    tried = torch.stack([start, *(largest * share for share in SHARES)], 2)
+    many = rows[:, :, None].expand(*tried.shape, size).flatten(1, 2)
+    rounded = gptq(many, covariance, tried.flatten(1), top, ridge)
+    integers = (rounded / tried.flatten(1)[..., None]).round()
+    moved = integers.double() @ covariance.double()
+    energy, shared = ((moved * factor).sum(2).reshape(tried.shape)
+                      for factor in (integers, many))
+    useful = (energy > 0) & (shared > 0)
+    gain = torch.where(useful, shared ** 2 / energy, 0)
+    best = gain.argmax(2, keepdim=True)
+    scale = torch.where(useful, shared / energy, tried).gather(2, best).to(rows)
+    at = best[..., None].expand(groups, out, 1, size)
+    chosen = integers.reshape(*tried.shape, size).gather(2, at)[:, :, 0]
+    return scale[..., 0], chosen * scale
 
 
 def _in_order(target: Tensor, covariance: Tensor, top: int) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmcompress.arithmetic.quantizers import fake_quantise
-from mmcompress.reconstruction.rounding import gptq
+from mmcompress.reconstruction.rounding import gptq, gptq_scales
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -82,6 +82,33 @@ def test_groups_equal_single_calls():
     singly = [gptq(rows[g:g + 1], covariance[g:g + 1], scale[g:g + 1], 3)
               for g in range(16)]
     assert torch.equal(gptq(rows, covariance, scale, 3), torch.cat(singly))
+
+
+def test_scales_by_hand():
+    # With H = I and integers up to 1 the row (1, .4) is (1, 0) at a step of 1, which
+    # errs by .4^2 = .16, and (1, 1) at any step below .8, which errs least at
+    # (1 + .4) / 2 = .7: by .3^2 + .3^2 = .18. The start would be (1, 1) at .5.
+    rows, covariance = torch.tensor([[[1, 0.4]]]), torch.eye(2)[None]
+    scale, found = gptq_scales(rows, covariance, torch.tensor([[0.5]]), 1)
+    assert (scale.item(), found.tolist()) == (1, [[[1, 0]]])
+    # The second input counts twice: (1, 0) errs by .32, and (1, 1) least at
+    # (1 + 2 * .4) / 3 = .6, by .4^2 + 2 * .2^2 = .24.
+    covariance = torch.diag(torch.tensor([1.0, 2.0]))[None]
+    scale, found = gptq_scales(rows, covariance, torch.tensor([[0.5]]), 1)
+    torch.testing.assert_close(scale, torch.tensor([[0.6]]))
+    torch.testing.assert_close(found, torch.tensor([[[0.6, 0.6]]]))
+
+
+@pytest.mark.parametrize('top', [1, 7, 127])
+def test_scales_are_no_worse_than_the_start(top):
+    rows, covariance, start = case(4, 3, 8, 20, top)
+    covariance[2] = 0  # Nothing to learn: the start, rounded to the nearest.
+    scale, found = gptq_scales(rows, covariance, start, top)
+    before = loss(rows - gptq(rows, covariance, start, top), covariance)
+    assert (loss(rows - found, covariance) <= before * (1 + 1e-6)).all()
+    assert torch.equal(fake_quantise(found, scale[..., None], -top, top), found)
+    assert torch.equal(scale[2], start[2])
+    assert torch.equal(found[2], fake_quantise(rows, start[..., None], -top, top)[2])
 
 
 def test_inputs_that_are_always_zero():
