@@ -20,6 +20,14 @@ def take(tensor: Tensor | None, dim: int, kept: Kept) -> Tensor | None:
     return tensor.index_select(dim, index)
 
 
+def put(tensor: Tensor, dim: int, kept: Kept, values: Tensor) -> None:
+    """Write what :func:`take` gives back to its places, in place."""
+    if kept is None:
+        tensor.copy_(values)
+    else:
+        tensor.index_copy_(dim, torch.as_tensor(kept, device=tensor.device), values)
+
+
 def size_of(kept: Kept, dense: int) -> int:
     """Number of positions kept of an axis of ``dense``."""
     return dense if kept is None else len(kept)

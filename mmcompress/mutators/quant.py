@@ -7,21 +7,27 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..arithmetic.quantizers import fake_quantise
 from ..arithmetic.ranges import Sample, activation_range, check_observer, weight_scales
-from ..arithmetic.slices import take
-from ..errors import PolicyError
+from ..arithmetic.slices import put, take
+from ..data.images import Batch
+from ..errors import CompressionError, PolicyError
 from ..layers.quantised import QuantLayer
 from ..layers.rule import rule_of
 from ..policy import FLOAT, IN, Bits, ModelGraph, Policy
 from ..quant.calibration import observe, samples, shared_inputs
 from ..quant.presets import bit_choices
+from ..reconstruction.patches import has_patches, kept_columns, measure_patches
+from ..reconstruction.rounding import gptq_scales
 from ..registry import MUTATORS
 from ..surgery.heads import call_layers
 from ..surgery.quantise import make_quantisable
 from .base import NO_IMAGES, Calibration, Kept, Mutator, Values
+
+ROUNDINGS = ('nearest', 'gptq')
 
 
 @MUTATORS.register_module()
@@ -51,6 +57,13 @@ class QuantMutator(Mutator):
             ``'minmax'``. Defaults to 'mse'.
         symmetric (bool): Symmetric ranges of activations. Defaults to False.
         bias_correction (bool): Defaults to True.
+        rounding (str): ``'nearest'``, or ``'gptq'``: the weights of a layer are rounded
+            together so that their errors cancel in its outputs on the calibration
+            images, and so are its scales chosen
+            (:mod:`mmcompress.reconstruction.rounding`). Layers that
+            :func:`mmcompress.reconstruction.patches.has_patches` does not know, and all
+            while gradients are enabled, are rounded to the nearest. Defaults to
+            'nearest'.
     """
 
     def __init__(
@@ -63,13 +76,18 @@ class QuantMutator(Mutator):
         observer: str = 'mse',
         symmetric: bool = False,
         bias_correction: bool = True,
+        rounding: str = 'nearest',
     ) -> None:
         check_observer(observer)
+        if rounding not in ROUNDINGS:
+            raise CompressionError(
+                f'Unknown rounding {rounding!r}; choose one of '
+                f'{", ".join(ROUNDINGS)}.')
         self.weight_bits = tuple(weight_bits or bits)
         self.activation_bits = tuple(activation_bits or bits)
         self.keep8, self.skip = tuple(keep8), tuple(skip)
         self.observer, self.symmetric = observer, symmetric
-        self.bias_correction = bias_correction
+        self.bias_correction, self.rounding = bias_correction, rounding
 
     @cached_property
     def space_options(self) -> dict:
@@ -112,8 +130,11 @@ class QuantMutator(Mutator):
         self.means = {name: statistics[name].mean for name in names
                       if self.layers[name].bias is not None}
         self._ranges: dict[tuple[str, int], tuple[float, float]] = {}
-        self._weights: dict[tuple[str, int], tuple[int, Tensor, Tensor]] = {}
+        self._weights: dict[tuple[str, int, int], tuple[int, Tensor, Tensor]] = {}
         assert self.space_options  # a wrong pattern shows before the search
+        self.covariances: dict[str, dict[int, Tensor]] = {}
+        if self.rounding == 'gptq':
+            self._measure_patches(calibration.batches)
 
     # -- acting --------------------------------------------------------------
     def act(self, policy: Policy, kept: Kept) -> Iterator[Values]:
@@ -125,11 +146,13 @@ class QuantMutator(Mutator):
         layer = self.layers[name]
         if bits.weight < FLOAT:
             values = {}
-            scale, weight = self._quantised(name, bits.weight)
+            training = torch.is_grad_enabled()
+            scale, weight = self._quantised(
+                name, bits.weight, None if training else bits.activation, kept)
             if layer.bias is not None and self.bias_correction:
                 values['bias'] = layer.bias + self._correction(
                     name, layer, layer.weight.detach() - weight, kept)
-            if torch.is_grad_enabled():
+            if training:
                 yield layer.weight_quantizer, dict(
                     bits=bits.weight, scale=scale, calibrated=True)
             else:
@@ -156,18 +179,74 @@ class QuantMutator(Mutator):
                 self.samples[key[0]], bits, self.observer, self.symmetric)
         return self._ranges[key]
 
-    def _quantised(self, name: str, bits: int) -> tuple[Tensor, Tensor]:
-        """Scales and fake-quantised weight of a layer as it is at the moment."""
+    def _measure_patches(self, batches: Sequence[Batch]) -> None:
+        """Measure what the layers multiply, at all choices of activation bits."""
+        known = {n: layer for n, layer in self.layers.items() if has_patches(layer)}
+        if others := [name for name in self.layers if name not in known]:
+            print_log('Their weights are rounded to the nearest, as the layers are '
+                      f'transposed, irregular or too large: {", ".join(others)}.',
+                      'current', level=30)
+        choices = self.space_options['activation_bits']
+
+        def views(name: str, columns: Tensor) -> dict[int, Tensor]:
+            return {bits: columns if bits == FLOAT
+                    else self.activation(name, columns, bits)
+                    for bits in choices[name]}
+
+        self.covariances = measure_patches(self.model, known, batches, views)
+
+    def _quantised(
+        self, name: str, bits: int, activation: int | None,
+        kept: np.ndarray | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Scales and fake-quantised weight of a layer as it is at the moment.
+
+        Args:
+            name (str): The layer.
+            bits (int): Of its weight.
+            activation (int | None): Bits of its input, None to round to the nearest.
+            kept (np.ndarray | None): Input channels that it has at the moment.
+        """
         layer = self.layers[name]
+        key = (name, bits, self._view(name, activation))
         dense = 'weight' not in layer.__dict__
         version = layer.weight._version
-        if dense and (known := self._weights.get((name, bits))) \
+        if dense and (known := self._weights.get(key)) \
                 and known[0] == version and known[2].device == layer.weight.device:
             return known[1:]
-        found = quantised_weight(layer, layer.weight.detach(), bits, self.observer)
+        found = self._rounded(layer.weight.detach(), *key, kept)
         if dense:
-            self._weights[name, bits] = (version, *found)
+            self._weights[key] = (version, *found)
         return found
+
+    def _view(self, name: str, activation: int | None) -> int:
+        """Bits of the measured inputs that suit best, 0 for none: to the nearest."""
+        if activation is None or name not in self.covariances:
+            return 0
+        measured = sorted(self.covariances[name])
+        return next((bits for bits in measured if bits >= activation), measured[-1])
+
+    @torch.no_grad()
+    def _rounded(
+        self, weight: Tensor, name: str, bits: int, view: int, kept: np.ndarray | None
+    ) -> tuple[Tensor, Tensor]:
+        """Scales of the output channels, and the fake-quantised weight.
+
+        Args:
+            weight (Tensor): Of the layer, or a slice of it.
+            name, bits, view: The layer, its weight bits, and see :meth:`_view`.
+            kept (np.ndarray | None): Input channels that the slice has.
+        """
+        layer = self.layers[name]
+        scale, nearest = quantised_weight(layer, weight, bits, self.observer)
+        if not view:
+            return scale, nearest
+        covariance = self.covariances[name][view].to(weight.device)
+        covariance = kept_columns(covariance, kept, rule_of(layer).window_size(layer))
+        rows = weight.reshape(len(covariance), -1, covariance.shape[1])
+        scale, rounded = gptq_scales(
+            rows, covariance, scale.reshape(rows.shape[:2]), 2 ** (bits - 1) - 1)
+        return scale.flatten(), rounded.reshape(weight.shape)
 
     def _correction(
         self, name: str, layer: QuantLayer, lost: Tensor, kept: np.ndarray | None
@@ -195,19 +274,21 @@ class QuantMutator(Mutator):
                 # Of groups that leave as a whole, the others keep all inputs.
                 into = None if within is None else into
                 weight = take(layer.weight, 1 - layer.axis, within)
-                scale, quantised = quantised_weight(
-                    layer, weight, bits.weight, self.observer)
+                view = self._view(name, bits.activation)
+                scale, quantised = self._rounded(weight, name, bits.weight, view, into)
                 layer.weight_quantizer.assign(scale)
                 if layer.bias is not None and self.bias_correction:
                     layer.bias.add_(self._correction(
                         name, layer, weight - quantised, into))
+                if view:  # Rounding what is rounded changes nothing.
+                    put(layer.weight, 1 - layer.axis, within, quantised)
             if bits.activation < FLOAT:
                 layer.input_quantizer.assign(*self.range(name, bits.activation))
 
     # -- prices ----------------------------------------------------------------
     def weight(self, layer: str, bits: int) -> Tensor:
         """The fake-quantised dense weight of a layer."""
-        return self._quantised(layer, bits)[1]
+        return self._quantised(layer, bits, FLOAT)[1]
 
     def activation(self, layer: str, x: Tensor, bits: int) -> Tensor:
         """The fake-quantised input of a layer."""

@@ -1,0 +1,142 @@
+"""Covariances of all that a layer multiplies for one place of its output.
+
+The statistic of :mod:`.moments` over the window as well: ``channels x window`` columns,
+for every group of a layer apart. It is what rounding needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..arithmetic.slices import Kept, window
+from ..data.images import Batch
+from ..kinds import kind_of
+from ..layers.rule import rule_of
+from ..surgery.hooks import hooked
+from ..surgery.modes import evaluating, in_float
+from .sequential import LARGEST, columns_at
+
+PLACES = 2 ** 17
+"""Most places of a layer's output that are looked at, drawn at random."""
+PER_COLUMN = 16
+"""Places for each column, where this is fewer, but at least :data:`FEWEST`."""
+FEWEST = 2 ** 13
+KINDS = ('conv', 'linear')
+
+
+def patch_columns(module: nn.Module, x: Tensor, places: Tensor) -> Tensor:
+    """What some places of a layer's output are computed from, by group.
+
+    Args:
+        module (nn.Module): A convolution with two axes or a linear layer.
+        x (Tensor): Its input.
+        places (Tensor): ``(n,)`` numbers of places, images first, then rows.
+
+    Returns:
+        Tensor: ``(n, groups, in / groups * window)``, in the order of the weight's
+        columns.
+    """
+    groups = rule_of(module).groups(module)
+    return columns_at(module, x, places).unflatten(1, (groups, -1))
+
+
+def has_patches(module: nn.Module) -> bool:
+    """Whether :func:`measure_patches` knows a layer.
+
+    Those it does not know: transposed convolutions, others with one or three axes or
+    another padding than zeros, and layers with more than ``LARGEST`` columns a group.
+    """
+    rule, weight = rule_of(module), rule_of(module).weight(module)
+    return (rule.kind in KINDS and weight is not None and weight.dim() in (2, 4)
+            and rule.is_regular(module) and weight[0].numel() <= LARGEST)
+
+
+def kept_columns(covariance: Tensor, kept: Kept, size: int) -> Tensor:
+    """The part of a covariance that a layer still has of its input.
+
+    Args:
+        covariance (Tensor): ``(groups, columns, columns)``.
+        kept (np.ndarray | None): Input channels that stay, None for all.
+        size (int): Columns of one channel: elements of the window.
+    """
+    if kept is None:
+        return covariance
+    channels = covariance.shape[1] // size
+    groups = np.unique(kept // channels)
+    within = window(kept, channels)
+    covariance = covariance[torch.as_tensor(groups)]
+    if within is None:
+        return covariance
+    columns = torch.as_tensor((within[:, None] * size + np.arange(size)).ravel())
+    return covariance[:, columns][:, :, columns]
+
+
+class _Sums:
+    """Sums over all calls of a layer, by group."""
+
+    def __init__(self, columns: Tensor) -> None:
+        groups, size = columns.shape[1:]
+        self.count = 0
+        self.first = columns.new_zeros(groups, size, dtype=torch.float64)
+        self.second = columns.new_zeros(groups, size, size, dtype=torch.float64)
+
+    def add(self, columns: Tensor) -> None:
+        rows = columns.double().transpose(0, 1)
+        self.count += rows.shape[1]
+        self.first += rows.sum(1)
+        self.second += rows.transpose(1, 2) @ rows
+
+    def covariance(self) -> Tensor:
+        mean = self.first / self.count
+        return self.second / self.count - mean[:, :, None] * mean[:, None]
+
+
+@torch.no_grad()
+def measure_patches(
+    model: nn.Module, layers: Mapping[str, nn.Module], batches: Sequence[Batch],
+    views: Callable[[str, Tensor], Mapping[int, Tensor]], seed: int = 0,
+) -> dict[str, dict[int, Tensor]]:
+    """Run images through the model and watch what layers multiply.
+
+    Memory: 8 bytes for every pair of columns of every group, layer and view.
+
+    Args:
+        model (nn.Module): The dense model; it computes in float and evaluation mode.
+        layers (Mapping[str, nn.Module]): Of :func:`has_patches`.
+        batches (Sequence[Batch]): Unlabelled images.
+        views (Callable): From a layer's name and columns to what is measured of them,
+            by any key: the columns at several bits.
+        seed (int): Of the places that are drawn. Defaults to 0.
+
+    Returns:
+        dict[str, dict[int, Tensor]]: Covariances ``(groups, columns, columns)``
+        float64, centred, by layer that the images reach and key.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    sums: dict[str, dict[int, _Sums]] = {}
+
+    def watch(name: str, module: nn.Module, args: tuple, output: Tensor) -> None:
+        count = output.numel() // rule_of(module).out_size(module)
+        if not count:
+            return
+        wanted = min(PLACES, max(FEWEST, PER_COLUMN * module.weight[0].numel()))
+        share = -(-wanted // len(batches))
+        places = torch.arange(count) if count <= share else torch.randint(
+            count, (share,), generator=generator)
+        columns = patch_columns(module, args[0], places)
+        for key, view in views(name, columns).items():
+            mine = sums.setdefault(name, {})
+            mine.setdefault(key, _Sums(view)).add(view)
+
+    hooks = {module: partial(watch, name) for name, module in layers.items()}
+    kind = kind_of(model)
+    with evaluating(model), in_float(model), hooked(after=hooks):
+        for batch in batches:
+            kind.raw(model, batch)
+    return {name: {key: found.covariance() for key, found in mine.items()}
+            for name, mine in sums.items()}
