@@ -13,6 +13,7 @@ from torch import nn
 from .evaluation import PolicyEvaluator, Score
 from .graph import trace, verify
 from .mutators import Calibration, JointMutator
+from .mutators.settings import check_compression
 from .plain import plain
 from .policy import ChannelScores, ModelGraph, Policy, SearchSpace
 from .surgery.weights import weights_digest
@@ -119,6 +120,7 @@ def open_session(
         checkpoint (str | None): Where the weights came from.
         price_source (Mapping | None): See :class:`Session`.
     """
+    check_compression(compression)
     mutator = JointMutator.from_config(compression)
     weights = weights_digest(model)
     mutator.prepare(model, graph, Calibration(evaluator.calibration, evaluator.losses))
