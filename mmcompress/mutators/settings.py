@@ -9,6 +9,9 @@ from ..errors import CompressionError
 from ..registry import MUTATORS, check_options, checked
 from .joint import DEFAULTS
 
+SWITCH = 'reconstruct'
+"""The mutator that may also be switched on and off."""
+
 OTHERS = ('input_shape',)
 """What the section may hold besides mutators."""
 
@@ -18,7 +21,7 @@ def check_compression(settings: Mapping[str, Any]) -> None:
 
     Args:
         settings (Mapping): Mutators by key; one of no known key names its ``type``.
-            True stands for a mutator with its defaults, False and None for none.
+            ``reconstruct`` may be True or False instead.
 
     Raises:
         CompressionError: A key or an argument is unknown; names the closest known one.
@@ -27,7 +30,8 @@ def check_compression(settings: Mapping[str, Any]) -> None:
         if key in DEFAULTS or (isinstance(entry, Mapping) and 'type' in entry):
             if isinstance(entry, Mapping):
                 checked(MUTATORS, {'type': DEFAULTS.get(key), **entry})
-            elif entry is not None and not isinstance(entry, bool):
+            elif entry is not None and (
+                    not isinstance(entry, bool) or key != SWITCH):
                 raise CompressionError(
                     f'compression.{key} is a dict of options, not {entry!r}.')
         else:

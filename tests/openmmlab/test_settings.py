@@ -49,6 +49,7 @@ def test_what_is_read_may_be_there():
     ('compression.channel.type', 'ChanelMutator', "Did you mean 'ChannelMutator'"),
     ('compression.reconstruct.rigde', 1, "'rigde'; .* Did you mean 'ridge'"),
     ('compression.channel', 8, 'compression.channel is a dict of options, not 8'),
+    ('compression.quant', True, 'compression.quant is a dict of options, not True'),
     ('search_cfg.tragets.macs', 0.5, "'tragets'; .* Did you mean 'targets'"),
     ('search_cfg.searcher.evalutions', 3, "Did you mean 'evaluations'"),
     ('search_cfg.searcher.predictor.iteration', 3, "Did you mean 'iterations'"),
