@@ -17,6 +17,7 @@ from .evaluation.distance import REFERENCES, DetectionReference, Reference
 from .graph import trace, verify
 from .kinds import kind_of
 from .mutators import Calibration, JointMutator
+from .mutators.settings import check_compression
 from .plain import plain
 from .policy import ChannelScores, ModelGraph, Policy, SearchSpace
 from .surgery.weights import weights_digest
@@ -173,6 +174,7 @@ def open_session(
         checkpoint (str | None): Where the weights came from.
         price_source (Mapping | None): See :class:`Session`.
     """
+    check_compression(compression)
     given = RECONSTRUCT in compression
     compression = with_repair(compression, bool(evaluator.calibration))
     mutator = JointMutator.from_config(compression)

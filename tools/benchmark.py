@@ -13,6 +13,7 @@ import mmcompress  # noqa: F401
 from mmcompress.exporter.runtimes import RUNTIMES, OnnxRuntime
 from mmcompress.exporter.timing import Timing, blame, time_files
 from mmcompress.openmmlab.cli import run_tool
+from mmcompress.report import join_network
 
 
 def parse_args() -> argparse.Namespace:
@@ -50,6 +51,7 @@ def main() -> None:
             f'{timing.median:.2f}', f'{low:.2f} - {high:.2f}',
             f'{timing.per_second:.1f}',
             f'{timing.median / first.median:.2f} x')
+        join_network(timing.path, ms=timing.median)
     console = Console()
     console.print(table)
     for timing in timings[1:]:

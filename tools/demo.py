@@ -7,6 +7,7 @@ not repeated; one that was interrupted continues where it was.
 
 from __future__ import annotations
 
+import argparse
 import json
 import queue
 import re
@@ -34,6 +35,9 @@ SHOWN = re.compile(
 
 def main() -> None:
     """Run what is missing, then print the table."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     start = time.perf_counter()
     say('1/5 a detection set from scikit-learn\'s handwritten digits')
     run(Path('work_dirs/digits/options.json'), 'tools/make_digits.py')
@@ -87,7 +91,11 @@ def run(result: Path, *command: object, after: list[Path] | None = None) -> None
 
 
 def show(child: subprocess.Popen) -> list[str]:
-    """Print the lines that tell of progress as they come; return all lines."""
+    """Print the lines that tell of progress; return all lines.
+
+    On a terminal they come as they are; elsewhere, e.g. in the log of a CI, the last
+    one is printed with the time that the step took.
+    """
     lines: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
@@ -96,18 +104,25 @@ def show(child: subprocess.Popen) -> list[str]:
         lines.put(None)
 
     threading.Thread(target=read, daemon=True).start()
-    start, seen = time.perf_counter(), []
+    start, seen, last = time.perf_counter(), [], ''
+    live = sys.stdout.isatty()
     while True:
         try:
             line = lines.get(timeout=QUIET)
         except queue.Empty:
-            print(f'    ... {time.perf_counter() - start:.0f} s', flush=True)
+            if live:
+                print(f'    ... {time.perf_counter() - start:.0f} s', flush=True)
             continue
         if line is None:
+            if not live:
+                seconds = time.perf_counter() - start
+                print(f'    {seconds:.0f} s  {last}'.rstrip(), flush=True)
             return seen
         seen.append(line)
         if found := SHOWN.search(line):
-            print('   ', found[0][:120], flush=True)
+            last = found[0][:120]
+            if live:
+                print('   ', last, flush=True)
 
 
 def test(name: str, checkpoint: Path, config: str, *options: object) -> float:

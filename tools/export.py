@@ -3,6 +3,7 @@
 import argparse
 import os.path as osp
 from dataclasses import replace
+from pathlib import Path
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.exporter.agreement import QUANTISED_TOLERANCE
@@ -16,6 +17,8 @@ from mmcompress.openmmlab.export_images import calibration_images
 from mmcompress.openmmlab.input_shape import input_shape_of
 from mmcompress.openmmlab.policy_config import compress_config
 from mmcompress.openmmlab.policy_model import check_model_out, write_model
+from mmcompress.report import join_network
+from mmcompress.report.tradeoff import DENSE
 
 
 def parse_args() -> argparse.Namespace:
@@ -91,6 +94,8 @@ def main() -> None:
             'to the spread of an output' if len(images) else \
             'largest difference from the model, relative to its largest output'
         print(f'{file.path}: {file.size / 1e6:.2f} MB, {what}: {file.error:.1e}')
+        join_network(file.path, Path(args.policy).stem if args.policy else DENSE,
+                     new=True, bytes=file.size)
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ tools/test.py CONFIG FILE.onnx --backend onnxruntime
 
 import argparse
 import json
+from pathlib import Path
 
 from mmengine.dist import is_main_process
 
@@ -14,6 +15,7 @@ from mmcompress.exporter.runtimes import RUNTIMES
 from mmcompress.files import write_text
 from mmcompress.openmmlab.cli import base_parser, load_config, run_tool
 from mmcompress.openmmlab.test_set import score_on_test_set
+from mmcompress.report import join_network
 
 
 def parse_args() -> argparse.Namespace:
@@ -35,8 +37,13 @@ def main() -> None:
     cfg = load_config(args)
     metrics = score_on_test_set(
         cfg, args.checkpoint, args.policy, args.backend, args.threads)
-    if args.out and is_main_process():
+    if not is_main_process():
+        return
+    if args.out:
         write_text(args.out, json.dumps(metrics, indent=1))
+    target = Path(args.policy).stem if args.policy else None
+    if folder := join_network(args.checkpoint, target, test=metrics):
+        print(f'{args.checkpoint} is in the table and the report of {folder}.')
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 # tools/train.py THIS --policy work_dirs/legr_yolox-nano_coco/policies/macs_0.5.json
 _base_ = 'mmdet::yolox/yolox_nano_8xb8-300e_coco.py'
 custom_imports = dict(imports=['mmcompress'], allow_failed_imports=False)
-load_from = '../shared/data/yolox_nano/yolox_nano_coco_mmdet.pth'
+load_from = '{{$DATA_ROOT:../shared/data}}/yolox_nano/yolox_nano_coco_mmdet.pth'
 
 # A tenth of the schedule and of the rate; the last epochs without mosaic, as in the
 # original.

@@ -1,4 +1,4 @@
 _base_ = './swp_yolox-nano_bccd.py'
 # From COCO's weights; squared gradients rank the channels of depthwise layers.
-load_from = '../shared/data/yolox_nano/yolox_nano_coco_mmdet.pth'
+load_from = '{{$DATA_ROOT:../shared/data}}/yolox_nano/yolox_nano_coco_mmdet.pth'
 train_cfg = dict(type='mmcompress.SupernetTrainLoop', sort='taylor')

@@ -1,7 +1,7 @@
 _base_ = ['mmdet::yolox/yolox_nano_8xb8-300e_coco.py', '../_base_/datasets/bccd.py']
 
 # All but the classifiers, which learn three classes instead of 80.
-load_from = '../shared/data/yolox_nano/yolox_nano_coco_mmdet.pth'
+load_from = '{{$DATA_ROOT:../shared/data}}/yolox_nano/yolox_nano_coco_mmdet.pth'
 
 train_dataloader = _base_.bccd_train
 val_dataloader = _base_.bccd_val

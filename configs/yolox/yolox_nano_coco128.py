@@ -1,11 +1,11 @@
 _base_ = 'mmdet::yolox/yolox_nano_8xb8-300e_coco.py'
 
 custom_imports = dict(imports=['mmcompress'], allow_failed_imports=False)
-load_from = '../shared/data/yolox_nano/yolox_nano_coco_mmdet.pth'
+load_from = '{{$DATA_ROOT:../shared/data}}/yolox_nano/yolox_nano_coco_mmdet.pth'
 
 # Calibrate, search and fine-tune on 128 images of train2017, report on 128 of
 # val2017.
-data_root = '../shared/data/coco128/'
+data_root = '{{$DATA_ROOT:../shared/data}}/coco128/'
 
 train_dataloader = dict(
     num_workers=2,

@@ -49,6 +49,9 @@ class Listener:
     def after_search(self, run: SearchRun, outcome: Outcome) -> None:
         """The results have been written."""
 
+    def interrupted(self, run: SearchRun) -> None:
+        """The search ends by an exception."""
+
 
 class ProgressBar(Listener):
     """Shows a bar with the best score of every target and the time left.
@@ -82,12 +85,21 @@ class ProgressBar(Listener):
         if self.progress is not None:
             history = run.study.history()
             best = best_per_target(history, run.targets)
-            text = ' '.join(f'{t.value:g}:{b.score:.3f}' if b else f'{t.value:g}:-'
-                            for t, b in zip(run.targets, best))
+            text = run.session.score_name + ''.join(
+                f'  {t.name} {b.score:.3f}' if b else f'  {t.name} -'
+                for t, b in zip(run.targets, best))
             self.progress.update(self._task, completed=len(history), best=text)
 
     def after_search(self, run: SearchRun, outcome: Outcome) -> None:
         """Close the bar."""
+        self.close()
+
+    def interrupted(self, run: SearchRun) -> None:
+        """Close the bar, or it would be drawn once more."""
+        self.close()
+
+    def close(self) -> None:
+        """Leave the bar as it is, and the terminal to others."""
         if self.progress is not None:
             self.progress.stop()
             self.progress = None

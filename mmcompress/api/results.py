@@ -72,6 +72,7 @@ def evaluation_facts(evaluator: PolicyEvaluator) -> dict[str, str]:
     return {
         'date': datetime.now().strftime('%Y-%m-%d %H:%M'),
         'images': f'{evaluator.images} to score, {evaluator.calibration_images} '
-                  f'to calibrate (disjoint); dynamic BN: {evaluator.mode}',
+                  f'to calibrate (disjoint), drawn by seed {evaluator.seed}; '
+                  f'dynamic BN: {evaluator.mode}',
         'torch': f'{torch.__version__} on {evaluator.device}',
     }

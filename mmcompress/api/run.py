@@ -6,10 +6,12 @@ import json
 import math
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..costs import Costs, CostTable, Target, joined, parse_targets
+from ..costs.targets import MEASURED, names_of
 from ..errors import CompressionError, StudyError
 from ..files import write_bytes
 from ..latency.measure import latency_of
@@ -24,10 +26,17 @@ from ..session import RECONSTRUCT, Session
 from ..study import Study, choose
 from ..study.seed import signature_in
 from ..study.storage import STORAGE, STUDY, open_storage, placed
+from .attempts import check_time_limit, said, score_once_more
 from .listener import Listener
 from .results import evaluation_facts, facts_of, write_checkpoint, write_policy
 
 Targets = Mapping[str, float | Sequence]
+
+FURTHER = 'further targets'
+"""Attribute of a study: the budgets that it was asked for after the search."""
+
+IN_A_ROW = 5
+"""Evaluations of a worker that may raise one after the other before it gives up."""
 
 
 def _as_begun(session: Session, storage: str | None, study: str) -> Session:
@@ -58,11 +67,15 @@ class SearchRun:
             need them. Defaults to the session's.
         latency (Mapping | None): Options of :func:`latency_of`, for targets on
             ``latency_ms``.
+        time_limit (float | None): Seconds that an evaluation may take; one that takes
+            longer has failed. Defaults to no limit.
         save_checkpoints (bool): Write the slim checkpoint of each target's best
             policy beside its policy file.
         facts (Mapping | None): Lines for the head of the report.
         tests (Callable | None): From the family to metrics on a test set, by name;
             see :meth:`family`.
+        pictures (Callable | None): Is given the policies by target before a report of
+            them is written, to add pictures to the work dir.
         listener (Listener | None): Told about the progress.
 
     Raises:
@@ -80,9 +93,11 @@ class SearchRun:
         study: str = STUDY,
         prices: Mapping | None = None,
         latency: Mapping | None = None,
+        time_limit: float | None = None,
         save_checkpoints: bool = True,
         facts: Mapping[str, str] | None = None,
         tests: Callable[[Mapping], Mapping] | None = None,
+        pictures: Callable[[Mapping[str, Policy]], None] | None = None,
         listener: Listener | None = None,
     ) -> None:
         self.work_dir = Path(work_dir)
@@ -91,12 +106,16 @@ class SearchRun:
         self.searcher_cfg, self.prices_cfg = dict(searcher), dict(prices or {})
         self.targets_cfg, self.latency_cfg = targets, dict(latency or {})
         self.save_checkpoints, self.facts = save_checkpoints, dict(facts or {})
-        self.tests, self.listener = tests, listener or Listener()
+        self.tests, self.pictures = tests, pictures
+        self.listener = listener or Listener()
+        check_time_limit(time_limit)
+        self.time_limit, self._in_a_row = time_limit, 0
         self.total_seconds = self.evaluation_seconds = 0.0
         self.costs = Costs(CostTable.from_graph(session.graph), session.space,
                            self._measured_costs())
         self.targets = parse_targets(targets, self.costs)
         self.costs = joined(self.costs, self.targets)
+        self._compare_with_dense()
         self.searcher: Searcher = build(
             SEARCHERS, self.searcher_cfg, space=session.space, costs=self.costs,
             targets=self.targets, **self._needed())
@@ -104,10 +123,10 @@ class SearchRun:
             placed(storage, self.work_dir), study, dict(
                 session.signature, searcher=plain(self.searcher_cfg),
                 targets=plain(targets), prices=plain(self.prices_cfg)))
-        self._check_weights(study, storage)
         try:
+            self._check_weights(study, storage)
             self.dense_score = self._score_dense()
-        except CompressionError:
+        except Exception:
             self.study.discard()
             raise
 
@@ -122,6 +141,19 @@ class SearchRun:
                 f'Study {study!r} in {storage} was made with other weights. Restore '
                 'the checkpoint to continue it, or choose another work dir, study name '
                 'or storage to start afresh.')
+
+    def _compare_with_dense(self) -> None:
+        """Say what is known of the budgets before any work."""
+        dense = self.costs.dense()
+        if MEASURED in dense:
+            self.listener.log(f'Dense model: {MEASURED} = {dense[MEASURED]:.3f} '
+                              '(of its layers, measured on this machine)')
+        for target in self.targets:
+            if all(dense[cost] <= limit for cost, limit in target.limits.items()):
+                self.listener.warn(
+                    f'Target {target.name} allows what the dense model costs: '
+                    + ', '.join(f'{cost} {dense[cost]:.6g} of {limit:.6g}'
+                                for cost, limit in target.limits.items()) + '.')
 
     def _needed(self) -> dict:
         """The model data that the searcher lists in ``needs``."""
@@ -139,7 +171,7 @@ class SearchRun:
 
     def _measured_costs(self) -> dict[str, Callable]:
         """Costs that are measured on this machine, if a target needs them."""
-        if 'latency_ms' not in self.targets_cfg:
+        if MEASURED not in names_of(self.targets_cfg):
             return {}
         options = dict(dict(path=self.work_dir / 'latency.json'), **self.latency_cfg)
         session = self.session
@@ -171,8 +203,25 @@ class SearchRun:
         """
         self.listener.before_search(self)
         start = time.perf_counter()
+        try:
+            self._search()
+        except BaseException:
+            self.listener.interrupted(self)
+            raise
+        self.total_seconds += time.perf_counter() - start
+        outcome = self.write()
+        self.listener.after_search(self, outcome)
+        return outcome
+
+    def _search(self) -> None:
+        """Score policies until the evaluations are used."""
         while (claim := self.study.claim(self.searcher.evaluations)) is not None:
-            policy = choose(self.searcher, self.study, claim)
+            try:
+                policy = choose(self.searcher, self.study, claim)
+            except BaseException:
+                self.study.release(claim)
+                self.study.discard()  # a mistake in the settings of the searcher
+                raise
             if policy is None:
                 self.study.release(claim)
                 break
@@ -180,18 +229,14 @@ class SearchRun:
         # The worker that finishes last knows the whole history; the others leave.
         if not any(n < self.searcher.evaluations for n in self.study.running()):
             self._score_all(
-                self.searcher.answers(self.study.history(), self.targets))
-        self.total_seconds += time.perf_counter() - start
-        outcome = self.write()
-        self.listener.after_search(self, outcome)
-        return outcome
+                self.searcher.answers(self.study.history(), self.all_targets))
 
     def answer(self, targets: Targets) -> None:
         """Write policies for further targets from what the search has left.
 
         Nothing is searched. What a searcher derives for them is evaluated once and
         kept in the study; with other searchers the best evaluated policy within
-        each budget is written.
+        each budget is written. From then on the targets are in the report.
 
         Args:
             targets (Mapping): As of the run.
@@ -200,6 +245,7 @@ class SearchRun:
             StudyError: The search has not begun, or nothing meets a target.
         """
         parsed = parse_targets(targets, self.costs)
+        known = self.study.get_attr(FURTHER) or []
         start = time.perf_counter()
         policies = self.searcher.answers(self.study.history(), parsed)
         milliseconds = 1000 * (time.perf_counter() - start)
@@ -214,8 +260,11 @@ class SearchRun:
                 f'{target.name}: {self.session.score_name} = {best.score:.4f}, '
                 f'{target.cost} {target.of(best.costs):.6g} of at most '
                 f'{target.limit:.6g}; wrote policies/{name}')
+        if plain(targets) not in known:
+            self.study.set_attr(FURTHER, [*known, plain(targets)])
         self.listener.log(
             f'Deriving {len(policies)} policies took {milliseconds:.1f} ms.')
+        self.report()
 
     def _score_all(self, policies: Sequence[Policy]) -> None:
         """Evaluate policies that the search ended with, unless they have been."""
@@ -233,7 +282,16 @@ class SearchRun:
         return [e.policy for e in [*self.study.history(), *self.study.failures()]]
 
     def _score(self, claim, policy: Policy) -> None:
-        score = self.session.score(policy)
+        try:
+            score = score_once_more(
+                self.session, policy, self.time_limit, self.listener.warn)
+        except Exception as error:  # a model, a metric or a device may raise anything
+            self._give_up(claim, error)
+            return
+        except BaseException:  # stopped by the user
+            self.study.release(claim)
+            raise
+        self._in_a_row = 0
         self.evaluation_seconds += score.seconds
         if math.isfinite(score.value):
             evaluated = Evaluated(
@@ -242,33 +300,51 @@ class SearchRun:
             self.study.finish(claim, evaluated)
             self.listener.after_evaluation(self, evaluated)
         else:
-            reason = f'{self.session.score_name} is {score.value}'
-            self.study.fail(claim, reason)
-            self.listener.warn(
-                f'Evaluation {claim.number} failed and is not ranked: {reason}.')
+            self._fail(claim, f'{self.session.score_name} is {score.value}')
+
+    def _give_up(self, claim, error: Exception) -> None:
+        """Record that a policy cannot be evaluated; stop if none can."""
+        self.listener.log(''.join(traceback.format_exception(error)))
+        self._fail(claim, said(error))
+        self._in_a_row += 1
+        if self._in_a_row == IN_A_ROW:
+            raise CompressionError(
+                f'{IN_A_ROW} evaluations in a row failed, the last one by '
+                f'{said(error)} Mend this, then run the same command again; their '
+                'policies stay recorded as failed.') from error
+
+    def _fail(self, claim, reason: str) -> None:
+        self.study.fail(claim, reason)
+        self.listener.warn(
+            f'Evaluation {claim.number} failed and is not ranked: '
+            f'{reason.rstrip(".")}.')
 
     # -- after ----------------------------------------------------------------
     def write(self) -> Outcome:
         """Write policies, checkpoints, table, plots and report."""
-        winners = self.winners(self.targets)
-        for target, best in zip(self.targets, winners):
+        targets = self.all_targets
+        for target, best in zip(targets, self.winners(targets)):
             if best is not None:
                 self._write_policy(target.name, best)
         for name, data in self.searcher.artefacts(self.study.history()).items():
             content = data if isinstance(data, bytes) else \
                 json.dumps(data, indent=1).encode()
             write_bytes(self.work_dir / name, content)
+        if self.pictures:
+            self.pictures({target.name: best.policy for target, best in zip(
+                targets, self.winners(targets)) if best is not None})
         return self.report()
 
     def report(self) -> Outcome:
         """Write table, plots and report."""
-        winners = self.winners(self.targets)
+        targets = self.all_targets
+        winners = self.winners(targets)
         outcome = make_outcome(
-            history=self.study.history(), targets=self.targets,
+            history=self.study.history(), targets=targets,
             dense=self.costs.dense(), dense_score=self.dense_score,
             score_name=self.session.score_name,
             policy_files={target.name: f'{target.name}.json' for target, best
-                          in zip(self.targets, winners) if best is not None},
+                          in zip(targets, winners) if best is not None},
             graph=self.session.graph, facts=self._facts(),
             searcher=self.searcher_cfg['type'], failures=len(self.study.failures()),
             winners=winners,
@@ -278,9 +354,17 @@ class SearchRun:
 
     def family(self) -> dict[str, tuple[int, Path]]:
         """Number of the evaluation and policy file of every target that is met."""
+        targets = self.all_targets
         return {target.name: (best.number, self._policy_path(target.name))
-                for target, best in zip(self.targets, self.winners(self.targets))
+                for target, best in zip(targets, self.winners(targets))
                 if best is not None}
+
+    @property
+    def all_targets(self) -> tuple[Target, ...]:
+        """The targets of the search, then those that it was asked for afterwards."""
+        further = (target for spec in self.study.get_attr(FURTHER) or []
+                   for target in parse_targets(spec, self.costs))
+        return tuple({t.name: t for t in (*self.targets, *further)}.values())
 
     def winners(self, targets: Sequence[Target]) -> tuple[Evaluated | None, ...]:
         """What is written for each target, None where nothing meets it."""
@@ -308,6 +392,7 @@ class SearchRun:
         facts = {
             'model': type(self.session.model).__name__, **self.facts,
             'seed': str(self.searcher_cfg['seed']),
+            'weights': self.session.weights[:12],
             **evaluation_facts(self.session.evaluator),
         }
         if self.total_seconds:

@@ -29,6 +29,7 @@ def search(
     storage: str = STORAGE,
     study: str = STUDY,
     seed: int | None = None,
+    time_limit: float | None = None,
     listener: Listener | None = None,
     **costs: float | Sequence[float],
 ) -> Family:
@@ -54,9 +55,11 @@ def search(
             machines share it.
         study: Name of the study in the storage: ``study='second'``.
         seed: Of the searcher: ``seed=1``. Defaults to the session's.
+        time_limit: Seconds that one evaluation may take: ``time_limit=600``. One that
+            takes longer has failed, and the search goes on.
         listener: Is told about the progress. Defaults to a progress bar.
         costs: Budgets by cost, up to 1 as a share of the dense network:
-            ``macs=[0.75, 0.5]``, ``bops=0.05``, ``latency_ms=4.0``.
+            ``macs=[0.75, 0.5]``, ``bops=0.05``, ``latency_ms=4.0`` or ``'70%'``.
 
     Returns:
         Family: The networks by name, e.g. ``family['macs_0.5'].model``.
@@ -79,7 +82,7 @@ def search(
             'A search needs a budget, e.g. macs=[0.75, 0.5] or latency_ms=4.0.')
     run = SearchRun(
         session, options, budgets, Path(work_dir), storage, study, prices, latency,
-        listener=listener or ProgressBar())
+        time_limit, listener=listener or ProgressBar())
     run.run()
 
     def builder(path: Path) -> Callable[[], nn.Module]:

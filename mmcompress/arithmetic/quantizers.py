@@ -10,6 +10,7 @@ backward, as the kernels are not vectorised there (``benchmarks/quantisation.py`
 from __future__ import annotations
 
 import copy
+import warnings
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -175,6 +176,11 @@ class Quantizer(nn.Module, ABC):
         return self.quant_min, self.quant_max
 
     def _run(self, x: Tensor, scale: Tensor, count: int) -> Tensor:
+        if not self.calibrated and torch.jit.is_tracing():
+            # mmengine's counter of FLOPs traces networks that have no weights yet.
+            warnings.warn('A quantised layer without scales is traced in float.',
+                          stacklevel=2)
+            return x
         if not self.calibrated:
             raise CompressionError(
                 f'A quantised layer has no scale at {self.bits} bits: the checkpoint '

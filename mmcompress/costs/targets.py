@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,10 +11,16 @@ import torch
 from torch import Tensor
 
 from ..errors import TargetError
+from ..registry import meant
 from .table import CostFunction, Costs
 
 SLACK = 1e-9
 """Relative slack of every limit: sums of floats may end a hair above it."""
+
+MEASURED = 'latency_ms'
+"""The cost that is measured, and therefore known only where a target asks for it."""
+
+PERCENT = re.compile(r'\s*(\d+\.?\d*)\s*%\s*')
 
 TOGETHER = 'together'
 """Key of targets that limit several costs at once."""
@@ -45,17 +52,21 @@ class Target:
         parts (tuple): Where the target limits several costs at once, their names
             and absolute limits. The cost is then the largest of them relative to
             its limit.
+        percent (bool): Whether the value is a share although the cost's values are
+            absolute. Defaults to False.
     """
 
     cost: str
     value: float
     limit: float
     parts: tuple[tuple[str, float], ...] = ()
+    percent: bool = False
 
     @property
     def name(self) -> str:
-        """Name used for files and tables, e.g. ``macs_0.5``."""
-        return f'{self.cost}_{self.value:g}'
+        """Name used for files and tables: ``macs_0.5``, ``latency_ms_70pct``."""
+        return f'{self.cost}_{100 * self.value:g}pct' if self.percent else \
+            f'{self.cost}_{self.value:g}'
 
     @property
     def limits(self) -> dict[str, float]:
@@ -128,7 +139,8 @@ def parse_targets(
     """Read the ``targets`` of a configuration.
 
     A value up to 1 is a fraction of the dense cost, a larger one is absolute;
-    costs whose name ends in ``_ms`` are always absolute. Each value is a target of
+    costs whose name ends in ``_ms`` are absolute. ``'70%'`` is a share of any cost.
+    Each value is a target of
     its own. Each entry of ``together``, such as ``dict(bops=0.05, size_bytes=0.2)``,
     is one target that limits all its costs: the largest cost relative to its limit
     may be 1 at most. :func:`joined` makes that one of the costs.
@@ -149,34 +161,58 @@ def parse_targets(
     for cost, values in (spec or {}).items():
         if cost not in (*costs.functions, TOGETHER):
             raise TargetError(_unknown(cost, costs))
-        for value in values if isinstance(values, Sequence) else [values]:
+        single = isinstance(values, str) or not isinstance(values, Sequence)
+        for value in [values] if single else values:
             if cost == TOGETHER:
                 targets.append(_together(value, costs, dense))
             else:
-                limit = _limit(cost, value, costs, dense)
-                targets.append(Target(cost, float(value), limit))
+                number, percent = _share(value)
+                targets.append(Target(
+                    cost, number, _limit(cost, value, costs, dense),
+                    percent=percent and cost.endswith('_ms')))
     if not targets:
         raise TargetError('No targets given; write e.g. targets=dict(macs=[0.5]).')
     return tuple(targets)
 
 
+def names_of(spec: Mapping[str, float | Sequence]) -> set[str]:
+    """Names of the costs that the ``targets`` of a configuration limit."""
+    together = spec.get(TOGETHER, ())
+    parts = [together] if isinstance(together, Mapping) else together
+    return {name for part in (spec, *parts) if isinstance(part, Mapping)
+            for name in part} - {TOGETHER}
+
+
 def _unknown(cost: str, costs: Costs) -> str:
-    return f'Unknown cost {cost!r} in targets; known: {", ".join(costs.names())}.'
+    known = sorted({*costs.names(), MEASURED})
+    return f'Unknown cost {cost!r} in targets; known: {", ".join(known)}.' \
+        f'{meant(cost, known)}' if cost != MEASURED else \
+        f'{MEASURED} was not measured in this search; search with a target on it.'
+
+
+def _share(value: float | str) -> tuple[float, bool]:
+    """A number, and whether it was written as a percentage of the dense cost."""
+    if isinstance(value, str) and (found := PERCENT.fullmatch(value)):
+        return float(found[1]) / 100, True
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return (float(value) if number else np.nan), False
 
 
 def _limit(
-    cost: str, value: float, costs: Costs, dense: Mapping[str, float]
+    cost: str, value: float | str, costs: Costs, dense: Mapping[str, float]
 ) -> float:
     """The absolute limit of one budget."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not np.isfinite(value) or value <= 0:
-        raise TargetError(f'Target {cost}={value!r} is not a positive number.')
+    number, relative = _share(value)
+    if not np.isfinite(number) or number <= 0:
+        raise TargetError(
+            f"Target {cost}={value!r} is not a positive number, or a share such as "
+            "'70%'.")
     cheapest = float(costs.of_rows(cost, costs.space.lowest))
-    relative = value <= 1 and not cost.endswith('_ms')
-    limit = value * dense[cost] if relative else float(value)
+    relative = relative or (number <= 1 and not cost.endswith('_ms'))
+    limit = number * dense[cost] if relative else number
     if limit < cheapest * (1 - SLACK):
         raise TargetError(
-            f'Target {cost}={value:g} ({limit:.6g}) is below the cheapest '
+            f'Target {cost}={value} ({limit:.6g}) is below the cheapest '
             f'policy of the search space. Attainable: {cheapest:.6g} '
             f'({cheapest / dense[cost]:.3f} of dense) to {dense[cost]:.6g}. '
             'Raise the target or widen the space (min_ratio, bits).')
@@ -194,5 +230,6 @@ def _together(
     if unknown := [cost for cost in spec if cost not in costs.functions]:
         raise TargetError(_unknown(unknown[0], costs))
     limits = {cost: _limit(cost, value, costs, dense) for cost, value in spec.items()}
-    name = '+'.join(f'{cost}_{value:g}' for cost, value in spec.items())
+    name = '+'.join(f'{cost}_{value:g}' if not isinstance(value, str) else
+                    f'{cost}_{value.rstrip(" %")}pct' for cost, value in spec.items())
     return Target(name, 1.0, 1.0, tuple(limits.items()))

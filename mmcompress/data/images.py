@@ -24,6 +24,13 @@ class Batch:
     inputs: Tensor
     data_samples: list
 
+    def halves(self) -> list[Batch]:
+        """The batch in two, or in one if it is of one image."""
+        middle = (len(self.inputs) + 1) // 2
+        parts = (slice(0, middle), slice(middle, None))
+        return [Batch(self.inputs[part], self.data_samples[part]) for part in parts
+                if len(self.inputs[part])]
+
     def samples(self) -> list:
         """Fresh copies, as prediction writes into them."""
         return [sample.clone() for sample in self.data_samples]

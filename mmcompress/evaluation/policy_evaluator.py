@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.images import Batch
-from ..errors import CompressionError
+from ..errors import CompressionError, at_least
 from ..kinds import kind_of
 from ..mutators import Mutator
 from ..policy import Policy
@@ -99,6 +99,7 @@ class PolicyEvaluator(ABC):
     ) -> None:
         if rule not in ('greater', 'less'):
             raise CompressionError(f"rule must be 'greater' or 'less', not {rule!r}.")
+        at_least('evaluator', 0, seed=seed)
         self.metric, self.mode = metric, dynamic_bn
         self.rule = 'less' if metric in ('loss', *REFERENCES) else rule
         self.seed, self.amp = seed, amp
@@ -160,8 +161,17 @@ class PolicyEvaluator(ABC):
         self.training = list(training)
         _PAIRED.pop(model, None)
         self._pair()
+        self._refer()
+
+    def _refer(self) -> None:
+        """Keep what the dense model returns, for distances from it."""
         if self.metric in REFERENCES:
-            self._reference = REFERENCES[self.metric](model, self.scoring)
+            self._reference = REFERENCES[self.metric](self.model, self.scoring)
+
+    def halve_batches(self) -> None:
+        """Score half as many images at a time from now on; the model is dense."""
+        self.scoring = [half for batch in self.scoring for half in batch.halves()]
+        self._refer()
 
     def _pair(self) -> None:
         """Measure the dense model for ``'paired'``, unless this evaluator did last."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import os.path as osp
 import socket
@@ -12,13 +13,21 @@ from collections.abc import Callable
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.config.utils import ConfigParsingError
-from mmengine.logging import MMLogger
+from mmengine.logging import MMLogger, print_log
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from ..errors import CheckpointError, CompressionError, TargetError
 from .checkpoints import TRUST_FLAG, load, loading
+from .console import calm
 from .search_seed import with_seed
+from .settings import check_settings
+
+DATA_ROOT = 'DATA_ROOT'
+"""Environment variable, and option: the folder that shipped configs read data in."""
+
+COUNTER = 'num_batches_tracked'
+"""What batch norms of old checkpoints lack; networks do not depend on it."""
 
 CONFIG_ERRORS = (
     ConfigParsingError, SyntaxError, OSError, ImportError, KeyError, TypeError,
@@ -57,6 +66,9 @@ def load_config(args: argparse.Namespace) -> Config:
     if not osp.isfile(args.config):
         raise CompressionError(f'There is no config file {args.config!r}.')
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    options = dict(args.cfg_options or {})
+    if DATA_ROOT in options:  # configs read it while they are parsed
+        os.environ[DATA_ROOT] = str(options.pop(DATA_ROOT))
     try:
         cfg = Config.fromfile(args.config)
     except CONFIG_ERRORS as error:
@@ -64,7 +76,7 @@ def load_config(args: argparse.Namespace) -> Config:
             f'{args.config} cannot be read: {type(error).__name__}: {error}'
         ) from error
     try:
-        cfg.merge_from_dict(args.cfg_options or {})
+        cfg.merge_from_dict(options)
     except CONFIG_ERRORS as error:
         raise CompressionError(f'--cfg-options does not fit {args.config}: {error}'
                                ) from error
@@ -75,11 +87,14 @@ def load_config(args: argparse.Namespace) -> Config:
         name = osp.splitext(osp.basename(args.config))[0]
         cfg.work_dir = osp.join('work_dirs', name)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
+    check_settings(cfg)
     return cfg
 
 
 def load_weights(model: torch.nn.Module, path: str) -> None:
-    """Load a checkpoint; every tensor of the model must be in it, in its shape.
+    """Load a checkpoint: every tensor of the model, in its shape, and no more.
+
+    Parts that the model does not have, such as a second head, may be in it.
 
     mmengine only warns about tensors that do not fit, and a search on half-random
     weights looks like any other.
@@ -99,31 +114,44 @@ def load_weights(model: torch.nn.Module, path: str) -> None:
     found = checkpoint.get('state_dict', checkpoint)
     found = {k.removeprefix('module.'): v for k, v in found.items()}
     try:
-        missing = model.load_state_dict(found, strict=False).missing_keys
+        keys = model.load_state_dict(found, strict=False)
     except RuntimeError as error:
         lines = str(error).splitlines()
         problem = f'{len(lines) - 1} tensors have another shape, e.g.{lines[1]}'
     else:
-        missing = [k for k in missing if not k.endswith('num_batches_tracked')]
-        problem = f'{len(missing)} tensors are missing, e.g. {missing[0]}' \
-            if missing else ''
+        missing = [k for k in keys.missing_keys if not k.endswith(COUNTER)]
+        # A part that the model lacks, e.g. a head for training only, is left out; more
+        # of a part that it has is another network's.
+        parts = dict(model.named_children())
+        more = [k for k in keys.unexpected_keys
+                if k.partition('.')[0] in parts and not k.endswith(COUNTER)]
+        problem = ''
+        if missing:
+            problem = f'{len(missing)} tensors are missing, e.g. {missing[0]}.'
+        elif more:
+            problem = f'{len(more)} of its tensors have no place in it, e.g. {more[0]}.'
+        elif keys.unexpected_keys:
+            names = sorted({k.partition('.')[0] for k in keys.unexpected_keys})
+            print_log(f'{path} also holds {", ".join(names)}, which this model lacks.',
+                      'current', logging.WARNING)
     if problem:
         raise CompressionError(
             f'The checkpoint {path!r} does not fit {type(model).__name__}: {problem} '
             'Use the checkpoint that belongs to this config.')
 
 
-def parse_target_options(options: list[str]) -> dict[str, list[float]]:
-    """Read ``--target macs=0.45 params=1e6`` into the ``targets`` of a config.
+def parse_target_options(options: list[str]) -> dict[str, list[float | str]]:
+    """Read ``--target macs=0.45 latency_ms=70%`` into the ``targets`` of a config.
 
     Raises:
         TargetError: An option is not of the form COST=VALUE.
     """
-    targets: dict[str, list[float]] = {}
+    targets: dict[str, list[float | str]] = {}
     for option in options:
         cost, _, value = option.partition('=')
         try:
-            targets.setdefault(cost, []).append(float(value))
+            targets.setdefault(cost, []).append(
+                value if value.endswith('%') else float(value))
         except ValueError:
             raise TargetError(
                 f'--target {option} is not of the form COST=VALUE, e.g. macs=0.45.'
@@ -198,7 +226,7 @@ def run_tool(main: Callable[[], None]) -> None:
     """
     try:
         # The flag is looked up here, for all that the tool does to be within.
-        with loading(trust=TRUST_FLAG in sys.argv[1:]):
+        with calm(), loading(trust=TRUST_FLAG in sys.argv[1:]):
             main()
     except CompressionError as error:
         sys.exit(f'{type(error).__name__}: {error}')

@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 from ..data.images import Batch, pick
-from ..errors import CompressionError
+from ..errors import CompressionError, at_least
 from ..evaluation import PolicyEvaluator
 from ..evaluation.policy_evaluator import Images
 from ..kinds import kind_of
@@ -75,6 +75,8 @@ class DatasetEvaluator(PolicyEvaluator):
             raise CompressionError(
                 'augment takes images of the training set; leave out the dataset of '
                 'the evaluator, or augment.')
+        at_least('evaluator', 1, images=images, batch_size=batch_size)
+        at_least('evaluator', 0, calibration_images=calibration_images)
         self.images, self.calibration_images = images, calibration_images
         self.dataset, self.evaluator = dataset, evaluator
         self.batch_size, self.augment = batch_size, augment
@@ -146,6 +148,8 @@ class DatasetEvaluator(PolicyEvaluator):
         """See :meth:`PolicyEvaluator.metrics_of`; at full precision."""
         kind = kind_of(model)
         log = MMLogger.get_current_instance()
+        for metric in self._metrics.metrics:
+            metric.results.clear()  # of an evaluation that was broken off
         with quiet(log), full_precision(self._metrics):
             for batch in self.scoring:
                 self._metrics.process(kind.predict(model, batch), None)

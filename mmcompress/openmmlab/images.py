@@ -79,7 +79,8 @@ def reading(cfg: dict) -> Iterator[None]:
         raise DataError(
             f'The images of {cfg.get("type")} are missing: {error}. Correct data_root '
             'in the config, or e.g. --cfg-options '
-            'train_dataloader.dataset.data_root=...') from error
+            'train_dataloader.dataset.data_root=...; configs that come with mmcompress '
+            'take DATA_ROOT=... instead, see configs/README.md.') from error
 
 
 def load_batches(

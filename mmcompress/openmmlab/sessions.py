@@ -14,6 +14,7 @@ from ..errors import CompressionError
 from ..registry import EVALUATORS, build
 from ..session import Session, find_units, open_session
 from .input_shape import input_shape_of
+from .settings import check_settings
 
 
 def session_of(
@@ -49,6 +50,7 @@ def session_of_file(config: str | Path | Config, **overrides: Any) -> Session:
     cfg = config if isinstance(config, Config) else Config.fromfile(config)
     cfg.merge_from_dict({k.replace('__', '.'): v for k, v in overrides.items()})
     init_default_scope(cfg.get('default_scope', 'mmengine'))
+    check_settings(cfg)
     evaluator = (cfg.get('search_cfg') or {}).get('evaluator')
     if not evaluator:
         raise CompressionError(

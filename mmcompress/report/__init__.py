@@ -5,7 +5,14 @@ again from its JSON file alone.
 """
 
 from .compare import Comparison, comparison_table, make_comparison, plot_comparison
-from .files import Outcome, load_outcome, make_outcome, save_outcome, write_all
+from .files import (
+    Outcome,
+    join_network,
+    load_outcome,
+    make_outcome,
+    save_outcome,
+    write_all,
+)
 from .html import render_report, write_report
 from .panels import Panel, make_panels
 from .plot import draw_tradeoff, plot_tradeoff
@@ -26,9 +33,9 @@ from .tradeoff import (
 __all__ = [
     'COLUMNS', 'Comparison', 'GraphSummary', 'Outcome', 'Panel', 'PolicyChart',
     'Scored', 'TextTable', 'Tradeoff', 'TradeoffRow', 'UnitChoice', 'UnitSummary',
-    'best_within', 'comparison_table', 'draw_tradeoff', 'load_outcome', 'make_chart',
-    'make_charts', 'make_comparison', 'make_outcome', 'make_panels', 'make_tradeoff',
-    'plot_charts', 'plot_comparison', 'plot_tradeoff', 'print_table', 'read_csv',
-    'render_report', 'save_outcome', 'summarise', 'table_markdown', 'table_text',
-    'tradeoff_table', 'write_all', 'write_csv', 'write_report',
+    'best_within', 'comparison_table', 'draw_tradeoff', 'join_network', 'load_outcome',
+    'make_chart', 'make_charts', 'make_comparison', 'make_outcome', 'make_panels',
+    'make_tradeoff', 'plot_charts', 'plot_comparison', 'plot_tradeoff', 'print_table',
+    'read_csv', 'render_report', 'save_outcome', 'summarise', 'table_markdown',
+    'table_text', 'tradeoff_table', 'write_all', 'write_csv', 'write_report',
 ]

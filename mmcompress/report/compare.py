@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
 from ..files import replacing
 from .files import Outcome
-from .formats import UNKNOWN, format_score, score_decimals
+from .formats import LABELS, UNKNOWN, cost_label, format_score, score_decimals
 from .panels import Panel, make_panel, panel_costs
 from .plot import FAINT, INK, style_axes
 from .tables import TextTable
@@ -63,7 +63,8 @@ def make_comparison(outcomes: Mapping[str, Outcome]) -> Comparison:
         outcomes (Mapping[str, Outcome]): Outcomes by the name to show.
 
     Raises:
-        DataError: The searches measured different scores or different models.
+        DataError: The searches measured different scores or different models, or no
+            cost is known of all of them.
     """
     first_name, first = next(iter(outcomes.items()))
     for name, outcome in outcomes.items():
@@ -76,7 +77,7 @@ def make_comparison(outcomes: Mapping[str, Outcome]) -> Comparison:
                     f'{name} and {first_name} cannot be compared: their {what}s '
                     f'differ ({b!r} and {a!r}). Compare searches of one model by one '
                     'score.')
-    cost = panel_costs(first.tradeoff)[0]
+    cost = _shared_cost(outcomes)
     searches = tuple(
         Compared(name, o.tradeoff.searcher, o.tradeoff.evaluations,
                  o.tradeoff.dense_score,
@@ -87,12 +88,46 @@ def make_comparison(outcomes: Mapping[str, Outcome]) -> Comparison:
     if len({s.evaluations for s in searches}) > 1:
         notes.append('The searches spent different numbers of evaluations.')
     if len({s.dense_score for s in searches}) > 1:
-        notes.append('The dense scores differ: the images or weights are not the same.')
+        notes.append('The dense scores differ' + _because(
+            [o.facts for o in outcomes.values()]))
+    if len({panel_costs(o.tradeoff) for o in outcomes.values()}) > 1:
+        notes.append('The searches have budgets on different costs; all are drawn '
+                     f'against {cost_label(cost)}.')
     if len({s.panel.scale for s in searches}) > 1:
         notes.append(f'The dense {cost} differ: equal targets are not equal budgets.')
     targets = dict.fromkeys(t for s in searches for t in s.scores)
     return Comparison(
         first.tradeoff.score_name, tuple(targets), searches, tuple(notes))
+
+
+def _shared_cost(outcomes: Mapping[str, Outcome]) -> str:
+    """The cost to draw against: known of all, a budget of as many as can be."""
+    tradeoffs = [o.tradeoff for o in outcomes.values()]
+    wanted = [c for t in tradeoffs for c in panel_costs(t)]
+    known = [set.intersection(set(t.dense), *(set(p.costs) for p in t.points))
+             for t in tradeoffs]
+    shared = [c for c in dict.fromkeys((*wanted, *LABELS))
+              if all(c in costs for costs in known)]
+    if not shared:
+        raise DataError(
+            f'{", ".join(outcomes)} cannot be compared: there is no cost that is known '
+            'of every policy of all of them.')
+    return max(shared, key=wanted.count)
+
+
+DEPENDS_ON = ('images', 'weights', 'data', 'torch')
+"""Facts of a search that its dense score depends on."""
+
+
+def _because(facts: Sequence[Mapping[str, str]]) -> str:
+    """End of a sentence: which facts differ."""
+    found = []
+    for name in DEPENDS_ON:
+        values = dict.fromkeys(f.get(name, 'not recorded') for f in facts)
+        if len(values) > 1:
+            found.append(f'{name} ({"; ".join(values)})')
+    return f', and so do: {", ".join(found)}.' if found else \
+        ', though images, weights and torch are the same.'
 
 
 def comparison_table(comparison: Comparison) -> TextTable:
@@ -129,7 +164,10 @@ def plot_comparison(comparison: Comparison, path: str | Path) -> Path:
     panel = comparison.searches[0].panel
     for limit in {b.limit for s in comparison.searches for b in s.panel.budgets}:
         axes.axvline(limit, color=FAINT, linestyle=(0, (3, 3)), linewidth=0.9, zorder=1)
-    if panel.dense:
+    if all(s.panel.is_cut for s in comparison.searches):
+        axes.axhline(panel.dense[1], color=INK, linestyle=(0, (1, 3)), linewidth=1,
+                     label='dense model, at 100 %')
+    elif panel.dense:
         axes.scatter(*panel.dense, marker='D', s=46, color=INK, edgecolors='white',
                      zorder=5, label='dense model')
     style_axes(axes, panel.label, panel.relative)

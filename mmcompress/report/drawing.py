@@ -60,6 +60,7 @@ class Drawing:
         dots (tuple[tuple[int, float, float], ...]): Every policy's number, x and y.
         best (tuple[Mark, ...]): The best of each target, once each.
         dense (Mark, optional): The dense model.
+        is_cut (bool): Whether the dense model lies beyond the end of the cost axis.
     """
 
     panel: Panel
@@ -72,6 +73,7 @@ class Drawing:
     dots: tuple[tuple[int, float, float], ...]
     best: tuple[Mark, ...]
     dense: Mark | None
+    is_cut: bool = False
 
 
 def ticks(low: float, high: float, count: int = 6) -> tuple[float, ...]:
@@ -95,7 +97,9 @@ def _padded(values: Sequence[float], share: float) -> tuple[float, float]:
 def axes_of(panel: Panel) -> tuple[Axis, Axis]:
     """Axes that hold everything the panel shows."""
     dense = [panel.dense] if panel.dense else []
-    xs = [*panel.xs, *(b.limit for b in panel.budgets), *(d[0] for d in dense)]
+    xs = [*panel.xs, *(b.limit for b in panel.budgets)]
+    if not panel.is_cut:
+        xs += [d[0] for d in dense]
     ys = [*panel.scores, *(d[1] for d in dense)]
     x0, x1 = _padded(xs, 0.05)
     y0, y1 = _padded(ys, 0.08)
@@ -113,8 +117,9 @@ def draw(panel: Panel, decimals: int) -> Drawing:
     dense = None
     if panel.dense:
         score = format_score(panel.dense[1], decimals)
+        at = x.end - 8 if panel.is_cut else x(panel.dense[0])
         dense = Mark(
-            x(panel.dense[0]), y(panel.dense[1]), score,
+            at, y(panel.dense[1]), f'{score} at 100 % →' if panel.is_cut else score,
             f'Dense model\nscore {score}\n' + format_cost(panel.cost, panel.scale))
     return Drawing(
         panel, x, y,
@@ -125,7 +130,7 @@ def draw(panel: Panel, decimals: int) -> Drawing:
         _front(panel, x, y),
         tuple((n, x(a), y(b))
               for n, a, b in zip(panel.numbers, panel.xs, panel.scores)),
-        tuple(_best(panel, b, x, y, decimals) for b in best), dense)
+        tuple(_best(panel, b, x, y, decimals) for b in best), dense, panel.is_cut)
 
 
 def _tick_label(panel: Panel, value: float) -> str:

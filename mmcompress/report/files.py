@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +16,7 @@ from ..errors import DataError
 from ..files import write_text
 from ..policy import ModelGraph, Policy
 from .html import write_report
+from .networks import OUTCOME, load_networks, note_network, with_networks
 from .plot import plot_tradeoff
 from .policy_chart import make_charts, plot_charts
 from .summary import GraphSummary, LayerSummary, UnitSummary, summarise
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from ..searchers import Evaluated
 
 VERSION = 1
-OUTCOME = 'outcome.json'
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def save_outcome(path: str | Path, outcome: Outcome) -> Path:
         'tradeoff': asdict(outcome.tradeoff),
         'graph': asdict(outcome.graph),
         'policies': {k: p.to_dict() for k, p in outcome.policies.items()}}
+    del data['tradeoff']['networks']  # They have a file of their own.
     for target in data['tradeoff']['targets']:
         del target['parts']  # The costs of every point hold the target's own.
     return write_text(path, json.dumps(_finite(data), allow_nan=False))
@@ -126,7 +128,8 @@ def load_outcome(path: str | Path) -> Outcome:
             raise DataError(f'{path} has version {data["version"]}, this mmcompress '
                             f'reads {VERSION}. Use the release that wrote it.')
         return Outcome(
-            _tradeoff(data['tradeoff']), _graph(data['graph']),
+            with_networks(_tradeoff(data['tradeoff']), load_networks(path.parent)),
+            _graph(data['graph']),
             {k: Policy.from_dict(p) for k, p in data['policies'].items()},
             data['facts'])
     except DataError:
@@ -156,6 +159,16 @@ def _graph(data: dict) -> GraphSummary:
         'unvisited': tuple(data['unvisited'])})
 
 
+def join_network(path: str | os.PathLike, target: str | None = None, **facts: Any
+                 ) -> Path | None:
+    """Add a network to the table and the report of its search; see
+    :func:`.note_network`."""
+    folder = note_network(path, target, **facts)
+    if folder is not None:
+        write_all(load_outcome(folder), folder)
+    return folder
+
+
 def write_all(outcome: Outcome, work_dir: str | Path) -> dict[str, Path]:
     """Write every file of a report.
 
@@ -164,6 +177,8 @@ def write_all(outcome: Outcome, work_dir: str | Path) -> dict[str, Path]:
         ``tradeoff.png``, ``report.html``, and ``policies.png`` if a target is met.
     """
     work_dir = Path(work_dir)
+    outcome = replace(outcome, tradeoff=with_networks(
+        outcome.tradeoff, load_networks(work_dir)))
     paths = [
         # First, so that a kill while drawing leaves what tools/report.py needs.
         save_outcome(work_dir / OUTCOME, outcome),

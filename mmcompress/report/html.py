@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,9 +11,12 @@ from ..files import write_text
 from ..policy import ModelGraph, Policy
 from .drawing import HEIGHT, MIDDLE, WIDTH
 from .formats import format_share
-from .page import FEW, make_page
+from .page import FEW, Gallery, make_page
 from .summary import GraphSummary
 from .tradeoff import Tradeoff
+
+GALLERY = 'gallery.json'
+"""File of a work dir that holds a :class:`Gallery`."""
 
 
 def write_report(
@@ -31,7 +36,18 @@ def write_report(
         facts (Mapping[str, str]): Lines for the head. ``model`` and ``config``
             make the title.
     """
-    return write_text(path, render_report(tradeoff, graph, policies, facts))
+    folder = Path(path).parent
+    pictures = folder / GALLERY
+    gallery = Gallery(**json.loads(pictures.read_text(encoding='utf-8'))) \
+        if pictures.is_file() else None
+    return write_text(path, render_report(
+        tradeoff, graph, policies, facts, _shown(folder), gallery))
+
+
+def _shown(folder: Path) -> str:
+    """A folder as it is typed: from here, if it is below."""
+    short = os.path.relpath(folder)
+    return str(folder.resolve()) if short.startswith('..') else short
 
 
 def render_report(
@@ -39,6 +55,8 @@ def render_report(
     graph: ModelGraph | GraphSummary,
     policies: Mapping[str, Policy],
     facts: Mapping[str, str],
+    work_dir: str = 'WORK_DIR',
+    gallery: Gallery | None = None,
 ) -> str:
     """Return the text that :func:`write_report` writes."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -50,5 +68,5 @@ def render_report(
     environment.filters['share'] = format_share
     template = environment.get_template('report.html.j2')
     return template.render(
-        page=make_page(tradeoff, graph, policies, facts), few=FEW,
+        page=make_page(tradeoff, graph, policies, facts, work_dir, gallery), few=FEW,
         width=WIDTH, height=HEIGHT, middle=MIDDLE)

@@ -31,6 +31,21 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Gallery:
+    """Images with the boxes of several networks.
+
+    Args:
+        names (Sequence[str]): Of the networks.
+        images (Sequence[Sequence[str]]): Of each image, a JPEG in base64 by network.
+        threshold (float): Lowest score of a box that is shown.
+    """
+
+    names: Sequence[str]
+    images: Sequence[Sequence[str]]
+    threshold: float
+
+
+@dataclass(frozen=True)
 class Page:
     """Everything the report shows.
 
@@ -47,6 +62,9 @@ class Page:
         units (tuple): Each unit, and what each policy keeps of it with a tip.
         bits (tuple): Each layer, and the bits that each quantised policy gives it.
         limits (tuple): Headings and items of what the search did not cover.
+        commands (tuple): What to do next: what a command is for, and the command.
+        further (str): The command that answers a budget which is put behind it.
+        gallery (Gallery, optional): Images with what the networks find in them.
     """
 
     title: str
@@ -61,6 +79,9 @@ class Page:
     units: tuple[tuple[UnitSummary, tuple[tuple[UnitChoice, str], ...]], ...]
     bits: tuple[tuple[str, tuple[Cell, ...]], ...]
     limits: tuple[tuple[str, tuple[str, ...]], ...]
+    commands: tuple[tuple[str, str], ...] = ()
+    further: str = ''
+    gallery: Gallery | None = None
 
     @property
     def unit_header(self) -> tuple[tuple[str, bool], ...]:
@@ -77,6 +98,7 @@ class Page:
 def make_page(
     tradeoff: Tradeoff, graph: ModelGraph | GraphSummary,
     policies: Mapping[str, Policy], facts: Mapping[str, str],
+    work_dir: str = 'WORK_DIR', gallery: Gallery | None = None,
 ) -> Page:
     """Collect what the report shows; see :func:`.write_report`."""
     graph = summarise(graph)
@@ -95,7 +117,31 @@ def make_page(
         _facts(tradeoff, graph, facts), tradeoff,
         tuple((name, i < table.left) for i, name in enumerate(table.header)),
         _rows(tradeoff), drawings, _data(tradeoff, drawings, decimals), charts,
-        _units(charts), _bits(charts), _limits(graph))
+        _units(charts), _bits(charts), _limits(graph),
+        _commands(tradeoff, facts.get('config', ''), work_dir),
+        f'python tools/search.py {facts["config"]} --target'
+        if facts.get('config') else '', gallery)
+
+
+def _commands(
+    tradeoff: Tradeoff, config: str, work_dir: str
+) -> tuple[tuple[str, str], ...]:
+    """What to type next, for the smallest network that was found."""
+    found = [row for row in tradeoff.rows if row.policy]
+    if not found:
+        return ()
+    name = min(found, key=lambda row: row.macs or 0).target
+    if not config:
+        return (('Load the smallest network, and export it:',
+                 'import mmcompress as mmc\n'
+                 f"member = mmc.load({work_dir!r}, model=net)[{name!r}]\n"
+                 f"member.export('{name}.onnx')"),)
+    policy = f'{work_dir}/policies/{name}'
+    return (
+        ('Fine-tune the smallest network (--distill: with the dense one as a teacher):',
+         f'python tools/train.py {config} --policy {policy}.json'),
+        ('Export it as it is:',
+         f'python tools/export.py {config} {policy}.pth --policy {policy}.json'))
 
 
 def _facts(
@@ -121,7 +167,7 @@ def _rows(tradeoff: Tradeoff) -> tuple[tuple[Cell, ...], ...]:
     """Cells of the trade-off, sorted by exact values where they are numbers."""
     table = tradeoff_table(tradeoff)
     rows = []
-    for row, cells in zip(tradeoff.rows, table.rows):
+    for row, cells in zip(tradeoff.all_rows, table.rows):
         exact = {'MACs': row.macs, 'params': row.params, 'BOPs': row.bops,
                  'size': row.size_bytes, 'latency': row.latency_ms, 'score': row.score,
                  'of dense': row.macs_ratio, f'test {tradeoff.test_name}': row.test}

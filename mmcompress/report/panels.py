@@ -58,6 +58,17 @@ class Panel:
     budgets: tuple[Budget, ...]
     dense: tuple[float, float] | None
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether the axis ends before the dense model: half of it would be empty."""
+        xs = [*self.xs, *(b.limit for b in self.budgets)]
+        return bool(self.dense and xs) and (
+            self.dense[0] - max(xs) > max(xs) - min(xs) + CLOSE)
+
+
+CLOSE = 0.1
+"""Distance of the dense model, in its cost, that is shown however empty."""
+
 
 def front_of(
     pairs: Sequence[tuple[float, float]],

@@ -86,7 +86,13 @@ def draw_panel(axes: Axes, panel: Panel, decimals: int) -> None:
                      edgecolors='white', linewidths=1.2, zorder=5,
                      label='best within a target')
     _label_budgets(axes, panel.budgets, decimals)
-    if panel.dense:
+    if panel.is_cut:
+        axes.axhline(panel.dense[1], color=INK, linestyle=(0, (1, 3)), linewidth=1,
+                     label='dense model, at 100 %')
+        axes.annotate(format_score(panel.dense[1], decimals), (1.0, panel.dense[1]),
+                      (-4, 4), xycoords=('axes fraction', 'data'),
+                      textcoords='offset points', fontsize=8.5, color=INK, ha='right')
+    elif panel.dense:
         axes.scatter(*panel.dense, marker='D', s=46, color=INK, edgecolors='white',
                      linewidths=1, zorder=5, label='dense model')
         axes.annotate(format_score(panel.dense[1], decimals), panel.dense,

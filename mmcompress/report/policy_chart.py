@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,10 @@ from .summary import GraphSummary, UnitSummary, summarise
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+WIDEST, LONGEST = 34, 28
+"""Columns of a map, and characters of a name, that a page has room for."""
 
 
 @dataclass(frozen=True)
@@ -112,19 +118,27 @@ def draw_charts(charts: Sequence[PolicyChart]) -> Figure:
         _draw_bars(figure.add_subplot(), charts[0])
         return figure
     quantised = [c for c in charts if c.bits]
-    columns = max(len(charts[0].units), *(len(c.bits) for c in charts), 12)
-    rows = 1 + bool(quantised) * 2
-    figure = Figure(
-        figsize=(min(2.4 + 0.2 * columns, 40),
-                 2.9 * rows + 0.26 * (len(charts) + 2 * len(quantised))),
-        layout='constrained')
-    axes = figure.subplots(rows, 1, squeeze=False)[:, 0]
-    _draw_widths(axes[0], charts)
+    maps = [(_draw_widths, charts, part) for part in _parts(len(charts[0].units))]
     if quantised:
-        _draw_bits(axes[1], quantised, 'weight')
-        axes[1].set_xticks([])  # the same layers as below
-        _draw_bits(axes[2], quantised, 'activation')
+        maps += [(partial(_draw_bits, kind=kind), quantised, part)
+                 for kind in ('weight', 'activation')
+                 for part in _parts(len(quantised[0].bits))]
+    columns = max([12, *(part.stop - part.start for _, _, part in maps)])
+    heights = [2.3 + 0.3 * len(rows) for _, rows, _ in maps]
+    figure = Figure(
+        figsize=(2.4 + 0.36 * columns, sum(heights)), layout='constrained')
+    axes = figure.subplots(
+        len(maps), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for ax, (paint, rows, part) in zip(axes, maps):
+        paint(ax, rows, part=part)
     return figure
+
+
+def _parts(columns: int) -> list[slice]:
+    """Maps of about equal width, none wider than can be read."""
+    count = max(1, -(-columns // WIDEST))
+    ends = [round(i * columns / count) for i in range(count + 1)]
+    return [slice(a, b) for a, b in pairwise(ends)]
 
 
 def _draw_bars(axes: Axes, chart: PolicyChart) -> None:
@@ -148,8 +162,10 @@ def _draw_map(
 ) -> None:
     image = axes.imshow(values, aspect='auto', cmap='YlGnBu', vmin=limits[0],
                         vmax=limits[1], interpolation='nearest')
-    axes.set_yticks(range(len(rows)), rows, fontsize=8)
-    axes.set_xticks(range(len(columns)), columns, fontsize=6.5, rotation=90)
+    axes.set_yticks(range(len(rows)), rows, fontsize=9)
+    short = [name if len(name) <= LONGEST else f'…{name[1 - LONGEST:]}'
+             for name in columns]
+    axes.set_xticks(range(len(columns)), short, fontsize=8, rotation=90)
     axes.set_xticks([i - 0.5 for i in range(1, len(columns))], minor=True)
     axes.set_yticks([i - 0.5 for i in range(1, len(rows))], minor=True)
     axes.grid(which='minor', color='white', linewidth=1)
@@ -161,20 +177,23 @@ def _draw_map(
     bar.ax.tick_params(labelsize=7, length=0)
 
 
-def _draw_widths(axes: Axes, charts: Sequence[PolicyChart]) -> None:
-    values = [[u.ratio for u in chart.units] for chart in charts]
-    names = [u.unit.name for u in charts[0].units]
+def _draw_widths(axes: Axes, charts: Sequence[PolicyChart], part: slice) -> None:
+    values = [[u.ratio for u in chart.units[part]] for chart in charts]
+    names = [u.unit.name for u in charts[0].units[part]]
     _draw_map(axes, values, [c.title for c in charts], names, (0, 1), 'kept share')
     for i, row in enumerate(values):
         for j, ratio in enumerate(row):
             axes.text(j, i, f'{100 * ratio:.0f}', ha='center', va='center',
-                      fontsize=5.5, color='white' if ratio > 0.6 else '#1f2937')
-    axes.set_title('Channels kept by every unit, in %, in execution order',
-                   loc='left', fontsize=10)
+                      fontsize=8, color='white' if ratio > 0.6 else '#1f2937')
+    if not part.start:
+        axes.set_title('Channels kept by every unit, in %, in execution order',
+                       loc='left', fontsize=10)
 
 
-def _draw_bits(axes: Axes, charts: Sequence[PolicyChart], kind: str) -> None:
-    names = list(charts[0].bits)
+def _draw_bits(
+    axes: Axes, charts: Sequence[PolicyChart], kind: str, part: slice
+) -> None:
+    names = list(charts[0].bits)[part]
     # Float is drawn as 8 bits on the colour scale and as f in the cell, so that
     # 2 to 8 bits stay distinguishable.
     exact = [[getattr(c.bits[n], kind) for n in names] for c in charts]
@@ -183,6 +202,7 @@ def _draw_bits(axes: Axes, charts: Sequence[PolicyChart], kind: str) -> None:
     for i, row in enumerate(exact):
         for j, b in enumerate(row):
             axes.text(j, i, 'f' if b > 16 else str(b), ha='center', va='center',
-                      fontsize=5.5, color='white' if b > 5 else '#1f2937')
-    axes.set_title(f'{kind.capitalize()} bits of every layer (f: float)', loc='left',
-                   fontsize=10)
+                      fontsize=8, color='white' if b > 5 else '#1f2937')
+    if not part.start:
+        axes.set_title(f'{kind.capitalize()} bits of every layer (f: float)',
+                       loc='left', fontsize=10)

@@ -76,7 +76,7 @@ class TextTable:
 
 def _columns(tradeoff: Tradeoff) -> list[tuple[str, str]]:
     """Attribute and heading of every cost worth a column."""
-    rows = tradeoff.rows
+    rows = tradeoff.all_rows
     columns = [('macs', 'MACs'), ('macs_ratio', 'of dense'), ('params', 'params')]
     # Without quantisation BOPs are the MACs times a constant.
     factors = {round(r.bops / r.macs, 6) for r in rows if r.bops and r.macs}
@@ -95,11 +95,11 @@ def tradeoff_table(tradeoff: Tradeoff) -> TextTable:
     """Lay out a trade-off; columns that nothing is known about are left out."""
     columns = _columns(tradeoff)
     decimals = score_decimals(
-        [r.score for r in tradeoff.rows] + [tradeoff.dense_score])
+        [r.score for r in tradeoff.all_rows] + [tradeoff.dense_score])
     tested = [f'test {tradeoff.test_name}'] if tradeoff.test_name else []
-    test_decimals = score_decimals([r.test for r in tradeoff.rows])
+    test_decimals = score_decimals([r.test for r in tradeoff.all_rows])
     rows = []
-    for row in tradeoff.rows:
+    for row in tradeoff.all_rows:
         known = row.score is not None and row.dense_score is not None
         change = row.score - row.dense_score if known and row.policy else None
         rows.append((

@@ -79,6 +79,8 @@ class Tradeoff:
         evaluations (int): Evaluations spent, failed ones included.
         failures (int): Evaluations that gave no score.
         test_name (str): What was measured on the test set, if anything.
+        networks (tuple[TradeoffRow, ...]): Networks made of the policies: fine-tuned,
+            exported; see :mod:`.networks`.
     """
 
     rows: tuple[TradeoffRow, ...]
@@ -92,6 +94,15 @@ class Tradeoff:
     evaluations: int = 0
     failures: int = 0
     test_name: str = ''
+    networks: tuple[TradeoffRow, ...] = ()
+
+    @property
+    def all_rows(self) -> tuple[TradeoffRow, ...]:
+        """The rows, behind each the networks that were made of it, then the others."""
+        made = {row.target: [row] for row in self.rows}
+        for network in self.networks:
+            made.setdefault(network.target, []).append(network)
+        return tuple(row for rows in made.values() for row in rows)
 
     def row(self, target: str) -> TradeoffRow:
         """Return the row called ``target``."""
@@ -207,7 +218,7 @@ def write_csv(tradeoff: Tradeoff, path: str | Path) -> Path:
     writer = csv.DictWriter(
         buffer, columns, lineterminator='\n', extrasaction='ignore')
     writer.writeheader()
-    for row in tradeoff.rows:
+    for row in tradeoff.all_rows:
         writer.writerow({k: _cell(v) for k, v in asdict(row).items()})
     return write_text(path, buffer.getvalue())
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..costs import Costs, Target, joined
+from ..errors import at_least
 from ..policy import Policy, SearchSpace
 from .budget import fit_to_budget
 from .evaluated import Evaluated, Taken
@@ -65,6 +66,8 @@ class Searcher:
         evaluations: int = 100,
         seed: int = 0,
     ) -> None:
+        at_least('searcher', 1, evaluations=evaluations)
+        at_least('searcher', 0, seed=seed)
         self.space = space
         self.costs = joined(costs, targets)
         self.targets = tuple(targets)

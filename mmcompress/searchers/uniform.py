@@ -29,13 +29,19 @@ class Uniform(Searcher):
         number: int,
         pending: Sequence[Policy] = (),
     ) -> Policy | None:
-        """See :meth:`Searcher.propose`; the history does not matter."""
+        """See :meth:`Searcher.propose`; evaluation ``number`` is that of the plan.
+
+        Where a search is continued with more evaluations, its plan has changed: what
+        has been evaluated by an earlier one is passed over.
+        """
         if self._plan is None:
             self._plan = self._make_plan()
         if number >= len(self._plan):
             return None
         _, rows = uniform_rows(self.space)
-        return self.space.decode(rows[self._plan[number]])[0]
+        taken = {*pending, *(e.policy for e in history)}
+        planned = self.space.decode(rows[[*self._plan[number:], *self._plan[:number]]])
+        return next((policy for policy in planned if policy not in taken), None)
 
     def _make_plan(self) -> tuple[int, ...]:
         """Indices of the uniform rows to evaluate, each once."""

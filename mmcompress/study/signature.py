@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ..errors import StudyError
@@ -12,18 +12,22 @@ SHOWN = 5
 MISSING = object()
 
 
-def check_signature(what: str, stored: Any, current: Any) -> None:
+def check_signature(
+    what: str, stored: Any, current: Any, free: Collection[str] = ()
+) -> None:
     """Raise if two signatures differ.
 
     Args:
         what (str): Names the study in the message.
         stored (Any): JSON data found in the study.
         current (Any): JSON data of this run.
+        free (Collection[str]): Dotted names of settings that may differ.
 
     Raises:
         StudyError: Names the settings that differ and says what to do.
     """
-    differences = list(_differences('', stored, current))
+    differences = [text for path, text in _differences('', stored, current)
+                   if path not in free]
     if not differences:
         return
     more = len(differences) - SHOWN
@@ -34,14 +38,16 @@ def check_signature(what: str, stored: Any, current: Any) -> None:
         'to start afresh.')
 
 
-def _differences(path: str, stored: Any, current: Any) -> Iterator[str]:
+def _differences(
+    path: str, stored: Any, current: Any
+) -> Iterator[tuple[str, str]]:
     if isinstance(stored, dict) and isinstance(current, dict):
         for key in sorted({*stored, *current}):
             yield from _differences(
                 f'{path}.{key}'.lstrip('.'),
                 stored.get(key, MISSING), current.get(key, MISSING))
     elif stored != current:
-        yield f'{path} (study: {_short(stored)}, now: {_short(current)})'
+        yield path, f'{path} (study: {_short(stored)}, now: {_short(current)})'
 
 
 def _short(value: Any) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import re
 import time
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
@@ -46,7 +49,7 @@ def open_storage(url: str | None) -> BaseStorage:
         if url.startswith(JOURNAL):
             path = Path(url.removeprefix(JOURNAL))
             path.parent.mkdir(parents=True, exist_ok=True)
-            return JournalStorage(JournalFileBackend(str(path)))
+            return JournalStorage(Journal(str(path)))
         return with_cache(_open_database(url))
     except (SQLAlchemyError, ImportError, OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip('.')
@@ -54,6 +57,37 @@ def open_storage(url: str | None) -> BaseStorage:
             f'The storage {shown(url)!r} cannot be opened: {reason}. Use '
             'sqlite:///file.db, journal:///file.log, or the URL of a running '
             'database server whose Python driver is installed.') from error
+
+
+class Journal(JournalFileBackend):
+    """A journal that outlives writers who died, or ran out of disk, within a line.
+
+    Optuna would write on behind the part of a line, which makes both unreadable.
+    """
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """See Optuna."""
+        lines = [json.dumps(log, separators=(',', ':')) + '\n' for log in logs]
+        self._lock.acquire()
+        try:
+            with open(self._file_path, 'r+b') as file:
+                _drop_partial_line(file)
+                file.write(''.join(lines).encode())
+                file.flush()
+                os.fsync(file.fileno())
+        finally:
+            self._lock.release()
+
+
+def _drop_partial_line(file: BinaryIO) -> None:
+    """Cut a file after its last complete line, and go to its end."""
+    end = file.seek(0, os.SEEK_END)
+    if end:
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b'\n':
+            file.seek(0)
+            file.truncate(file.read().rfind(b'\n') + 1)
+    file.seek(0, os.SEEK_END)
 
 
 def placed(url: str, folder: str | Path) -> str:

@@ -23,6 +23,12 @@ from .storage import open_storage, shown
 from .worker import Heartbeat, is_alive, this_worker
 
 SIGNATURE = 'signature'
+FREE = ('searcher.evaluations',)
+"""Settings that a study may be continued with another value of: a search that has
+ended goes on where ``evaluations`` is raised."""
+
+DEATHS = 3
+"""Workers that may die of one policy before it counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,8 @@ class Study:
     retry stands for evaluation n. When the worker of evaluation n died, anybody may
     end its trial and add a retry ``[n, generation]``; of several equal retries the
     first one counts, and the others are void. A trial that has ended cannot be
-    changed, so a worker that was only believed dead cannot count twice.
+    changed, so a worker that was only believed dead cannot count twice. A policy of
+    which :data:`DEATHS` workers died counts as failed.
 
     Args:
         storage (str | None): See :func:`open_storage`.
@@ -122,14 +129,14 @@ class Study:
                     'Choose another study name or storage.')
             self.set_attr(SIGNATURE, signature)
             known = self.get_attr(SIGNATURE)
-        check_signature(f'Study {self.name!r} in {storage}', known, signature)
+        check_signature(f'Study {self.name!r} in {storage}', known, signature, FREE)
 
     def discard(self) -> None:
         """Remove the study if it has no evaluation yet, e.g. after a mistyped setting.
 
         Otherwise the corrected search would find a study of another one.
         """
-        if not self._storage.get_all_trials(self._id, deepcopy=False):
+        if all(self._is_abandoned(a) for a in self._attempts().values()):
             with suppress(KeyError):  # Another worker was faster.
                 self._storage.delete_study(self._id)
 
@@ -170,23 +177,33 @@ class Study:
         return None
 
     def _retry(self, attempt: _Attempt) -> Claim | None:
-        """Take over an abandoned evaluation, or return None if another one did."""
+        """Take over an abandoned evaluation; None if another one did, or it failed."""
         running = attempt.trial.state == TrialState.RUNNING
         if running and not self._end(attempt.trial._trial_id, TrialState.FAIL):
             return None
         attrs: dict[str, Any] = {'retry': [attempt.number, attempt.generation + 1]}
+        known = attempt.trial.user_attrs
         if attempt.policy is not None:
             attrs['policy'] = attempt.policy.to_dict()
+            attrs['deaths'] = known.get('deaths', 0) + ('released' not in known)
+        if attrs.get('deaths', 0) >= DEATHS:
+            reason = f'{DEATHS} workers died of it, e.g. for want of memory'
+            self._add_trial({**attrs, 'failure': reason}, TrialState.FAIL)
+            logging.getLogger('mmcompress').warning(
+                'Evaluation %d failed and is not ranked: %s.', attempt.number, reason)
+            return None
         trial = self._add_trial(attrs)
         if self._number_of(trial) == attempt.number:
             return Claim(attempt.number, attempt.policy, trial)
         self._end(trial, TrialState.FAIL)
         return None
 
-    def _add_trial(self, attrs: dict[str, Any]) -> int:
+    def _add_trial(
+        self, attrs: dict[str, Any], state: TrialState = TrialState.RUNNING
+    ) -> int:
         # Created together with its attributes: no moment without an owner.
         template = create_trial(
-            state=TrialState.RUNNING,
+            state=state,
             user_attrs={**attrs, 'worker': self._worker, 'heartbeat': time.time()})
         return self._storage.create_new_trial(self._id, template_trial=template)
 
@@ -245,7 +262,8 @@ class Study:
 
     def release(self, claim: Claim) -> bool:
         """Give a claim back, for this or another worker to take again."""
-        return self._end(claim.trial, TrialState.FAIL)
+        return self._set(claim, released=True) and self._end(
+            claim.trial, TrialState.FAIL)
 
     def _set(self, claim: Claim, **attrs: Any) -> bool:
         try:

@@ -40,7 +40,8 @@ class Masked(Small):
 
 
 def prepared(model=None, **options):
-    options = dict(calibration=IMAGES.split(8), channel=dict(divisor=4), **options)
+    options = dict(
+        dict(calibration=IMAGES.split(8), channel=dict(divisor=4)), **options)
     return mmc.prepare(model or Small().eval(), torch.zeros(1, 3, 16, 16), **options)
 
 

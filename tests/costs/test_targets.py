@@ -38,6 +38,23 @@ def test_milliseconds_are_always_absolute():
     assert target.limit == 0.5
 
 
+def test_a_percentage_is_a_share_of_any_cost():
+    # Dense 1.12 ms.
+    half, three = parse_targets(dict(latency_ms=['50%', '30.5 %']), with_latency())
+    assert half == Target('latency_ms', 0.5, 0.56, percent=True)
+    assert (half.name, three.name) == ('latency_ms_50pct', 'latency_ms_30.5pct')
+    assert three.limit == pytest.approx(0.305 * 1.12)
+    assert parse_targets(dict(macs='50%'), toy_costs()) == parse_targets(
+        dict(macs=0.5), toy_costs())
+    both, = parse_targets(
+        dict(together=dict(latency_ms='50%', macs=0.9)), with_latency())
+    assert both.limits == dict(latency_ms=0.56, macs=0.9 * TOY_MACS)
+    assert both.name.startswith('latency_ms_50pct+macs_0.9')
+    for wrong in ('5O%', '%', '-5%', '0%'):
+        with pytest.raises(TargetError, match='is not a positive number, or a share'):
+            parse_targets(dict(latency_ms=wrong), with_latency())
+
+
 def test_met_up_to_rounding():
     target = Target('macs', 0.5, 100.0)
     assert target.met_by(dict(macs=100.0)) and target.met_by(dict(macs=100 + 1e-8))
@@ -52,7 +69,7 @@ def test_no_targets(spec):
 
 def test_unknown_cost():
     with pytest.raises(TargetError, match="Unknown cost 'flops' in targets; known: "
-                                          'activation_bytes, bops, macs, params'):
+                                          'activation_bytes, bops, latency_ms, macs, '):
         parse_targets(dict(flops=0.5), toy_costs())
 
 

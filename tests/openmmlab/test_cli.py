@@ -39,6 +39,35 @@ def test_weights_must_fit(tmp_path):
         load_weights(net(), str(path))
 
 
+class Deep(nn.Module):
+    """Some blocks, and a head."""
+
+    def __init__(self, blocks: int, **parts: nn.Module) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(*(nn.Linear(2, 2) for _ in range(blocks)))
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+
+def test_weights_of_a_deeper_network_are_refused(tmp_path):
+    # As ResNet-56's in a ResNet-20: every tensor of the smaller one is there.
+    path = tmp_path / 'w.pth'
+    torch.save(Deep(3).state_dict(), path)
+    with pytest.raises(CompressionError, match=(
+            r'does not fit Deep: 2 of its tensors have no place in it, e.g. '
+            r'backbone.2.weight. Use the checkpoint that belongs to this config')):
+        load_weights(Deep(2), str(path))
+
+
+def test_parts_that_a_model_lacks_are_left_out(tmp_path, monkeypatch):
+    path, said = tmp_path / 'w.pth', []
+    monkeypatch.setattr(
+        'mmcompress.openmmlab.cli.print_log', lambda text, *_: said.append(text))
+    torch.save(Deep(2, auxiliary_head=nn.Linear(2, 2)).state_dict(), path)
+    load_weights(Deep(2), str(path))
+    assert said == [f'{path} also holds auxiliary_head, which this model lacks.']
+
+
 def arguments(*words: str) -> argparse.Namespace:
     return base_parser('A tool.').parse_args(words)
 
@@ -52,6 +81,17 @@ def test_config_and_options(tmp_path):
     assert load_config(arguments(str(path), '--work-dir', 'w')).work_dir == 'w'
     with pytest.raises(CompressionError, match='--cfg-options does not fit'):
         load_config(arguments(str(path), '--cfg-options', 'a.c.d=2'))
+
+
+def test_data_root_is_an_option_of_every_config(tmp_path, monkeypatch):
+    monkeypatch.setenv('DATA_ROOT', '/theirs')
+    path = tmp_path / 'mine.py'
+    path.write_text("root = '{{$DATA_ROOT:../data}}/coco/'\nfile = root + 'a.json'\n")
+    assert load_config(arguments(str(path))).file == '/theirs/coco/a.json'
+    cfg = load_config(arguments(str(path), '--cfg-options', 'DATA_ROOT=/ours'))
+    assert cfg.file == '/ours/coco/a.json' and 'DATA_ROOT' not in cfg
+    monkeypatch.delenv('DATA_ROOT')
+    assert load_config(arguments(str(path))).file == '../data/coco/a.json'
 
 
 def test_options_are_not_abbreviated(tmp_path, capsys):

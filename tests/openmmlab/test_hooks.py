@@ -16,14 +16,16 @@ def loop():
         costs=SimpleNamespace(dense=lambda: dict(macs=200.0)), dense_score=0.8,
         targets=(Target('macs', 0.5, 100.0),), work_dir='w',
         searcher=SimpleNamespace(evaluations=4),
-        study=SimpleNamespace(history=list))
+        study=SimpleNamespace(history=list),
+        session=SimpleNamespace(score_name='top1'))
 
 
 @pytest.fixture
 def runner():
     lines, scalars = [], []
     return SimpleNamespace(
-        lines=lines, scalars=scalars, logger=SimpleNamespace(info=lines.append),
+        lines=lines, scalars=scalars,
+        logger=SimpleNamespace(info=lambda text, **_: lines.append(text)),
         visualizer=SimpleNamespace(
             add_scalars=lambda values, step: scalars.append((step, values))))
 
@@ -34,9 +36,10 @@ def evaluated(number: int) -> Evaluated:
 
 def test_every_score_is_logged(runner, loop):
     SearchLoggerHook().after_evaluation(runner, loop, evaluated(1))
-    # 90 of 200 MACs.
+    # 90 of 200 MACs; two more evaluations of 1.5 s.
     assert runner.lines == [
-        'Search [2/4] score 0.70000 (dense 0.80000), macs_ratio 0.450, 1.5 s']
+        'Search [2/4] score 0.70000 (top1, dense 0.80000), macs_ratio 0.450, 1.5 s, '
+        '0:00:03 left']
     assert runner.scalars == [(1, dict(search_score=0.7, macs_ratio=0.45))]
 
 
@@ -65,7 +68,18 @@ def test_bar_shows_the_best_of_every_target(runner, loop, monkeypatch, capsys):
     hook._bar.progress.stop()
     task = hook._bar.progress.tasks[0]
     assert task.completed == 1 and task.total == 4
-    assert task.fields['best'] == '0.5:0.700'
+    assert task.fields['best'] == 'top1  macs_0.5 0.700'
+
+
+def test_an_interrupted_search_closes_its_bar(runner, loop, monkeypatch, capsys):
+    monkeypatch.setattr('sys.stderr.isatty', lambda: True, raising=False)
+    hook = SearchProgressHook()
+    hook.before_search(runner, loop)
+    hook.search_interrupted(runner, loop)
+    assert not hook._bar.shown
+    capsys.readouterr()
+    hook.search_interrupted(runner, loop)
+    assert capsys.readouterr().err == '', 'no second bar'
 
 
 def test_searches_of_one_second_have_logs_of_their_own(

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from mmcompress.errors import PolicyError
@@ -9,6 +11,7 @@ from mmcompress.report import (
     plot_tradeoff,
     summarise,
 )
+from mmcompress.report.policy_chart import draw_charts
 
 
 def test_summary_says_who_holds_the_channels(graph):
@@ -69,3 +72,17 @@ def test_tradeoff_is_drawn_without_pyplot_state(outcome, tmp_path):
     path = plot_tradeoff(outcome.tradeoff, tmp_path / 'tradeoff.png')
     assert path.read_bytes().startswith(b'\x89PNG')
     assert not plt.get_fignums()
+
+
+def test_a_map_of_many_units_is_broken_into_lines_that_can_be_read(graph):
+    units = tuple(replace(graph.units[0], name=f'backbone.stage{i}.blocks.conv.unit')
+                  for i in range(67))
+    charts = make_charts(replace(graph, units=units), dict(a=Policy(), b=Policy()))
+    figure = draw_charts(charts)
+    width, _ = figure.get_size_inches()
+    maps = [a for a in figure.axes if a.images]
+    # 67 = 33 or 34 twice; at 0.36 inches a column and 130 dots an inch, 47 pixels.
+    assert sorted(len(a.get_xticks()) for a in maps) == [33, 34]
+    assert width < 15
+    texts = [t for a in maps for t in a.texts]
+    assert len(texts) == 2 * 67 and min(t.get_fontsize() for t in texts) >= 8

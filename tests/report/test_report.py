@@ -20,7 +20,8 @@ from mmcompress.report import (
     save_outcome,
     write_all,
 )
-from mmcompress.report.drawing import ticks
+from mmcompress.report.drawing import draw, ticks
+from mmcompress.report.panels import make_panel
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +41,7 @@ class Checker(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         self.loads += [v for k, v in attrs if k in ('src', 'href', 'xlink:href')]
-        if tag not in ('meta', 'line', 'circle', 'path'):
+        if tag not in ('meta', 'line', 'circle', 'path', 'input', 'img'):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -178,11 +179,78 @@ def test_comparison(outcome):
         'The searches spent different numbers of evaluations.',)
 
 
-def test_comparison_says_when_images_or_budgets_differ(outcome):
+def test_comparison_says_what_differs(outcome):
     other = replace(outcome.tradeoff, dense={'macs': 2000.0}, dense_score=0.4)
-    comparison = make_comparison(
-        {'a': outcome, 'b': replace(outcome, tradeoff=other)})
-    assert len(comparison.notes) == 2
+    a = replace(outcome, facts={'images': '8 to score', 'weights': 'abc'})
+    b = replace(a, tradeoff=other)
+    assert make_comparison({'a': a, 'b': b}).notes == (
+        'The dense scores differ, though images, weights and torch are the same.',
+        'The dense macs differ: equal targets are not equal budgets.')
+    b = replace(b, facts={'images': '9 to score', 'weights': 'abc'})
+    assert make_comparison({'a': a, 'b': b}).notes[0] == (
+        'The dense scores differ, and so do: images (8 to score; 9 to score).')
+    b = replace(b, facts={'images': '8 to score'})
+    assert make_comparison({'a': a, 'b': b}).notes[0] == (
+        'The dense scores differ, and so do: weights (abc; not recorded).')
+
+
+def with_targets(outcome, *targets):
+    tradeoff = outcome.tradeoff
+    return replace(outcome, tradeoff=replace(
+        tradeoff, targets=targets, best=(0,) * len(targets)))
+
+
+def test_searches_on_different_costs_share_an_axis(outcome):
+    bops = with_targets(outcome, Target('bops', 0.5, 512_000.0))
+    comparison = make_comparison({'a': outcome, 'b': bops, 'c': bops})
+    panels = [s.panel for s in comparison.searches]
+    assert {p.cost for p in panels} == {'bops'} and {p.relative for p in panels} == {
+        True}
+    assert all(len(p.xs) == 4 for p in panels)
+    assert comparison.notes == (
+        'The searches have budgets on different costs; all are drawn against BOPs.',)
+
+
+def test_searches_without_a_shared_cost_are_not_compared(outcome):
+    points = tuple(replace(p, costs={'latency_ms': 1.0})
+                   for p in outcome.tradeoff.points)
+    other = replace(outcome.tradeoff, points=points)
+    with pytest.raises(DataError, match='a, b cannot be compared: there is no cost'):
+        make_comparison({'a': outcome, 'b': replace(outcome, tradeoff=other)})
+
+
+def test_the_result_and_the_next_command_come_first_and_facts_last(outcome):
+    facts = dict(outcome.facts, config='my_search.py')
+    text = report(replace(outcome, facts=facts))
+    order = [text.index(part) for part in (
+        '<h2>Trade-off', 'python tools/train.py my_search.py --policy '
+        'WORK_DIR/policies/macs_0.5.json', '<h2>Evaluated', 'Any budget',
+        'python tools/search.py my_search.py --target', '<h2>Channels kept',
+        '<h2>What the search did not cover', '<h2>Facts', '<dt>searcher')]
+    assert order == sorted(order)
+    assert 'mmc.load(&#39;WORK_DIR&#39;, model=net)' in report(outcome)
+
+
+def test_an_axis_ends_before_a_dense_model_that_is_far_away(outcome, evaluated, graph):
+    # 3 to 6 % of the dense cost, as BOPs of quantised networks are.
+    history = [evaluated(i, 0.3, macs) for i, macs in enumerate((30, 45, 60))]
+    far = make_outcome(history, [Target('macs', 0.05, 50.0)], {'macs': 1000.0}, 0.35,
+                       'mAP', {}, graph, {})
+    panel = make_panel(far.tradeoff, 'macs')
+    drawing = draw(panel, 3)
+    assert panel.is_cut and drawing.x.high < 0.1
+    assert drawing.dense.x <= drawing.x.end and '100 %' in drawing.dense.score
+    near = draw(make_panel(outcome.tradeoff, 'macs'), 3)
+    assert not near.is_cut and near.x.high > 1
+
+
+def test_a_gallery(outcome, tmp_path):
+    (tmp_path / 'gallery.json').write_text(json.dumps(dict(
+        names=['dense', 'macs_0.5'], images=[['aaaa', 'bbbb']], threshold=0.3)))
+    text = write_all(outcome, tmp_path)['report.html'].read_text()
+    assert text.count('<img') == 2
+    assert '<img alt="macs_0.5" src="data:image/jpeg;base64,bbbb">' in text
+    assert 'img-src data:' in text
 
 
 def test_searches_of_different_models_or_scores_are_not_compared(outcome):

@@ -11,7 +11,6 @@ from mmcompress.testing import SearcherContract, toy_costs, toy_space
 class TestUniform(SearcherContract):
     searcher = Uniform
     fits_budget = False
-    avoids_pending = False  # every number has its own row
 
     def test_first_evaluations_are_the_largest_ratios_in_budget(self):
         searcher = self.make()

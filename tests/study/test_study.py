@@ -351,3 +351,95 @@ def test_silent_worker_loses_its_claim_and_cannot_count_twice(url, caplog):
     assert 'raise stale_after' in caplog.text
     assert hasty.finish(taken, evaluated(0, score=0.5))
     assert [e.score for e in remote.history()] == [0.5]
+
+
+# -- what goes on, and what does not -------------------------------------------
+def test_more_evaluations_continue_a_study_and_other_settings_do_not(url):
+    def signed(**searcher) -> dict:
+        return {'searcher': {'type': 'Evolution', **searcher}}
+
+    Study(url, 'search', signed(seed=0, evaluations=12))
+    Study(url, 'search', signed(seed=0, evaluations=24))
+    Study(url, 'search', signed(seed=0))  # of a version that signs no number
+    with pytest.raises(StudyError, match=r'searcher\.seed'):
+        Study(url, 'search', signed(seed=1, evaluations=12))
+
+
+def test_a_policy_that_kills_its_workers_fails_after_three(url, caplog):
+    open_study(url)
+    for _ in range(3):
+        start(die_at, url, 'recorded').join()
+    study = open_study(url)
+    with caplog.at_level(logging.WARNING, 'mmcompress'):
+        claim = study.claim(5)
+    assert (claim.number, claim.policy) == (1, None), 'the search goes on'
+    failure, = open_study(url).failures()
+    assert failure.number == 0 and failure.policy == Policy({'stem': 6})
+    assert '3 workers died of it' in failure.reason
+    assert 'Evaluation 0 failed and is not ranked: 3 workers died' in caplog.text
+
+
+def test_what_a_user_interrupts_is_no_death(url):
+    for _ in range(5):
+        study = open_study(url)
+        claim = study.claim(5)
+        assert claim.number == 0
+        study.record_policy(claim, Policy({'stem': 6}))
+        study.release(claim)
+    assert study.failures() == []
+
+
+def test_a_study_without_a_result_can_be_discarded(url):
+    study = open_study(url)
+    claim = study.claim(5)
+    study.discard()
+    assert open_study(url).running() == [0], 'somebody works on it'
+    study.release(claim)
+    study.discard()
+    Study(url, 'search', {'another': 'search'})
+
+
+def test_a_study_with_a_result_is_never_discarded(url):
+    study = open_study(url)
+    study.finish(study.claim(5), evaluated(0))
+    study.discard()
+    assert len(open_study(url).history()) == 1
+
+
+@pytest.mark.parametrize('rest', [b'{"op_code":5,"wor', b'{', b'{"a":1}'])
+def test_a_journal_with_a_partial_last_line_goes_on(tmp_path, rest):
+    # What a full disk or a kill within a write leaves.
+    path = tmp_path / 'log'
+    study = open_study(f'journal:///{path}')
+    for number in range(2):
+        study.finish(study.claim(4), evaluated(number))
+    with open(path, 'ab') as file:
+        file.write(rest)
+    study = open_study(f'journal:///{path}')
+    study.finish(study.claim(4), evaluated(2))
+    again = open_study(f'journal:///{path}')
+    assert [e.number for e in again.history()] == [0, 1, 2]
+    assert again.claim(4).number == 3
+    assert all(json.loads(line) for line in path.read_bytes().splitlines())
+
+
+def test_a_journal_on_a_full_disk_goes_on(tmp_path, monkeypatch):
+    path = tmp_path / 'log'
+    study = open_study(f'journal:///{path}')
+    study.finish(study.claim(4), evaluated(0))
+    claim = study.claim(4)
+
+    def full(handle: int) -> None:
+        os.truncate(path, path.stat().st_size - 7)  # so much found no place
+        raise OSError(28, 'No space left on device')
+
+    study._beats[claim.trial].stop()
+    with monkeypatch.context() as disk:
+        disk.setattr(os, 'fsync', full)
+        with pytest.raises(OSError, match='No space left'):
+            study.record_policy(claim, Policy({'stem': 4}))
+    again = open_study(f'journal:///{path}')
+    again._worker = {**again._worker, 'pid': 0}
+    assert [e.number for e in again.history()] == [0]
+    again.set_attr('written', 1)
+    assert open_study(f'journal:///{path}').get_attr('written') == 1

@@ -53,6 +53,14 @@ SEARCHES = {
     'input_shape': (['compression.input_shape=[32,32]'], r'\(C, H, W\)'),
     'model_type': (['model.backbone.type=ResNetX'], 'ResNetX is not in the'),
     'option': (['search_cfg.targets.macs.deep.er=1'], '--cfg-options does not fit'),
+    'section': (['serach_cfg.targets.macs=0.5'], "Did you mean 'search_cfg'"),
+    'mutator': (['compression.chanel.divisor=4'], "Did you mean 'channel'"),
+    'no_evaluations': (['search_cfg.searcher.evaluations=0'],
+                       'evaluations of the searcher is a whole number of at least 1'),
+    'no_images': (['search_cfg.evaluator.images=0'],
+                  'images of the evaluator is a whole number of at least 1, not 0'),
+    'seed': (['search_cfg.searcher.seed=-1'],
+             'seed of the searcher is a whole number of at least 0, not -1'),
 }
 
 
@@ -63,6 +71,15 @@ def test_search(case: str, tool, job: Job, tmp_path: Path) -> None:
                   *options, cwd=job.folder)
     assert re.search(message, found, re.DOTALL), found
     assert not products(tmp_path)
+
+
+@pytest.mark.parametrize('mistake', [
+    'searcher.evaluations=0', 'searcher.seed=-1', 'evaluator.images=0'])
+def test_a_mistaken_value_leaves_no_study(
+        mistake: str, tool, job: Job, tmp_path: Path) -> None:
+    fails(tool, 'search', job.config, '--work-dir', tmp_path, '--cfg-options',
+          f'search_cfg.{mistake}', cwd=job.folder)
+    assert not list(tmp_path.rglob('search.db'))
 
 
 @pytest.mark.parametrize('text, message', [

@@ -157,3 +157,31 @@ def test_options_reach_the_architecture(network, config):
             'model.test_cfg.score_thr': 0.5, 'model.backbone.init_cfg': None})
     assert model.test_cfg.score_thr == 0.5
     assert model.test_cfg.nms.iou_threshold == 0.65
+
+
+@pytest.mark.slow
+def test_mmdets_own_building_and_testing(network, tested, config, folder, tmp_path):
+    """As mmdet's tools/test.py does: the config, Runner.from_cfg, test."""
+    from mmengine.runner import Runner
+
+    cfg = Config.fromfile(config)
+    cfg.work_dir, cfg.load_from = str(tmp_path), str(network.with_suffix('.pth'))
+    cfg.test_evaluator.out_file_path = str(tmp_path / 'theirs.pkl')
+    runner = Runner.from_cfg(cfg)
+    assert bool(quantised_layers(runner.model)) == (network.stem == 'quantised')
+    runner.test()
+    found, = pickle.loads((tmp_path / 'theirs.pkl').read_bytes())
+    check_same(found['pred_instances'], tested)
+
+
+@pytest.mark.slow
+def test_complexity_of_mmengine(network, config):
+    """mmengine's counter sees the channels that are left, at whatever bits."""
+    from mmdet.apis import init_detector
+    from mmengine.analysis import FlopAnalyzer, get_model_complexity_info
+
+    model = init_detector(config, str(network.with_suffix('.pth')), device='cpu')
+    found = FlopAnalyzer(model, torch.zeros(1, *SHAPE)).by_operator()
+    assert found['conv'] == sum(layer.macs for layer in trace(model, SHAPE).layers)
+    whole = get_model_complexity_info(model, SHAPE, show_table=False, show_arch=False)
+    assert whole['params'] == sum(p.numel() for p in model.parameters())

@@ -1,7 +1,7 @@
 # Blood cells: 205 images to train on, 87 to validate, 72 to test. Named apart from
 # what a model's config calls them: it takes them over, e.g.
 # train_dataloader = _base_.bccd_train, in place of its own.
-bccd_root = '../shared/data/bccd/'
+bccd_root = '{{$DATA_ROOT:../shared/data}}/bccd/'
 bccd_classes = ('Platelets', 'RBC', 'WBC')
 bccd_scale = (640, 480)
 

@@ -1,5 +1,5 @@
 # 5,085 training and 1,017 test images of CIFAR-10 with their original pixels.
-data_root = '../shared/data/cifar10/lossless6102'
+data_root = '{{$DATA_ROOT:../shared/data}}/cifar10/lossless6102'
 
 data_preprocessor = dict(
     num_classes=10,

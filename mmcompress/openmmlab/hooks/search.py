@@ -1,10 +1,15 @@
 """Hooks of a search: progress and logging.
 
 A search calls ``before_search(runner, loop)``, ``after_evaluation(runner, loop,
-evaluated)`` and ``after_search(runner, loop, outcome)`` on every hook that has them.
+evaluated)`` and ``after_search(runner, loop, outcome)`` on every hook that has them, or
+``search_interrupted(runner, loop)`` where it ends by an exception.
 """
 
 from __future__ import annotations
+
+import sys
+import time
+from datetime import timedelta
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -25,6 +30,11 @@ class SearchLoggerHook(Hook):
 
     def __init__(self, interval: int = 1) -> None:
         self.interval = interval
+        self._begun: tuple[float, int] | None = None
+
+    def before_search(self, runner: Runner, loop) -> None:
+        """Start the clock."""
+        self._begun = None
 
     def after_evaluation(self, runner: Runner, loop, evaluated: Evaluated) -> None:
         """Log one scored policy."""
@@ -33,13 +43,22 @@ class SearchLoggerHook(Hook):
                   for t in loop.targets}
         runner.visualizer.add_scalars(
             dict(search_score=evaluated.score, **ratios), step=evaluated.number)
-        if (evaluated.number + 1) % self.interval == 0:
+        done, total = evaluated.number + 1, loop.searcher.evaluations
+        now = time.monotonic()
+        if self._begun is None:
+            self._begun = now - evaluated.seconds, evaluated.number
+        if done % self.interval == 0:
             shares = ', '.join(f'{k} {v:.3f}' for k, v in ratios.items())
-            done, total = evaluated.number + 1, loop.searcher.evaluations
             what = f'Search [{done}/{total}]' if done <= total else 'Derived policy'
+            left = ''
+            if done < total and done > self._begun[1]:
+                pace = (now - self._begun[0]) / (done - self._begun[1])
+                left = f', {timedelta(seconds=round(pace * (total - done)))} left'
+            # Where there is a bar, it says so.
             runner.logger.info(
-                f'{what} score {evaluated.score:.5f} (dense {loop.dense_score:.5f}), '
-                f'{shares}, {evaluated.seconds:.1f} s')
+                f'{what} score {evaluated.score:.5f} ({loop.session.score_name}, dense '
+                f'{loop.dense_score:.5f}), {shares}, {evaluated.seconds:.1f} s{left}',
+                extra=dict(file_only=sys.stderr.isatty()))
 
     def after_search(self, runner: Runner, loop, outcome: Outcome) -> None:
         """Log the trade-off table."""
@@ -65,6 +84,10 @@ class SearchProgressHook(Hook):
     def after_evaluation(self, runner: Runner, loop, evaluated: Evaluated) -> None:
         """Advance the bar."""
         self._bar.after_evaluation(loop, evaluated)
+
+    def search_interrupted(self, runner: Runner, loop) -> None:
+        """Close the bar."""
+        self._bar.close()
 
     def after_search(self, runner: Runner, loop, outcome: Outcome) -> None:
         """Close the bar and print the table."""

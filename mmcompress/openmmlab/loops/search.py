@@ -17,6 +17,7 @@ from ...report import Outcome, table_text
 from ...report.tradeoff import DENSE
 from ...searchers import Evaluated
 from ...study.storage import STORAGE, STUDY
+from ..gallery import write_gallery
 from ..sessions import session_of
 from ..test_set import FamilyScores, check_test_set
 
@@ -52,6 +53,8 @@ class PolicySearchLoop:
             :func:`latency_of`.
         prices (dict | None): Config of the source of prices, for searchers that need
             them. Defaults to ``dict(type='GradientPrices')``.
+        time_limit (float | None): Seconds that an evaluation may take; one that takes
+            longer has failed. Defaults to no limit.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class PolicySearchLoop:
         seed: int | None = None,
         prices: dict | None = None,
         latency: dict | None = None,
+        time_limit: float | None = None,
     ) -> None:
         self.runner, self.evaluator_cfg = runner, evaluator
         self.searcher_cfg = dict(searcher)
@@ -73,7 +77,7 @@ class PolicySearchLoop:
         self.save_checkpoints = save_checkpoints
         self._options = dict(
             targets=targets, storage=storage, study=study, prices=prices,
-            latency=latency, save_checkpoints=save_checkpoints)
+            latency=latency, time_limit=time_limit, save_checkpoints=save_checkpoints)
         self._search: SearchRun | None = None
 
     @property
@@ -103,6 +107,8 @@ class PolicySearchLoop:
         self._search = SearchRun(
             session, self.searcher_cfg, work_dir=self.work_dir,
             facts=dict(config=str(cfg.filename or '')), tests=self._known_tests,
+            pictures=lambda policies: write_gallery(
+                session, policies, self.work_dir),
             listener=Hooks(self), **self._options)
         return self._search
 
@@ -175,6 +181,10 @@ class Hooks(Listener):
         """See :meth:`Listener.after_evaluation`."""
         self.runner.call_hook(
             'after_evaluation', loop=self.loop, evaluated=evaluated)
+
+    def interrupted(self, run: SearchRun) -> None:
+        """See :meth:`Listener.interrupted`."""
+        self.runner.call_hook('search_interrupted', loop=self.loop)
 
     def after_search(self, run: SearchRun, outcome: Outcome) -> None:
         """See :meth:`Listener.after_search`."""
