@@ -10,6 +10,7 @@ from ..policy import ModelGraph, Policy
 from .drawing import HEIGHT, MIDDLE, WIDTH
 from .formats import format_share
 from .page import FEW, make_page
+from .results import Results, load_results
 from .summary import GraphSummary
 from .tradeoff import Tradeoff
 
@@ -21,7 +22,7 @@ def write_report(
     policies: Mapping[str, Policy],
     facts: Mapping[str, str],
 ) -> Path:
-    """Write the report.
+    """Write the report; results beside it (:mod:`.results`) go into it.
 
     Args:
         path (str | Path): The HTML file.
@@ -31,7 +32,8 @@ def write_report(
         facts (Mapping[str, str]): Lines for the head. ``model`` and ``config``
             make the title.
     """
-    return write_text(path, render_report(tradeoff, graph, policies, facts))
+    results = load_results(Path(path).parent)
+    return write_text(path, render_report(tradeoff, graph, policies, facts, results))
 
 
 def render_report(
@@ -39,6 +41,7 @@ def render_report(
     graph: ModelGraph | GraphSummary,
     policies: Mapping[str, Policy],
     facts: Mapping[str, str],
+    results: Results | None = None,
 ) -> str:
     """Return the text that :func:`write_report` writes."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -50,5 +53,5 @@ def render_report(
     environment.filters['share'] = format_share
     template = environment.get_template('report.html.j2')
     return template.render(
-        page=make_page(tradeoff, graph, policies, facts), few=FEW,
+        page=make_page(tradeoff, graph, policies, facts, results), few=FEW,
         width=WIDTH, height=HEIGHT, middle=MIDDLE)

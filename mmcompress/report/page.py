@@ -11,8 +11,9 @@ from .drawing import Drawing, draw
 from .formats import cost_label, format_cost, format_share, score_decimals
 from .panels import make_panels, panel_costs
 from .policy_chart import PolicyChart, UnitChoice, make_charts
+from .results import Results, results_table
 from .summary import GraphSummary, UnitSummary, summarise
-from .tables import tradeoff_table
+from .tables import TextTable, tradeoff_table
 from .tradeoff import Tradeoff
 
 FEW = 12
@@ -47,6 +48,8 @@ class Page:
         units (tuple): Each unit, and what each policy keeps of it with a tip.
         bits (tuple): Each layer, and the bits that each quantised policy gives it.
         limits (tuple): Headings and items of what the search did not cover.
+        results (TextTable | None): What became of the networks.
+        notes (tuple[str, ...]): Lines below it.
     """
 
     title: str
@@ -61,6 +64,8 @@ class Page:
     units: tuple[tuple[UnitSummary, tuple[tuple[UnitChoice, str], ...]], ...]
     bits: tuple[tuple[str, tuple[Cell, ...]], ...]
     limits: tuple[tuple[str, tuple[str, ...]], ...]
+    results: TextTable | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def unit_header(self) -> tuple[tuple[str, bool], ...]:
@@ -77,6 +82,7 @@ class Page:
 def make_page(
     tradeoff: Tradeoff, graph: ModelGraph | GraphSummary,
     policies: Mapping[str, Policy], facts: Mapping[str, str],
+    results: Results | None = None,
 ) -> Page:
     """Collect what the report shows; see :func:`.write_report`."""
     graph = summarise(graph)
@@ -95,7 +101,8 @@ def make_page(
         _facts(tradeoff, graph, facts), tradeoff,
         tuple((name, i < table.left) for i, name in enumerate(table.header)),
         _rows(tradeoff), drawings, _data(tradeoff, drawings, decimals), charts,
-        _units(charts), _bits(charts), _limits(graph))
+        _units(charts), _bits(charts), _limits(graph),
+        results and results_table(results), results.notes if results else ())
 
 
 def _facts(
