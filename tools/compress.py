@@ -35,6 +35,9 @@ def parse_args() -> argparse.Namespace:
         '--int8', action='store_true', default=None,
         help='put the networks into 8 bits; layers that do not bear it stay in float')
     parser.add_argument(
+        '--resume', action='store_true',
+        help='accepted for symmetry: what was interrupted is always continued')
+    parser.add_argument(
         '--runtime', choices=list(RUNTIMES), help='what tests and times the files')
     return parser.parse_args()
 
