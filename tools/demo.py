@@ -1,8 +1,8 @@
 """The whole job on a small example: train a detector, then compress it.
 
 Every step is a command that a user would type, printed before it runs, so that the
-output is a recipe. A step whose result is there and newer than what it is made from is
-not repeated; one that was interrupted continues where it was.
+output is a recipe. A step whose result is there is not repeated; one that was
+interrupted continues where it was.
 """
 
 from __future__ import annotations

@@ -76,13 +76,18 @@ class CompressOptions:
         return cls(**options)
 
 
-def complete(cfg: Config, targets: Mapping[str, Any] | None) -> None:
+def complete(
+    cfg: Config, targets: Mapping[str, Any] | None,
+    options: CompressOptions | None = None,
+) -> None:
     """Say what a config leaves open about its search, in place.
 
     Args:
         cfg (Config): Any config of OpenMMLab with a checkpoint.
         targets (Mapping | None): Budgets instead of those of the config. They are
             searched for by a study of their own.
+        options (CompressOptions | None): Budgets in milliseconds are for the runtime
+            that times the files. Defaults to those of the config.
 
     Raises:
         CompressionError: There are no budgets, or nothing to score by.
@@ -102,6 +107,10 @@ def complete(cfg: Config, targets: Mapping[str, Any] | None) -> None:
         raise CompressionError(
             'There is no budget; give --targets macs=0.7,0.5, or write '
             'search_cfg.targets into the config.')
+    if 'latency_ms' in search['targets']:
+        options = options or CompressOptions.of(cfg)
+        search['latency'] = {'backend': options.runtime, 'threads': options.threads,
+                             **(search.get('latency') or {})}
     cfg.search_cfg = search
 
 

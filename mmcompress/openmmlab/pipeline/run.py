@@ -46,7 +46,7 @@ def compress(
     """
     cfg = copy.deepcopy(cfg)
     options = CompressOptions.of(cfg, **given)
-    complete(cfg, targets)
+    complete(cfg, targets, options)
     check(cfg, options)
     return _Run(cfg, options).run()
 

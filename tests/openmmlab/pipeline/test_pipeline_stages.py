@@ -101,5 +101,7 @@ def test_any_config_can_be_completed():
     before = json.dumps(cfg.search_cfg)
     complete(cfg, dict(macs=[0.5]))
     assert json.dumps(cfg.search_cfg) == before
+    complete(cfg, dict(latency_ms=[4.0]), CompressOptions(threads=2))
+    assert cfg.search_cfg.latency == dict(backend='onnxruntime', threads=2)
     with pytest.raises(CompressionError, match="evaluator=dict\\(metric="):
         complete(Config(dict(val_evaluator=dict(type='Mine'))), dict(macs=[0.5]))
