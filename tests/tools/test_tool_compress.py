@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -105,52 +107,41 @@ def test_the_same_command_does_nothing_again(
 INTERRUPTED = dict(
     search=(run.SearchSteps, 'after_evaluation', 2),
     tune=(networks.Steps, 'after_train_iter', 15),
-    export=(networks, 'export_checkpoint', 2),
-    test=(networks, 'score_on_test_set', 4),
+    export=(networks, 'export_checkpoint', 1),
+    test=(networks, 'score_on_test_set', 1),
     time=(run, 'time_files', 1))
-"""By stage: what raises, when it is called for which time."""
+"""By stage: what raises, and when it is called for which time."""
 
 
-@pytest.mark.parametrize('stage', INTERRUPTED)
-def test_interrupted_and_run_again(
-    stage: str, compressed: Path, tool, job: Job, tmp_path: Path, monkeypatch
-) -> None:
-    owner, name, number = INTERRUPTED[stage]
-    function, calls = getattr(owner, name), []
+def interrupted(function: Callable, number: int) -> Callable:
+    """A function whose call of a number is interrupted, as by Ctrl-C."""
+    calls = count(1)
 
-    def stop(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == number:
+    def called(*args, **options):
+        if next(calls) == number:
             raise KeyboardInterrupt
-        return function(*args, **kwargs)
+        return function(*args, **options)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, stop)
-        ended = run_compress(tool, job, tmp_path)
-    assert ended.code == 130 and len(calls) == number
-    before = written(tmp_path)
+    return called
+
+
+def test_interrupted_in_every_stage(
+    compressed: Path, tool, job: Job, tmp_path: Path, monkeypatch
+) -> None:
+    before: dict[str, int] = {}
+    for owner, name, number in INTERRUPTED.values():
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupted(getattr(owner, name), number))
+            ended = run_compress(tool, job, tmp_path)
+        assert ended.code == 130
+        # No stage that was done is done again.
+        after = written(tmp_path)
+        assert before == {name: after[name] for name in before}
+        before = after
     assert run_compress(tool, job, tmp_path).code == 0
     after = written(tmp_path)
-    # No stage that was done is done again, and the end is that of the other run.
     assert before == {name: after[name] for name in before}
-    assert len(after) > len(before)
     assert metrics(tmp_path) == metrics(compressed)
-
-
-def test_another_setting_repeats_what_it_changes(
-    tool, job: Job, compressed: Path
-) -> None:
-    before = written(compressed)
-    options = [x if x != '1' else '2' for x in OPTIONS]
-    assert run_compress(tool, job, compressed, *options).code == 0
-    after = written(compressed)
-    changed = {name for name in before if after[name] != before[name]}
-    slim = {name for name in before if 'macs' in name}
-    assert changed == slim - {
-        f'networks/{name}/tested_as_searched.json' for name in NAMES} | {
-        'networks/timed.json'}
-    tuned = json.loads((compressed / 'networks/macs_0.5/tuned.json').read_text())
-    assert Path(tuned['checkpoint']).name == 'epoch_2.pth'
 
 
 @pytest.mark.slow
@@ -211,3 +202,20 @@ def test_export_of_any_checkpoint(tool, job: Job, tmp_path: Path, capsys) -> Non
     ended = tool('export', job.config, job.checkpoint, '--skip', 'first',
                  cwd=job.folder)
     assert ended.code == 1 and 'are for --int8' in ended.message
+
+
+def test_another_setting_repeats_what_it_changes(
+    tool, job: Job, compressed: Path
+) -> None:
+    # The last test: it changes what the others share.
+    before = written(compressed)
+    options = [x if x != '1' else '2' for x in OPTIONS]
+    assert run_compress(tool, job, compressed, *options).code == 0
+    after = written(compressed)
+    changed = {name for name in before if after[name] != before[name]}
+    slim = {name for name in before if 'macs' in name}
+    assert changed == slim - {
+        f'networks/{name}/tested_as_searched.json' for name in NAMES} | {
+        'networks/timed.json'}
+    tuned = json.loads((compressed / 'networks/macs_0.5/tuned.json').read_text())
+    assert Path(tuned['checkpoint']).name == 'epoch_2.pth'
