@@ -138,7 +138,8 @@ class Network:
         bits = EightBits(
             options.int8_limit,
             None if options.skip is None else tuple(options.skip),
-            quant.get('observer', 'mse'), quant.get('symmetric', False))
+            quant.get('observer', 'mse'), quant.get('symmetric', False),
+            options.weight_bits)
         policy = self.folder / f'{name}.json'
         request = ExportRequest(
             self.folder / f'{name}.onnx', self.policy,

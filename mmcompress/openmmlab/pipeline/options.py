@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ...errors import CompressionError
+from ...exporter.eight_bits import WEIGHT_BITS
 from ...exporter.quantise.float_layers import LIMIT
 from ...exporter.runtimes import RUNTIMES, OnnxRuntime
 from ...plain import plain
@@ -39,6 +40,7 @@ class CompressOptions:
         int8_limit (float): See :class:`mmcompress.exporter.eight_bits.EightBits`.
         skip (Sequence[str] | None): Layers that stay in float, instead of those that
             the limit asks for.
+        weight_bits (int): Of INT8 weights; 8 for CPUs that have VNNI. Defaults to 7.
         calibration_images (int): Training images that set ranges. Defaults to 64.
         runtime (str): What tests and times the files. Defaults to 'onnxruntime'.
         threads (int): Of the runtime, for timing. Defaults to 1.
@@ -52,6 +54,7 @@ class CompressOptions:
     int8: bool = False
     int8_limit: float = LIMIT
     skip: Sequence[str] | None = None
+    weight_bits: int = WEIGHT_BITS
     calibration_images: int = 64
     runtime: str = OnnxRuntime.name
     threads: int = 1
