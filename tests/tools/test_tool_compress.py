@@ -65,7 +65,7 @@ def test_one_table(compressed: Path) -> None:
         share = row.costs['macs'] / dense.costs['macs']
         assert share <= (1 if row.network == 'dense' else float(row.network[5:]))
         if row.stage.startswith('8'):
-            # 7 x 8 bit operations a MAC instead of 32 x 32, but for layers left in float.
+            # 7 x 8 bit operations a MAC instead of 32 x 32, but for float layers.
             assert row.costs['bops'] < 0.5 * 1024 * row.costs['macs']
     sizes = [results[name, '8-bit file'].size_bytes for name in ('dense', *NAMES)]
     assert results['dense', 'file'].size_bytes > sizes[0] > sizes[1] > sizes[2]
