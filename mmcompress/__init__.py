@@ -18,11 +18,13 @@ MODULE2PACKAGE.setdefault('mmcompress', 'mmcompress.registry')
 __version__ = '0.1.0'
 
 VERBS = dict(
-    prepare='api.prepare', search='api.search', load='api.load', export='api.export',
-    reconstruct='api.reconstruct', Session='session')
+    prepare='api.prepare', search='api.search', compress='api.compress',
+    load='api.load', export='api.export', reconstruct='api.reconstruct',
+    Session='session')
 """Where the front door's names live; they are imported when first asked for."""
 
-__all__ = ['Session', 'export', 'load', 'prepare', 'reconstruct', 'search']
+__all__ = [
+    'Session', 'compress', 'export', 'load', 'prepare', 'reconstruct', 'search']
 
 
 def __getattr__(name: str) -> Any:

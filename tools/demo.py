@@ -1,14 +1,13 @@
-"""The whole job on a small example: train, search, fine-tune, test, report.
+"""The whole job on a small example: train a detector, then compress it.
 
 Every step is a command that a user would type, printed before it runs, so that the
-output is a recipe. A step whose result is there and newer than what it is made from is
-not repeated; one that was interrupted continues where it was.
+output is a recipe. A step whose result is there is not repeated; one that was
+interrupted continues where it was.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import queue
 import re
 import subprocess
@@ -17,50 +16,32 @@ import threading
 import time
 from pathlib import Path
 
-from mmcompress.report import load_outcome
-from mmcompress.report.tables import TextTable
-
 ROOT = Path(__file__).resolve().parents[1]
 DENSE, SEARCH = 'configs/demo/digits_detector.py', 'configs/demo/digits_search.py'
-WORK = Path('work_dirs/digits_search')
 CHECKPOINT = Path('work_dirs/digits_detector/epoch_12.pth')
-TARGET = 'macs_0.5'
-TUNED = WORK / f'finetune_{TARGET}/epoch_4.pth'
 QUIET = 3.0
 """Seconds without output after which the time is shown."""
-SHOWN = re.compile(
-    r'(Epoch\((?:train|val|test)\).*|Search \[.*|Dense model: .*|\d+ channel units.*|'
-    r'resumed epoch.*|\w*Error: .*)')
+SHOWN = re.compile(r'(Epoch\((?:train|val)\).*|resumed epoch.*|\w*Error: .*)')
 
 
 def main() -> None:
-    """Run what is missing, then print the table."""
+    """Run what is missing; the last step ends with the table."""
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
     start = time.perf_counter()
-    say('1/5 a detection set from scikit-learn\'s handwritten digits')
+    say('1/3 a detection set from scikit-learn\'s handwritten digits')
     run(Path('work_dirs/digits/options.json'), 'tools/make_digits.py')
-    say('2/5 train a small YOLOX on it')
+    say('2/3 train a small YOLOX on it')
     run(CHECKPOINT, 'tools/train.py', DENSE, '--resume')
-    say('3/5 one search for four budgets')
-    run(WORK / 'report.html', 'tools/search.py', SEARCH, after=[CHECKPOINT])
-    say(f'4/5 fine-tune the policy {TARGET}')
-    policy = WORK / f'policies/{TARGET}.json'
-    run(TUNED, 'tools/train.py', SEARCH, '--policy', policy, '--resume',
-        after=[policy])
-    say('5/5 test on the val split, which no step before has seen')
-    outcome = load_outcome(WORK)
-    maps = {'dense': test('dense', CHECKPOINT, DENSE)}
-    for name in outcome.policies:
-        policy = WORK / f'policies/{name}.json'
-        maps[name] = test(
-            name, policy.with_suffix('.pth'), SEARCH, '--policy', policy)
-    tuned = test(f'{TARGET}_finetuned', TUNED, SEARCH, '--policy',
-                 WORK / f'policies/{TARGET}.json')
-    report(outcome.tradeoff.rows, maps, tuned)
-    say(f'done in {time.perf_counter() - start:.0f} s; the report of the search: '
-        f'{(ROOT / WORK / "report.html")}')
+    say('3/3 search two budgets, fine-tune, put into 8 bits, export, test and time; '
+        'tested on the val split, which no step before has seen')
+    words = ['tools/compress.py', SEARCH, '--targets', 'macs=0.7,0.5', '--int8']
+    print('  $ python', ' '.join(words), flush=True)
+    done = subprocess.run([sys.executable, '-W', 'ignore', *words], cwd=ROOT)
+    if done.returncode:
+        sys.exit(f'[demo] failed: {" ".join(words)}')
+    say(f'done in {time.perf_counter() - start:.0f} s')
 
 
 def say(text: str) -> None:
@@ -68,12 +49,11 @@ def say(text: str) -> None:
     print(f'\n[demo] {text}', flush=True)
 
 
-def run(result: Path, *command: object, after: list[Path] | None = None) -> None:
-    """Run a tool unless its result exists and is newer than what it is made from."""
+def run(result: Path, *command: object) -> None:
+    """Run a tool unless its result exists."""
     words = ['python', *map(str, command)]
     print('  $', ' '.join(words), flush=True)
-    made = (ROOT / result).stat().st_mtime if (ROOT / result).exists() else None
-    if made and all((ROOT / p).stat().st_mtime <= made for p in after or ()):
+    if (ROOT / result).exists():
         print(f'    done before: {result}', flush=True)
         return
     child = subprocess.Popen(
@@ -123,32 +103,6 @@ def show(child: subprocess.Popen) -> list[str]:
             last = found[0][:120]
             if live:
                 print('   ', last, flush=True)
-
-
-def test(name: str, checkpoint: Path, config: str, *options: object) -> float:
-    """COCO mAP of a checkpoint on the val split."""
-    folder = WORK / 'test' / name
-    out = folder / 'metrics.json'
-    run(out, 'tools/test.py', config, checkpoint, *options, '--work-dir', folder,
-        '--out', out, after=[checkpoint])
-    return json.loads((ROOT / out).read_text())['coco/bbox_mAP']
-
-
-def report(rows: tuple, maps: dict[str, float], tuned: float) -> None:
-    """Print the trade-off with the mAP on the val split."""
-    lines = []
-    for row in rows:
-        searched = (f'{row.macs / 1e6:.1f} M', f'{row.macs_ratio:.0%}',
-                    f'{row.params / 1e3:.0f} k')
-        lines.append((row.target, *searched, f'{row.score:.3f}',
-                      f'{maps[row.target]:.3f}'))
-        if row.target == TARGET:
-            lines.append((f'{TARGET}, fine-tuned', *searched, '', f'{tuned:.3f}'))
-    print()
-    TextTable(
-        'Handwritten digits, COCO mAP',
-        ('network', 'MACs', 'of dense', 'params', 'search images', 'val'),
-        tuple(lines)).print()
 
 
 if __name__ == '__main__':

@@ -1,22 +1,20 @@
-"""Export a checkpoint to ONNX: tools/export.py CONFIG CHECKPOINT [--policy POLICY]."""
+"""Export a checkpoint to ONNX: tools/export.py CONFIG CHECKPOINT [--policy POLICY].
+
+With --int8 a network in float is put into 8 bits first. Layers that do not bear it are
+found by measurement and stay in float.
+"""
 
 import argparse
 import os.path as osp
-from dataclasses import replace
 from pathlib import Path
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
+from mmcompress.errors import CompressionError
 from mmcompress.exporter.agreement import QUANTISED_TOLERANCE
-from mmcompress.exporter.export import ExportOptions, export_onnx
-from mmcompress.exporter.quantise.plan import plan_of
-from mmcompress.exporter.twin.fitting import fit_quantisers
-from mmcompress.exporter.twin.twin import twin_of
-from mmcompress.openmmlab.class_names import class_names_of
-from mmcompress.openmmlab.cli import base_parser, build_model, load_config, run_tool
-from mmcompress.openmmlab.export_images import calibration_images
-from mmcompress.openmmlab.input_shape import input_shape_of
-from mmcompress.openmmlab.policy_config import compress_config
-from mmcompress.openmmlab.policy_model import check_model_out, write_model
+from mmcompress.exporter.eight_bits import WEIGHT_BITS, EightBits
+from mmcompress.exporter.quantise.float_layers import LIMIT
+from mmcompress.openmmlab.cli import base_parser, load_config, run_tool
+from mmcompress.openmmlab.exporting import ExportRequest, export_checkpoint
 from mmcompress.report import join_network
 from mmcompress.report.tradeoff import DENSE
 
@@ -51,51 +49,50 @@ def parse_args() -> argparse.Namespace:
         help='fit scales, zero points and biases to the float network\'s outputs for '
              'the calibration images, N steps of 4 images; needs no labels and leaves '
              'the weights as they are')
+    parser.add_argument(
+        '--int8', action='store_true',
+        help='put a network in float into 8 bits; its layers that cost most stay in '
+             'float until the error is within --int8-limit')
+    parser.add_argument(
+        '--int8-limit', type=float, metavar='SHARE',
+        help='largest mean square difference of the outputs from the float network, as '
+             f'a share of their variance, on calibration images ({LIMIT})')
+    parser.add_argument(
+        '--skip', nargs='*', metavar='LAYER',
+        help='layers that stay in float instead of those that --int8 would find: '
+             'names, patterns, first, predictors; none at all if empty')
+    parser.add_argument(
+        '--weight-bits', type=int, choices=[7, 8], default=WEIGHT_BITS,
+        help='of the INT8 weights of --int8; a CPU without VNNI cuts sums of products '
+             f'of 8 bits off ({WEIGHT_BITS})')
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
+    if not args.int8 and (args.int8_limit is not None or args.skip is not None):
+        raise CompressionError('--int8-limit and --skip are for --int8; add it.')
     cfg = load_config(args)
-    if args.model_out:
-        check_model_out(args.model_out, args.policy)
-    shape = (3, *args.shape) if args.shape else input_shape_of(cfg)
-    classes = class_names_of(cfg)
-    if args.policy:
-        compress_config(cfg, args.policy, args.checkpoint)
-    model = build_model(cfg, args.checkpoint)
-    images = ()
-    if plan_of(model):
-        images = calibration_images(
-            cfg, model, shape, args.calibration_images, args.batch)
     name = osp.splitext(osp.basename(args.checkpoint))[0] + '.onnx'
-    path = args.out or osp.join(cfg.work_dir, name)
-    options = ExportOptions(
-        shape, args.batch, args.dynamic_batch, classes, images, args.boxes,
-        layout=bool(args.model_out or args.fit_steps),
-        quantised_tolerance=args.tolerance)
-    files = export_onnx(model, path, options)
-    layouts = [file.layout for file in files]
-    if args.model_out or args.fit_steps:
-        twin = twin_of(model, layouts)
-    if args.fit_steps:
-        fit = fit_quantisers(twin, model, shape, images, args.fit_steps)
-        print(f'Fitted: squared error over variance of the outputs {fit.before:.4f} '
-              f'before, {fit.after:.4f} after, on the calibration images' +
-              ('.' if fit.after < fit.before else ': not better, so nothing changed.'))
-        files = export_onnx(twin, path, replace(options, layout=False))
-    if args.model_out:
-        write_model(twin, args.policy, args.model_out, classes)
-        if lost := [name for layout in layouts for name in layout.lost]:
-            print(f'{args.model_out} differs from the file, which quantises '
-                  f'{len(lost)} tensors that no module returns, e.g. {lost[0]}.')
-    for file in files:
+    result = export_checkpoint(cfg, args.checkpoint, ExportRequest(
+        args.out or osp.join(cfg.work_dir, name), args.policy,
+        (3, *args.shape) if args.shape else None, args.batch, args.dynamic_batch,
+        args.boxes, args.calibration_images, args.tolerance, args.fit_steps,
+        args.model_out, eight_bits(args) if args.int8 else None))
+    for file in result.files:
         what = 'root mean square difference from the fake-quantised model, relative ' \
-            'to the spread of an output' if len(images) else \
+            'to the spread of an output' if result.quantised else \
             'largest difference from the model, relative to its largest output'
         print(f'{file.path}: {file.size / 1e6:.2f} MB, {what}: {file.error:.1e}')
         join_network(file.path, Path(args.policy).stem if args.policy else DENSE,
                      new=True, bytes=file.size)
+
+
+def eight_bits(args: argparse.Namespace) -> EightBits:
+    """What the command line says about --int8."""
+    return EightBits(
+        LIMIT if args.int8_limit is None else args.int8_limit,
+        None if args.skip is None else tuple(args.skip), weight_bits=args.weight_bits)
 
 
 if __name__ == '__main__':

@@ -10,12 +10,10 @@ from mmcompress.errors import CompressionError
 from mmcompress.openmmlab.cli import (
     base_parser,
     load_config,
-    load_weights,
     parse_target_options,
     run_tool,
-    search_runner,
 )
-from mmcompress.registry import LOOPS, build
+from mmcompress.openmmlab.searching import search_loop
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,17 +51,7 @@ def main() -> None:
     workers = 1 if targets else args.workers
     helpers = [start_worker(i) for i in range(1, workers)]
     try:
-        # Every process is a worker of its own; nothing is synchronised but the study.
-        cfg.launcher = 'none'
-        runner = search_runner(cfg)
-        if cfg.get('load_from'):
-            load_weights(runner.model, cfg.load_from)
-        else:
-            runner.logger.warning(
-                'The config has no load_from: searching on random weights.')
-        loop_cfg = {k: v for k, v in cfg.search_cfg.items() if k != 'custom_hooks'}
-        loop_cfg.setdefault('type', 'PolicySearchLoop')
-        loop = build(LOOPS, loop_cfg, runner=runner)
+        loop = search_loop(cfg)
         if targets:
             loop.answer(targets)
             return

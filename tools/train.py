@@ -3,15 +3,9 @@
 import argparse
 import os.path as osp
 
-from mmengine.model import is_model_wrapper
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
-
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.errors import CompressionError
-from mmcompress.openmmlab.cli import base_parser, load_config, load_weights, run_tool
-from mmcompress.openmmlab.images import reading
-from mmcompress.openmmlab.policy_config import compress_config, distil_config
+from mmcompress.openmmlab.cli import base_parser, load_config, run_tool
+from mmcompress.openmmlab.training import TrainOptions, train
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,41 +32,16 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
-    if cfg.get('train_dataloader') is None:
-        raise CompressionError(f'{args.config} has no train_dataloader to train on.')
-    dense_model, dense_checkpoint = cfg.model, cfg.get('load_from')
-    if args.policy:
-        compress_config(cfg, args.policy, args.checkpoint)
-        if not args.work_dir:
-            name = osp.splitext(osp.basename(args.policy))[0]
-            cfg.work_dir = osp.join(cfg.work_dir, f'finetune_{name}')
-    elif args.checkpoint:
-        cfg.load_from = args.checkpoint
-    if args.from_scratch:
-        if args.checkpoint:
-            raise CompressionError(
-                '--from-scratch and --checkpoint exclude each other.')
-        cfg.load_from = None
-    if args.distill is not None:
-        distil_config(cfg, dense_model, dense_checkpoint, args.distill)
+    if args.policy and not args.work_dir:
+        name = osp.splitext(osp.basename(args.policy))[0]
+        cfg.work_dir = osp.join(cfg.work_dir, f'finetune_{name}')
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
         cfg.auto_scale_lr = dict(cfg.get('auto_scale_lr', {}), enable=True)
-    if args.resume == 'auto':
-        # mmengine would forget load_from where there is nothing to resume yet.
-        args.resume = find_latest_checkpoint(cfg.work_dir)
-    if args.resume:
-        cfg.resume, cfg.load_from = True, args.resume
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    if args.policy and cfg.get('load_from') and not args.resume:
-        # mmengine only warns of tensors that do not fit.
-        wrapped = is_model_wrapper(runner.model)
-        load_weights(runner.model.module if wrapped else runner.model, cfg.load_from)
-    with reading(cfg.train_dataloader.dataset):
-        runner.train_loop  # noqa: B018  (builds it)
-    runner.train()
+    train(cfg, TrainOptions(
+        args.policy, args.checkpoint, args.from_scratch, args.distill, args.resume))
 
 
 if __name__ == '__main__':

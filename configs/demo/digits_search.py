@@ -40,3 +40,6 @@ param_scheduler = [
         T_max=max_epochs,
         eta_min=2e-5),
 ]
+
+# The same for tools/compress.py, which derives a schedule from epochs and rate.
+compress_cfg = dict(epochs=4, lr=2e-3)

@@ -22,6 +22,7 @@ from .editing import to_bytes
 from .metadata import write_metadata
 from .parts import Part, part_path, parts_of
 from .passes.boxes import AppendSuppression
+from .quantise.float_layers import advice
 from .quantise.plan import LayerPlan, plan_in, plan_of
 from .quantise.qdq import quantise_model
 from .translate import describe, to_onnx
@@ -80,8 +81,24 @@ class Exported:
     layout: FileLayout = field(default_factory=FileLayout)
 
 
+@dataclass(frozen=True, eq=False)
+class FloatPart:
+    """A part in float.
+
+    Args:
+        part (Part): Its network in torch.
+        network (ir.Model): The same as a graph.
+        error (float): By how much they differ; see :func:`compare`.
+    """
+
+    part: Part
+    network: ir.Model
+    error: float
+
+
 def export_onnx(
-    model: nn.Module, path: str | os.PathLike, options: ExportOptions
+    model: nn.Module, path: str | os.PathLike, options: ExportOptions,
+    parts: Sequence[FloatPart] | None = None,
 ) -> list[Exported]:
     """Export a model from preprocessed images to raw outputs.
 
@@ -94,6 +111,8 @@ def export_onnx(
             :meth:`mmcompress.kinds.ModelKind.pieces`.
         path (str | os.PathLike): The file to write.
         options (ExportOptions): For example ``ExportOptions((3, 224, 224))``.
+        parts (Sequence[FloatPart] | None): What :func:`float_parts` gave for the model
+            and the options, if it was asked before.
 
     Returns:
         list[Exported]: The files, which appear complete or not at all.
@@ -108,16 +127,9 @@ def export_onnx(
             raise ExportError(
                 f'{len(plan)} layers are quantised; give calibration images for the '
                 'tensors between them.')
-        if options.boxes:
-            kind_of(model).check_boxes(model)
-            if options.batch != 1 or options.dynamic_batch:
-                raise ExportError(
-                    'With --boxes a file takes one image; leave --batch out.')
         made, own, left = [], 0, set(plan)
-        for part in parts_of(
-                model, options.shape, options.batch, options.dynamic_batch,
-                options.boxes):
-            network, error = float_part(part, model, options)
+        for found in float_parts(model, options) if parts is None else parts:
+            part, network, error = found.part, found.network, found.error
             layout = FileLayout()
             # A head that others share is part of several files.
             if mine := plan_in(network.graph, plan):
@@ -135,14 +147,27 @@ def export_onnx(
     return [write(*file) for file in made]
 
 
-def float_part(
-    part: Part, model: nn.Module, options: ExportOptions
-) -> tuple[ir.Model, float]:
-    """A part in float, and by how much it differs from its network."""
-    with in_float(model):
-        network = to_onnx(part)
-        describe(network, part, model, options.classes)
-        return network, compare(network, part, options.tolerance, options.boxes)
+def float_parts(model: nn.Module, options: ExportOptions) -> list[FloatPart]:
+    """The parts of a model in float, each compared with its network.
+
+    Args:
+        model, options: See :func:`export_onnx`.
+    """
+    if options.boxes:
+        kind_of(model).check_boxes(model)
+        if options.batch != 1 or options.dynamic_batch:
+            raise ExportError('With --boxes a file takes one image; leave --batch out.')
+    found = []
+    with evaluating(model):
+        for part in parts_of(
+                model, options.shape, options.batch, options.dynamic_batch,
+                options.boxes):
+            with in_float(model):
+                network = to_onnx(part)
+                describe(network, part, model, options.classes)
+                error = compare(network, part, options.tolerance, options.boxes)
+            found.append(FloatPart(part, network, error))
+    return found
 
 
 def quantised_part(
@@ -171,7 +196,11 @@ def quantised_part(
     if options.layout:
         layout = layout_of(
             network.graph, plan, done.placement, outputs, done.shifts, first)
-    error = compare_quantised(done.model, part, images, options.quantised_tolerance)
+    try:
+        error = compare_quantised(
+            done.model, part, images, options.quantised_tolerance)
+    except ExportError as refusal:
+        raise ExportError(f'{refusal} {advice(network, plan, images)}') from None
     return done.model, error, layout
 
 

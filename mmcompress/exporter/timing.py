@@ -93,7 +93,7 @@ def random_inputs(path: str | os.PathLike, batch: int = 1) -> list[np.ndarray]:
 def time_files(
     paths: Sequence[str | os.PathLike], backend: str = 'onnxruntime',
     threads: int | None = None, repeats: int = 100, warm_up: int = 20,
-    streams: int = 1,
+    streams: int = 1, progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> list[Timing]:
     """Time files in turns, so that what disturbs the machine disturbs them all.
 
@@ -109,6 +109,7 @@ def time_files(
         streams (int): Callers at a time, each with a runtime of its own: one measures
             how long an image takes, one for every core how many images a machine
             does. Defaults to 1.
+        progress (Callable): Told how many turns of how many are done.
 
     Raises:
         ExportError: Too few streams or calls, no such file or backend.
@@ -121,7 +122,7 @@ def time_files(
     times: list[list[float]] = [[] for _ in paths]
     for turn in range(ROUNDS):
         calls = repeats * (turn + 1) // ROUNDS - repeats * turn // ROUNDS
-        for path, arrays, found in zip(paths, inputs, times):
+        for number, (path, arrays, found) in enumerate(zip(paths, inputs, times)):
             runtimes = [load_runtime(backend, path, threads) for _ in range(streams)]
             warm = Barrier(streams)
             with ThreadPoolExecutor(streams) as callers:
@@ -131,6 +132,7 @@ def time_files(
                     for runtime in runtimes]
             found.extend(ms for stream in streamed for ms in stream.result())
             del runtimes
+            progress(turn * len(paths) + number + 1, ROUNDS * len(paths))
     return [Timing(Path(p), tuple(t), streams) for p, t in zip(paths, times)]
 
 

@@ -141,20 +141,21 @@ def load_weights(model: torch.nn.Module, path: str) -> None:
 
 
 def parse_target_options(options: list[str]) -> dict[str, list[float | str]]:
-    """Read ``--target macs=0.45 latency_ms=70%`` into the ``targets`` of a config.
+    """Read ``macs=0.7,0.5 latency_ms=70%`` into the ``targets`` of a config.
 
     Raises:
         TargetError: An option is not of the form COST=VALUE.
     """
     targets: dict[str, list[float | str]] = {}
     for option in options:
-        cost, _, value = option.partition('=')
+        cost, _, values = option.partition('=')
         try:
-            targets.setdefault(cost, []).append(
-                value if value.endswith('%') else float(value))
+            targets.setdefault(cost, []).extend(
+                value if value.endswith('%') else float(value)
+                for value in values.split(','))
         except ValueError:
             raise TargetError(
-                f'--target {option} is not of the form COST=VALUE, e.g. macs=0.45.'
+                f'The target {option} is not of the form COST=VALUE, e.g. macs=0.45.'
             ) from None
     return targets
 

@@ -7,27 +7,27 @@ from mmengine.config import Config
 from torch import nn
 from torch.nn.functional import pad
 
-from ..data.images import pick
+from ..data.images import Batch, pick
 from ..errors import DataError
 from .images import build_dataset, load_batches, search_dataset
 
 
-def calibration_images(
+def calibration_batches(
     cfg: Config, model: nn.Module, shape: tuple[int, ...], count: int = 32,
     batch: int = 1, seed: int = 0,
-) -> list[np.ndarray]:
+) -> list[Batch]:
     """Preprocessed training images in the shape that a file takes.
 
     Args:
         cfg (Config): Says where the training images are.
         model (nn.Module): Its data preprocessor is used.
         shape (tuple[int, ...]): ``(C, H, W)``; smaller images are padded.
-        count (int): Number of arrays. Defaults to 32.
+        count (int): Number of batches. Defaults to 32.
         batch (int): Images in each. Defaults to 1.
         seed (int): Seed of the choice of images. Defaults to 0.
 
     Returns:
-        list[np.ndarray]: ``count`` times ``(batch, C, H, W)``.
+        list[Batch]: At most ``count``, each of ``(batch, C, H, W)``.
 
     Raises:
         DataError: Images are missing, too few or too large.
@@ -45,6 +45,16 @@ def calibration_images(
             raise DataError(
                 f'A calibration image of {height} x {width} does not fit into '
                 f'{shape[1]} x {shape[2]}; export with --shape.')
-        found.append(pad(
-            item.inputs, (0, shape[2] - width, 0, shape[1] - height)).cpu().numpy())
+        found.append(Batch(
+            pad(item.inputs, (0, shape[2] - width, 0, shape[1] - height)),
+            item.data_samples))
     return found
+
+
+def calibration_images(
+    cfg: Config, model: nn.Module, shape: tuple[int, ...], count: int = 32,
+    batch: int = 1, seed: int = 0,
+) -> list[np.ndarray]:
+    """The images of :func:`calibration_batches`, ``(batch, C, H, W)`` each."""
+    return [found.inputs.cpu().numpy() for found in calibration_batches(
+        cfg, model, shape, count, batch, seed)]

@@ -16,14 +16,14 @@ from ..quant.points import file_points
 
 
 def write_model(
-    model: nn.Module, policy: str | os.PathLike, path: str | os.PathLike,
+    model: nn.Module, policy: PolicyFile | str | os.PathLike, path: str | os.PathLike,
     classes: Sequence[str] = (),
 ) -> None:
     """Write the policy file of a model with points between layers, and its weights.
 
     Args:
         model (nn.Module): Built from ``policy``.
-        policy (str | os.PathLike): Its policy file.
+        policy (PolicyFile | str | os.PathLike): Its policy, or the file of it.
         path (str | os.PathLike): The policy file to write; the checkpoint gets the same
             name and ``.pth``.
         classes (Sequence[str]): Names of its classes, which OpenMMLab's inferencers
@@ -31,23 +31,27 @@ def write_model(
     """
     path = Path(path)
     points = file_points(model)
-    file = replace(
-        PolicyFile.load(policy), points=() if points is None else points.sites)
+    file = policy if isinstance(policy, PolicyFile) else PolicyFile.load(policy)
+    file = replace(file, points=() if points is None else points.sites)
     meta = dict(dataset_meta=dict(classes=list(classes))) if classes else {}
     write_weights(path.with_suffix('.pth'), model, **meta)
     file.save(path)
 
 
-def check_model_out(path: str | os.PathLike, policy: str | os.PathLike | None) -> None:
+def check_model_out(path: str | os.PathLike, quantised: object) -> None:
     """Check what :func:`write_model` will be given.
 
+    Args:
+        path (str | os.PathLike): The policy file to write.
+        quantised (object): What makes the network a quantised one, if anything.
+
     Raises:
-        CompressionError: ``path`` is not that of a JSON file, or there is no policy.
+        CompressionError: ``path`` is not that of a JSON file, or nothing is quantised.
     """
-    if not policy:
+    if not quantised:
         raise CompressionError(
             '--model-out is for quantised networks: a file in float computes what its '
-            'checkpoint does. Give the --policy.')
+            'checkpoint does. Give the --policy, or --int8.')
     if Path(path).suffix != '.json':
         raise CompressionError(
             f'{path} has to end in .json: it is a policy file, and its checkpoint is '

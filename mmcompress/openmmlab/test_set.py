@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -38,7 +39,7 @@ def check_test_set(cfg: Config) -> None:
 @loading()  # the runner loads the weights, too
 def score_on_test_set(
     cfg: Config, checkpoint: str, policy: str | None = None, backend: str = 'torch',
-    threads: int | None = None,
+    threads: int | None = None, hooks: Sequence[Hook] = (),
 ) -> dict[str, float]:
     """All metrics of a network, at full precision.
 
@@ -49,6 +50,7 @@ def score_on_test_set(
         backend (str): What runs the network; unless it is torch, ``checkpoint`` is the
             file that it runs.
         threads (int | None): Threads of the backend. Defaults to all cores.
+        hooks (Sequence[Hook]): Further hooks. Defaults to none.
 
     Raises:
         CheckpointError: The weights are in a file that would run code.
@@ -61,6 +63,8 @@ def score_on_test_set(
     elif policy:
         compress_config(cfg, policy, checkpoint)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
     wrapped = is_model_wrapper(runner.model)
     model = runner.model.module if wrapped else runner.model
     if backend == 'torch':

@@ -12,6 +12,7 @@ from ..policy import ModelGraph, Policy
 from .drawing import HEIGHT, MIDDLE, WIDTH
 from .formats import format_share
 from .page import FEW, Gallery, make_page
+from .results import Results, load_results
 from .summary import GraphSummary
 from .tradeoff import Tradeoff
 
@@ -26,7 +27,7 @@ def write_report(
     policies: Mapping[str, Policy],
     facts: Mapping[str, str],
 ) -> Path:
-    """Write the report.
+    """Write the report; results beside it (:mod:`.results`) go into it.
 
     Args:
         path (str | Path): The HTML file.
@@ -41,7 +42,8 @@ def write_report(
     gallery = Gallery(**json.loads(pictures.read_text(encoding='utf-8'))) \
         if pictures.is_file() else None
     return write_text(path, render_report(
-        tradeoff, graph, policies, facts, _shown(folder), gallery))
+        tradeoff, graph, policies, facts, _shown(folder), gallery,
+        load_results(folder)))
 
 
 def _shown(folder: Path) -> str:
@@ -57,6 +59,7 @@ def render_report(
     facts: Mapping[str, str],
     work_dir: str = 'WORK_DIR',
     gallery: Gallery | None = None,
+    results: Results | None = None,
 ) -> str:
     """Return the text that :func:`write_report` writes."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -68,5 +71,6 @@ def render_report(
     environment.filters['share'] = format_share
     template = environment.get_template('report.html.j2')
     return template.render(
-        page=make_page(tradeoff, graph, policies, facts, work_dir, gallery), few=FEW,
+        page=make_page(
+            tradeoff, graph, policies, facts, work_dir, gallery, results), few=FEW,
         width=WIDTH, height=HEIGHT, middle=MIDDLE)

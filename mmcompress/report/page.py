@@ -11,8 +11,9 @@ from .drawing import Drawing, draw
 from .formats import cost_label, format_cost, format_share, score_decimals
 from .panels import make_panels, panel_costs
 from .policy_chart import PolicyChart, UnitChoice, make_charts
+from .results import Results, results_table
 from .summary import GraphSummary, UnitSummary, summarise
-from .tables import tradeoff_table
+from .tables import TextTable, tradeoff_table
 from .tradeoff import Tradeoff
 
 FEW = 12
@@ -65,6 +66,8 @@ class Page:
         commands (tuple): What to do next: what a command is for, and the command.
         further (str): The command that answers a budget which is put behind it.
         gallery (Gallery, optional): Images with what the networks find in them.
+        results (TextTable | None): What became of the networks.
+        notes (tuple[str, ...]): Lines below it.
     """
 
     title: str
@@ -82,6 +85,8 @@ class Page:
     commands: tuple[tuple[str, str], ...] = ()
     further: str = ''
     gallery: Gallery | None = None
+    results: TextTable | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def unit_header(self) -> tuple[tuple[str, bool], ...]:
@@ -99,6 +104,7 @@ def make_page(
     tradeoff: Tradeoff, graph: ModelGraph | GraphSummary,
     policies: Mapping[str, Policy], facts: Mapping[str, str],
     work_dir: str = 'WORK_DIR', gallery: Gallery | None = None,
+    results: Results | None = None,
 ) -> Page:
     """Collect what the report shows; see :func:`.write_report`."""
     graph = summarise(graph)
@@ -120,7 +126,8 @@ def make_page(
         _units(charts), _bits(charts), _limits(graph),
         _commands(tradeoff, facts.get('config', ''), work_dir),
         f'python tools/search.py {facts["config"]} --target'
-        if facts.get('config') else '', gallery)
+        if facts.get('config') else '', gallery,
+        results and results_table(results), results.notes if results else ())
 
 
 def _commands(

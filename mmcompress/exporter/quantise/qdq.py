@@ -96,6 +96,15 @@ def _round_biases(graph: ir.Graph) -> None:
         set_array(bias, value.astype(np.float32))
 
 
+def measured_placement(
+    model: ir.Model, plan: Mapping[str, LayerPlan], images: Sequence[np.ndarray]
+) -> Placement:
+    """Where points go, all of them known; see :func:`quantise_model`."""
+    placement = place(model.graph, plan)
+    _measure(model, placement, images)
+    return placement
+
+
 def _measure(
     model: ir.Model, placement: Placement, images: Sequence[np.ndarray]
 ) -> None:

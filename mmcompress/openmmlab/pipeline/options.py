@@ -1,0 +1,155 @@
+"""What a compression is asked to do: ``compress_cfg`` of a config, and the command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from importlib.util import find_spec
+from typing import Any
+
+from mmengine.config import Config
+
+from ...errors import CompressionError
+from ...exporter.eight_bits import WEIGHT_BITS
+from ...exporter.quantise.float_layers import LIMIT
+from ...exporter.runtimes import RUNTIMES, OnnxRuntime
+from ...plain import plain
+from ..test_set import check_test_set
+
+METRICS = dict(CocoMetric='coco/bbox_mAP', Accuracy='accuracy/top1')
+"""What to search by where a config does not say, by the type of its metric."""
+
+EVALUATIONS, IMAGES = 100, 256
+"""Policies that such a search scores, and the images it scores them on."""
+
+
+@dataclass(frozen=True)
+class CompressOptions:
+    """Keys of ``compress_cfg``.
+
+    Args:
+        epochs (int | None): Fine-tuning of each network; 0 for none. Defaults to a
+            tenth of the config's schedule. Iterations where the config counts these.
+        lr (float | None): Its highest learning rate. Defaults to a fifth of the
+            config's.
+        distill (float | None): Learn from the dense network with this weight.
+        finetune (Mapping): Settings of the config that differ while fine-tuning, e.g.
+            ``dict(train_dataloader=dict(batch_size=16))``.
+        int8 (bool): Put the networks into 8 bits. Defaults to False.
+        int8_limit (float): See :class:`mmcompress.exporter.eight_bits.EightBits`.
+        skip (Sequence[str] | None): Layers that stay in float, instead of those that
+            the limit asks for.
+        weight_bits (int): Of INT8 weights; 8 for CPUs that have VNNI. Defaults to 7.
+        calibration_images (int): Training images that set ranges. Defaults to 64.
+        runtime (str): What tests and times the files. Defaults to 'onnxruntime'.
+        threads (int): Of the runtime, for timing. Defaults to 1.
+        repeats (int): Timed calls of each file. Defaults to 100.
+    """
+
+    epochs: int | None = None
+    lr: float | None = None
+    distill: float | None = None
+    finetune: Mapping[str, Any] = field(default_factory=dict)
+    int8: bool = False
+    int8_limit: float = LIMIT
+    skip: Sequence[str] | None = None
+    weight_bits: int = WEIGHT_BITS
+    calibration_images: int = 64
+    runtime: str = OnnxRuntime.name
+    threads: int = 1
+    repeats: int = 100
+
+    @classmethod
+    def of(cls, cfg: Config, **given: Any) -> CompressOptions:
+        """Those of a config, with others on top; None leaves the config's.
+
+        Raises:
+            CompressionError: A key is unknown.
+        """
+        options = {**(cfg.get('compress_cfg') or {}),
+                   **{name: x for name, x in given.items() if x is not None}}
+        known = [x.name for x in fields(cls)]
+        for name in options:
+            if name not in known:
+                near = get_close_matches(name, known, 1)
+                hint = f'did you mean {near[0]!r}?' if near else \
+                    f'it takes {", ".join(known)}.'
+                raise CompressionError(f'compress_cfg has no key {name!r}; {hint}')
+        return cls(**options)
+
+
+def complete(
+    cfg: Config, targets: Mapping[str, Any] | None,
+    options: CompressOptions | None = None,
+) -> None:
+    """Say what a config leaves open about its search, in place.
+
+    Args:
+        cfg (Config): Any config of OpenMMLab with a checkpoint.
+        targets (Mapping | None): Budgets instead of those of the config. They are
+            searched for by a study of their own.
+        options (CompressOptions | None): Budgets in milliseconds are for the runtime
+            that times the files. Defaults to those of the config.
+
+    Raises:
+        CompressionError: There are no budgets, or nothing to score by.
+    """
+    if cfg.get('compression') is None:
+        cfg.compression = dict(channel=dict(type='ChannelMutator'))
+    search = dict(cfg.get('search_cfg') or {})
+    search.setdefault('type', 'PolicySearchLoop')
+    search.setdefault('searcher', dict(type='Evolution', evaluations=EVALUATIONS))
+    if 'evaluator' not in search:
+        search['evaluator'] = dict(metric=_metric(cfg), images=IMAGES)
+    if targets and plain(targets) != plain(search.get('targets')):
+        search['targets'] = dict(targets)
+        names = ' '.join(f'{k}={v}' for k, v in targets.items())
+        search['study'] = f'{search.get("study", "search")} {names}'
+    if not search.get('targets'):
+        raise CompressionError(
+            'There is no budget; give --targets macs=0.7,0.5, or write '
+            'search_cfg.targets into the config.')
+    if 'latency_ms' in search['targets']:
+        options = options or CompressOptions.of(cfg)
+        search['latency'] = {'backend': options.runtime, 'threads': options.threads,
+                             **(search.get('latency') or {})}
+    cfg.search_cfg = search
+
+
+def _metric(cfg: Config) -> str:
+    """What a config's networks are usually scored by."""
+    evaluator = cfg.get('val_evaluator') or {}
+    kinds = [str(x.get('type')).rpartition('.')[2] for x in (
+        evaluator if isinstance(evaluator, (list, tuple)) else [evaluator])]
+    found = next((METRICS[kind] for kind in kinds if kind in METRICS), None)
+    if found is None:
+        raise CompressionError(
+            f'Nothing says what to search by, and the metric {", ".join(kinds)} is not '
+            'among those that are known; write '
+            "search_cfg=dict(evaluator=dict(metric='...')) into the config.")
+    return found
+
+
+def check(cfg: Config, options: CompressOptions) -> None:
+    """Find mistakes before hours of work.
+
+    Raises:
+        CompressionError: Something is missing, or does not go together.
+    """
+    check_test_set(cfg)
+    if not cfg.get('load_from'):
+        raise CompressionError(
+            'The config has no load_from: give the checkpoint of the dense network.')
+    if cfg.get('launcher', 'none') != 'none':
+        raise CompressionError(
+            'tools/compress.py runs in one process; leave --launcher out, or take '
+            'tools/search.py and tools/train.py, which share their work.')
+    if options.int8 and 'quant' in (cfg.compression or {}):
+        raise CompressionError(
+            'The search of this config chooses bits (compression.quant), so --int8 has '
+            'nothing to do; leave one of them out.')
+    if options.runtime not in RUNTIMES or not find_spec(options.runtime):
+        raise CompressionError(
+            f'There is no runtime {options.runtime!r}: choose from '
+            f'{", ".join(RUNTIMES)}, and install it by pip.')

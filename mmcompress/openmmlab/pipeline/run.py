@@ -1,0 +1,217 @@
+"""The whole way from a config to one table."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
+
+from ...exporter.quantise.float_layers import Progress
+from ...exporter.timing import time_files
+from ...policy.files import PolicyFile
+from ...report import Result, Results, load_outcome, save_results, write_all
+from ...report.tradeoff import DENSE
+from ..checkpoints import loading
+from ..searching import search_loop
+from .console import Console
+from .networks import Network
+from .options import CompressOptions, check, complete
+from .stages import Searched, Stages, Timed, digest, file_digest
+
+FILE, FILE8 = 'file', '8-bit file'
+EIGHT = '8 bits'
+
+
+def compress(
+    cfg: Config, targets: Mapping[str, Any] | None = None, **given: Any
+) -> Results:
+    """Search, fine-tune, quantise, export, test and time; what is done is skipped.
+
+    Args:
+        cfg (Config): Config of the dense model with its checkpoint and a work dir.
+        targets (Mapping | None): Budgets by cost. Defaults to those of the config.
+        given: Fields of :class:`CompressOptions`; None leaves the config's.
+
+    Returns:
+        Results: One table, which is in the work dir, too.
+
+    Raises:
+        CompressionError: Something in the config does not fit.
+    """
+    cfg = copy.deepcopy(cfg)
+    options = CompressOptions.of(cfg, **given)
+    complete(cfg, targets, options)
+    check(cfg, options)
+    return _Run(cfg, options).run()
+
+
+def compress_file(
+    config: str | Path | Config, targets: Mapping[str, Any] | None = None,
+    work_dir: str | None = None, overrides: Mapping[str, Any] | None = None,
+    **given: Any,
+) -> Results:
+    """See :func:`mmcompress.compress`."""
+    cfg = copy.deepcopy(config) if isinstance(config, Config) else \
+        Config.fromfile(config)
+    cfg.merge_from_dict(dict(overrides or {}))
+    name = Path(cfg.filename or 'compress').stem
+    cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{name}'
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    with loading():
+        return compress(cfg, targets, **given)
+
+
+class SearchSteps(Hook):
+    """Tells of the progress of a search.
+
+    Args:
+        report (Progress): Is told.
+    """
+
+    def __init__(self, report: Progress) -> None:
+        self.report = report
+
+    def after_evaluation(self, runner, loop, evaluated) -> None:
+        """A policy has been scored."""
+        self.report(min(evaluated.number + 1, loop.searcher.evaluations),
+                    loop.searcher.evaluations)
+
+
+@dataclass
+class _Run:
+    """One compression; its rows are filled as it goes on.
+
+    Args:
+        cfg (Config): Complete.
+        options (CompressOptions): What is asked for.
+    """
+
+    cfg: Config
+    options: CompressOptions
+    rows: list[Result] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.work_dir = Path(self.cfg.work_dir)
+        self.console = Console(self.work_dir / 'compress.log', self._count())
+        self.stages = Stages(self.console)
+        self.weights = file_digest(self.cfg.load_from)
+        self.origins: list[str] = []
+
+    def _count(self) -> int:
+        """Number of stages if every budget is met."""
+        int8, tuned = self.options.int8, self.options.epochs != 0
+        targets = sum(len(v) if isinstance(v, (list, tuple)) else 1
+                      for v in self.cfg.search_cfg.targets.values())
+        return 2 + (6 if int8 else 3) + targets * (1 + 2 * tuned + (3 if int8 else 2))
+
+    def run(self) -> Results:
+        searched = self._search()
+        dense = Network(
+            DENSE, self.cfg, self.options, self.stages, None,
+            digest([self.weights, self.cfg.model]))
+        self._follow(dense, searched.metric, searched.dense)
+        for name, policy in searched.policies.items():
+            network = Network(
+                name, self.cfg, self.options, self.stages, policy, searched.key)
+            costs = PolicyFile.load(policy).facts['costs']
+            self._follow(network, searched.metric, costs)
+        self._time()
+        return self._report(searched)
+
+    # -- stages --------------------------------------------------------------------
+    def _search(self) -> Searched:
+        settings = [self.weights, {key: self.cfg.get(key) for key in (
+            'model', 'data_preprocessor', 'compression', 'search_cfg',
+            'train_dataloader', 'test_dataloader', 'val_evaluator', 'randomness')}]
+
+        def work(progress: Progress) -> Searched:
+            loop = search_loop(copy.deepcopy(self.cfg))
+            loop.runner.register_hook(SearchSteps(progress))
+            outcome = loop.run()
+            policies = {name: str(self.work_dir / 'policies' / f'{name}.json')
+                        for name in outcome.policies}
+            return Searched(
+                policies=policies, dense=outcome.tradeoff.dense,
+                metric=outcome.tradeoff.score_name, files=tuple(policies.values()))
+
+        path = self.work_dir / 'networks' / 'searched.json'
+        return self.stages.do('search', path, settings, Searched, work)
+
+    def _follow(
+        self, network: Network, metric: str, costs: Mapping[str, float]
+    ) -> None:
+        """All stages of one network, each a row."""
+        def add(stage: str, path: str, metrics: Mapping[str, float],
+                costs: Mapping[str, float], size: float | None) -> None:
+            found = metrics.get(metric, next(iter(metrics.values()), None))
+            self.rows.append(Result(
+                network.name, stage, dict(costs), found, size, path=path))
+
+        checkpoint, origin = network.searched, network.identity
+        is_dense = network.policy is None
+        stage = 'as trained' if is_dense else 'as searched'
+        add(stage, checkpoint,
+            network.test(stage, checkpoint, origin, network.policy), costs,
+            costs.get('size_bytes'))
+        if not is_dense and self.options.epochs != 0:
+            tuned = network.tune()
+            checkpoint, origin = tuned.checkpoint, tuned.key
+            add('fine-tuned', checkpoint,
+                network.test('fine-tuned', checkpoint, origin, network.policy), costs,
+                costs.get('size_bytes'))
+        for int8 in [False, True] if is_dense and self.options.int8 else \
+                [self.options.int8]:
+            made = network.export(checkpoint, origin, int8)
+            now = made.costs or costs
+            if int8:
+                weights = str(Path(made.policy).with_suffix('.pth'))
+                add(EIGHT, weights,
+                    network.test(EIGHT, weights, made.key, made.policy), now,
+                    now.get('size_bytes'))
+                self.notes.append(made.note)
+            if len(made.onnx) > 1:
+                self.notes.append(f'{network.name}: the time is that of '
+                                  f'{Path(made.onnx[0]).name} alone.')
+            stage = FILE8 if int8 else FILE
+            add(stage, made.onnx[0], network.test(
+                stage, made.onnx[0], made.key, backend=self.options.runtime), now,
+                made.size)
+            self.origins.append(made.key)
+
+    def _time(self) -> None:
+        """Time every file beside the dense one."""
+        options = self.options
+        files = [row.path for row in self.rows if row.stage in (FILE, FILE8)]
+
+        def work(progress: Progress) -> Timed:
+            timings = time_files(
+                files, options.runtime, options.threads, options.repeats,
+                progress=progress)
+            return Timed(milliseconds={str(t.path): t.median for t in timings})
+
+        timed = self.stages.do(
+            'time all files', self.work_dir / 'networks' / 'timed.json',
+            [self.origins, files, options.runtime, options.threads, options.repeats],
+            Timed, work)
+        self.rows = [replace(row, milliseconds=timed.milliseconds.get(row.path))
+                     for row in self.rows]
+
+    def _report(self, searched: Searched) -> Results:
+        options, outcome = self.options, load_outcome(self.work_dir)
+        threads = f'{options.threads} thread' + 's' * (options.threads > 1)
+        missed = [target.name for target in outcome.tradeoff.targets
+                  if target.name not in searched.policies]
+        results = Results(
+            tuple(self.rows), searched.metric, f'{options.runtime}, {threads}',
+            (*self.notes, *(f'{name}: no policy was within it.' for name in missed),
+             f'Stages: {self.stages.times()}.'), str(self.work_dir))
+        save_results(results, self.work_dir)
+        write_all(outcome, self.work_dir)
+        return results

@@ -1,0 +1,32 @@
+"""Searching the model of a config."""
+
+from __future__ import annotations
+
+from mmengine.config import Config
+
+from ..registry import LOOPS, build
+from .cli import load_weights, search_runner
+from .loops import PolicySearchLoop
+
+
+def search_loop(cfg: Config) -> PolicySearchLoop:
+    """The loop that searches a config's model, its weights loaded.
+
+    Args:
+        cfg (Config): Has a ``search_cfg``; this process works alone or beside others
+            that do the same, so its launcher is set to none.
+
+    Raises:
+        CompressionError: The weights or an option do not fit.
+    """
+    # Every process is a worker of its own; nothing is synchronised but the study.
+    cfg.launcher = 'none'
+    runner = search_runner(cfg)
+    if cfg.get('load_from'):
+        load_weights(runner.model, cfg.load_from)
+    else:
+        runner.logger.warning(
+            'The config has no load_from: searching on random weights.')
+    loop_cfg = {k: v for k, v in cfg.search_cfg.items() if k != 'custom_hooks'}
+    loop_cfg.setdefault('type', 'PolicySearchLoop')
+    return build(LOOPS, loop_cfg, runner=runner)

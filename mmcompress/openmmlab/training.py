@@ -1,0 +1,87 @@
+"""Training the model of a config, dense or that of a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from ..errors import CompressionError
+from .checkpoints import loading
+from .cli import load_weights
+from .images import reading
+from .policy_config import compress_config, distil_config
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What is trained, and from where.
+
+    Args:
+        policy (str | None): Policy file; the model of the config becomes its network.
+        checkpoint (str | None): Weights to start from, dense or slim. Defaults to
+            those beside the policy, else ``load_from``.
+        from_scratch (bool): Start from random weights. Defaults to False.
+        distil (float | None): Learn from the dense model with this weight.
+        resume (str | None): Checkpoint to continue from; ``'auto'`` for the newest in
+            the work dir, if any.
+    """
+
+    policy: str | None = None
+    checkpoint: str | None = None
+    from_scratch: bool = False
+    distil: float | None = None
+    resume: str | None = None
+
+
+@loading()  # the runner loads the weights, too
+def train(cfg: Config, options: TrainOptions, hooks: Sequence[Hook] = ()) -> Runner:
+    """Train as a config says, in its work dir.
+
+    Args:
+        cfg (Config): Config of the dense model; changed in place.
+        options (TrainOptions): What to train.
+        hooks (Sequence[Hook]): Further hooks. Defaults to none.
+
+    Returns:
+        Runner: That has trained.
+
+    Raises:
+        CompressionError: The config has nothing to train on, or the options or the
+            weights do not fit.
+    """
+    if cfg.get('train_dataloader') is None:
+        raise CompressionError(f'{cfg.filename} has no train_dataloader to train on.')
+    if options.from_scratch and options.checkpoint:
+        raise CompressionError('--from-scratch and --checkpoint exclude each other.')
+    dense_model, dense_checkpoint = cfg.model, cfg.get('load_from')
+    if options.policy:
+        compress_config(cfg, options.policy, options.checkpoint)
+    elif options.checkpoint:
+        cfg.load_from = options.checkpoint
+    if options.from_scratch:
+        cfg.load_from = None
+    if options.distil is not None:
+        distil_config(cfg, dense_model, dense_checkpoint, options.distil)
+    resume = options.resume
+    if resume == 'auto':
+        # mmengine would forget load_from where there is nothing to resume yet.
+        resume = find_latest_checkpoint(cfg.work_dir)
+    if resume:
+        cfg.resume, cfg.load_from = True, resume
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
+    if options.policy and cfg.get('load_from') and not resume:
+        # mmengine only warns of tensors that do not fit.
+        wrapped = is_model_wrapper(runner.model)
+        load_weights(runner.model.module if wrapped else runner.model, cfg.load_from)
+    with reading(cfg.train_dataloader.dataset):
+        runner.train_loop  # noqa: B018  (builds it)
+    runner.train()
+    return runner

@@ -1,0 +1,120 @@
+"""Layers that do not bear 8 bits are found, and the rest is put into integers."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+import torch
+from quantised_files import random_images
+
+from mmcompress.data.images import Batch
+from mmcompress.errors import CompressionError, ExportError
+from mmcompress.exporter.eight_bits import (
+    EightBits,
+    bits_of,
+    leave_in_float,
+    quantise_layers,
+)
+from mmcompress.exporter.export import ExportOptions, export_onnx, float_parts
+from mmcompress.exporter.quantise.float_layers import (
+    Reference,
+    find_float_layers,
+    relative_difference,
+)
+from mmcompress.exporter.quantise.plan import plan_of
+
+SHAPE = (3, 32, 32)
+BAD = 'backbone.layer2.0.conv2'
+
+
+@pytest.fixture
+def images():
+    return random_images(32, 4)
+
+
+@pytest.fixture
+def uneven(classifier):
+    """The classifier, where one channel that a layer reads is 1000 times the others.
+
+    What follows undoes it, so that in float nothing has changed; a scale that fits this
+    channel has no step for the others.
+    """
+    block = classifier.backbone.layer2[0]
+    with torch.no_grad():
+        for tensor in (block.bn1.weight, block.bn1.bias):
+            tensor[1] = tensor[1].abs() * 1000  # 0 is behind a ReLU
+        block.conv2.weight[:, 1] /= 1000
+    return classifier
+
+
+def quantised(model, images, **options):
+    """The model in 8 bits as --int8 makes it, and what was found."""
+    batches = [Batch(torch.from_numpy(image), []) for image in images]
+    bits = EightBits(**options)
+    quantise_layers(model, SHAPE, batches, bits)
+    export = ExportOptions(SHAPE, images=images)
+    parts = float_parts(model, export)
+    return leave_in_float(model, parts, export, bits), parts, export
+
+
+def test_error_is_relative_to_the_variance():
+    # Outputs 0 and 2 have a variance of 1; one of the two is off by 1.
+    assert relative_difference(np.array([1.0, 2.0]), np.array([0.0, 2.0])) == 0.5
+
+
+def test_the_layer_that_does_not_bear_it_stays_in_float(uneven, images):
+    found, _, _ = quantised(uneven, images, limit=0.002)
+    assert found.floats[0] == BAD and next(iter(found.errors)) == BAD
+    assert found.error <= 0.002 < found.before
+    assert BAD not in bits_of(uneven) and len(bits_of(uneven)) == found.layers
+    # One of seven convolutions and a linear layer.
+    assert found.layers == 7
+    assert f'in float: {BAD}' in str(found)
+
+
+def test_nothing_stays_in_float_where_all_is_within_the_limit(classifier, images):
+    found, _, _ = quantised(classifier, images, limit=0.5)
+    assert found.floats == () and not found.errors
+    assert found.error == found.before <= 0.5
+
+
+def test_the_error_is_that_of_the_file(uneven, images, tmp_path):
+    found, parts, export = quantised(uneven, images, limit=0.002)
+    [file] = export_onnx(uneven, tmp_path / 'net.onnx', export, parts)
+    reference = Reference.of(parts[0].network, images)
+    assert reference.error(ir.load(file.path)) == pytest.approx(found.error, rel=1e-3)
+
+
+def test_layers_can_be_named_instead(uneven, images):
+    found, _, _ = quantised(uneven, images, skip=('backbone.layer3.*', 'first'))
+    assert found.error is None and found.floats == ('backbone.layer3.*', 'first')
+    kept = bits_of(uneven)
+    assert BAD in kept and 'backbone.conv1' not in kept
+    assert not any(name.startswith('backbone.layer3') for name in kept)
+
+
+def test_a_name_of_no_layer(classifier):
+    with pytest.raises(CompressionError, match='matches no layer'):
+        quantise_layers(classifier, SHAPE, [], EightBits(skip=('nobody',)))
+
+
+def test_a_network_with_bits_is_refused(classifier, images):
+    quantised(classifier, images, limit=0.5)
+    with pytest.raises(CompressionError, match='has bits already'):
+        quantise_layers(classifier, SHAPE, [], EightBits())
+
+
+def test_a_limit_that_no_layer_meets(uneven, images):
+    batches = [Batch(torch.from_numpy(image), []) for image in images]
+    quantise_layers(uneven, SHAPE, batches, EightBits())
+    [part] = float_parts(uneven, ExportOptions(SHAPE, images=images))
+    with pytest.raises(ExportError, match='--int8-limit'):
+        find_float_layers(part.network, plan_of(uneven), images, 1e-12)
+
+
+def test_a_refusal_names_the_worst_layers(uneven, images, tmp_path):
+    batches = [Batch(torch.from_numpy(image), []) for image in images]
+    quantise_layers(uneven, SHAPE, batches, EightBits())
+    options = ExportOptions(SHAPE, images=images, quantised_tolerance=1e-9)
+    with pytest.raises(ExportError, match=rf"layers.*: {BAD} \(.*skip=\['{BAD}', "):
+        export_onnx(uneven, tmp_path / 'net.onnx', options)
+    assert not list(tmp_path.iterdir())

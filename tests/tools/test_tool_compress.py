@@ -1,0 +1,221 @@
+"""One command from a config to tested files, killed anywhere and run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+from command_lines import Ended, Job, command, environment, metrics_of
+
+from mmcompress.openmmlab.pipeline import networks, run
+from mmcompress.report import load_results
+
+OPTIONS = ('--int8', '--epochs', '1', '--cfg-options',
+           'search_cfg.searcher.evaluations=4', 'compress_cfg.repeats=3',
+           'compress_cfg.calibration_images=8')
+STAGES = ['as trained', 'file', '8 bits', '8-bit file']
+SLIM = ['as searched', 'fine-tuned', '8 bits', '8-bit file']
+NAMES = ['macs_0.75', 'macs_0.5']
+
+
+def run_compress(tool, job: Job, work_dir: Path, *options: str) -> Ended:
+    return tool('compress', job.config, '--work-dir', work_dir, *(options or OPTIONS),
+                cwd=job.folder)
+
+
+def written(work_dir: Path) -> dict[str, int]:
+    """When the result of every stage was written."""
+    stages = 'searched', 'tuned', 'exported', 'tested', 'timed'
+    return {str(path.relative_to(work_dir)): path.stat().st_mtime_ns
+            for path in (work_dir / 'networks').rglob('*.json')
+            if path.stem.startswith(stages)}
+
+
+def metrics(work_dir: Path) -> list[tuple]:
+    """What an interruption must not change."""
+    return [(row.network, row.stage, row.metric, row.size_bytes, dict(row.costs))
+            for row in load_results(work_dir).rows]
+
+
+@pytest.fixture(scope='module')
+def compressed(tool, job: Job, tmp_path_factory) -> Path:
+    """The work dir of a compression that nothing interrupted."""
+    work_dir = tmp_path_factory.mktemp('compressed')
+    ended = run_compress(tool, job, work_dir)
+    assert ended.code == 0, ended
+    return work_dir
+
+
+def test_one_table(compressed: Path) -> None:
+    results = load_results(compressed)
+    assert [(row.network, row.stage) for row in results.rows] == [
+        ('dense', stage) for stage in STAGES] + [
+        (name, stage) for name in NAMES for stage in SLIM]
+    assert results.metric == 'accuracy/top1'
+    dense = results['dense', 'as trained']
+    for row in results.rows:
+        assert 0 <= row.metric <= 100
+        assert (row.milliseconds is not None) == row.stage.endswith('file')
+        share = row.costs['macs'] / dense.costs['macs']
+        assert share <= (1 if row.network == 'dense' else float(row.network[5:]))
+        if row.stage.startswith('8'):
+            # 7 x 8 bit operations a MAC instead of 32 x 32, but for float layers.
+            assert row.costs['bops'] < 0.5 * 1024 * row.costs['macs']
+    sizes = [results[name, '8-bit file'].size_bytes for name in ('dense', *NAMES)]
+    assert results['dense', 'file'].size_bytes > sizes[0] > sizes[1] > sizes[2]
+    assert results['dense', 'file'].metric == pytest.approx(dense.metric, abs=1.0)
+
+
+def test_it_is_written_for_people(compressed: Path) -> None:
+    page = (compressed / 'report.html').read_text()
+    assert '<h2>Results</h2>' in page and '8-bit file' in page
+    lines = (compressed / 'results.csv').read_text().splitlines()
+    assert lines[0].split(',')[-2:] == ['accuracy/top1', 'milliseconds']
+    assert len(lines) == 1 + 12
+    assert 'macs_0.5: ' in (compressed / 'results.md').read_text()
+
+
+@pytest.mark.parametrize('stage', ['fine-tuned', '8 bits', '8-bit file'])
+def test_other_tools_agree(
+    stage: str, compressed: Path, tool, job: Job, tmp_path: Path
+) -> None:
+    row, out = load_results(compressed)['macs_0.5', stage], tmp_path / 'metrics.json'
+    policy = {'fine-tuned': compressed / 'policies/macs_0.5.json',
+              '8 bits': Path(row.path).with_suffix('.json')}.get(stage)
+    options = ['--policy', policy] if policy else ['--backend', 'onnxruntime']
+    ended = tool('test', job.config, row.path, *options, '--out', out, '--work-dir',
+                 tmp_path, cwd=job.folder)
+    assert ended.code == 0, ended
+    assert metrics_of(out)['accuracy/top1'] == row.metric
+
+
+def test_the_same_command_does_nothing_again(
+    compressed: Path, tool, job: Job, capfd
+) -> None:
+    before, results = written(compressed), metrics(compressed)
+    assert run_compress(tool, job, compressed).code == 0
+    assert written(compressed) == before and metrics(compressed) == results
+    assert capfd.readouterr().out.count('done before') == len(before)
+
+
+INTERRUPTED = dict(
+    search=(run.SearchSteps, 'after_evaluation', 2),
+    tune=(networks.Steps, 'after_train_iter', 15),
+    export=(networks, 'export_checkpoint', 1),
+    test=(networks, 'score_on_test_set', 1),
+    time=(run, 'time_files', 1))
+"""By stage: what raises, and when it is called for which time."""
+
+
+def interrupted(function: Callable, number: int) -> Callable:
+    """A function whose call of a number is interrupted, as by Ctrl-C."""
+    calls = count(1)
+
+    def called(*args, **options):
+        if next(calls) == number:
+            raise KeyboardInterrupt
+        return function(*args, **options)
+
+    return called
+
+
+def test_interrupted_in_every_stage(
+    compressed: Path, tool, job: Job, tmp_path: Path, monkeypatch
+) -> None:
+    before: dict[str, int] = {}
+    for owner, name, number in INTERRUPTED.values():
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupted(getattr(owner, name), number))
+            ended = run_compress(tool, job, tmp_path)
+        assert ended.code == 130
+        # No stage that was done is done again.
+        after = written(tmp_path)
+        assert before == {name: after[name] for name in before}
+        before = after
+    assert run_compress(tool, job, tmp_path).code == 0
+    after = written(tmp_path)
+    assert before == {name: after[name] for name in before}
+    assert metrics(tmp_path) == metrics(compressed)
+
+
+@pytest.mark.slow
+def test_killed_and_run_again(tool, job: Job, compressed: Path, tmp_path: Path) -> None:
+    child = subprocess.Popen(
+        command('compress', job.config, '--work-dir', tmp_path, *OPTIONS),
+        cwd=job.folder, env=environment(), stdout=subprocess.PIPE, text=True)
+    for line in child.stdout:
+        if 'fine-tune macs_0.5 ...' in line:
+            os.kill(child.pid, signal.SIGKILL)
+            break
+    child.stdout.close()
+    assert child.wait() == -signal.SIGKILL
+    before = written(tmp_path)
+    assert 'networks/macs_0.75/tuned.json' in before
+    assert run_compress(tool, job, tmp_path).code == 0
+    assert before == {name: written(tmp_path)[name] for name in before}
+    assert metrics(tmp_path) == metrics(compressed)
+
+
+MISTAKES = {
+    'int8_of_bits': (['--int8', '--cfg-options', 'compression.quant.bits=[8]'],
+                     'chooses bits'),
+    'no_weights': (['--cfg-options', 'load_from=None'], 'has no load_from'),
+    'no_test_set': (['--cfg-options', 'test_dataloader=None', 'test_evaluator=None',
+                     'test_cfg=None'], 'no test_dataloader'),
+    'key': (['--cfg-options', 'compress_cfg.epoch=3'], "did you mean 'epochs'"),
+    'target': (['--targets', 'macs=half'], 'is not of the form COST=VALUE'),
+    'launcher': (['--launcher', 'pytorch'], 'leave --launcher out'),
+}
+
+
+@pytest.mark.parametrize('case', MISTAKES)
+def test_mistakes_show_before_the_work(case: str, tool, job: Job, tmp_path) -> None:
+    options, message = MISTAKES[case]
+    ended = run_compress(tool, job, tmp_path, *options)
+    assert ended.code == 1 and message in ended.message, ended
+    assert not list(tmp_path.rglob('*.json'))
+
+
+def test_export_of_any_checkpoint(tool, job: Job, tmp_path: Path, capsys) -> None:
+    out, model = tmp_path / 'net.onnx', tmp_path / 'twin.json'
+    ended = tool('export', job.config, job.checkpoint, '--int8', '--int8-limit', '0.5',
+                 '--out', out, '--model-out', model, cwd=job.folder)
+    assert ended.code == 0, ended
+    assert '8 layers in 8 bits; error' in capsys.readouterr().out
+    scores = []
+    for args in ([model.with_suffix('.pth'), '--policy', model],
+                 [out, '--backend', 'onnxruntime']):
+        ended = tool('test', job.config, *args, '--out', tmp_path / 'metrics.json',
+                     '--work-dir', tmp_path, cwd=job.folder)
+        assert ended.code == 0, ended
+        scores.append(metrics_of(tmp_path / 'metrics.json')['accuracy/top1'])
+    assert scores[0] == pytest.approx(scores[1], abs=1.0)
+    ended = tool('export', job.config, job.checkpoint, '--int8', '--skip', 'nobody',
+                 '--out', out, cwd=job.folder)
+    assert ended.code == 1 and 'matches no layer' in ended.message
+    ended = tool('export', job.config, job.checkpoint, '--skip', 'first',
+                 cwd=job.folder)
+    assert ended.code == 1 and 'are for --int8' in ended.message
+
+
+def test_another_setting_repeats_what_it_changes(
+    tool, job: Job, compressed: Path
+) -> None:
+    # The last test: it changes what the others share.
+    before = written(compressed)
+    options = [x if x != '1' else '2' for x in OPTIONS]
+    assert run_compress(tool, job, compressed, *options).code == 0
+    after = written(compressed)
+    changed = {name for name in before if after[name] != before[name]}
+    slim = {name for name in before if 'macs' in name}
+    assert changed == slim - {
+        f'networks/{name}/tested_as_searched.json' for name in NAMES} | {
+        'networks/timed.json'}
+    tuned = json.loads((compressed / 'networks/macs_0.5/tuned.json').read_text())
+    assert Path(tuned['checkpoint']).name == 'epoch_2.pth'
