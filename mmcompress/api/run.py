@@ -22,11 +22,11 @@ from ..prices.table import PriceTable
 from ..registry import PRICES, SEARCHERS, build
 from ..report import Outcome, make_outcome, write_all
 from ..searchers import Evaluated, Listed, Searcher, best_per_target
-from ..session import RECONSTRUCT, Session
+from ..session import Session
 from ..study import Study, choose
-from ..study.seed import signature_in
-from ..study.storage import STORAGE, STUDY, open_storage, placed
+from ..study.storage import STORAGE, STUDY, placed
 from .attempts import check_time_limit, said, score_once_more
+from .begun import as_begun
 from .listener import Listener
 from .results import evaluation_facts, facts_of, write_checkpoint, write_policy
 
@@ -37,15 +37,6 @@ FURTHER = 'further targets'
 
 IN_A_ROW = 5
 """Evaluations of a worker that may raise one after the other before it gives up."""
-
-
-def _as_begun(session: Session, storage: str | None, study: str) -> Session:
-    """The session by the rules that an earlier version began the study with."""
-    if not session.repairs_by_default:
-        return session
-    begun = signature_in(open_storage(storage), study)
-    earlier = begun and RECONSTRUCT not in begun.get('compression', {})
-    return session.without_repair() if earlier else session
 
 
 class SearchRun:
@@ -101,7 +92,7 @@ class SearchRun:
         listener: Listener | None = None,
     ) -> None:
         self.work_dir = Path(work_dir)
-        self.session = session = _as_begun(
+        self.session = session = as_begun(
             session, placed(storage, self.work_dir), study)
         self.searcher_cfg, self.prices_cfg = dict(searcher), dict(prices or {})
         self.targets_cfg, self.latency_cfg = targets, dict(latency or {})

@@ -19,14 +19,13 @@ from ..kinds import kind_of
 from ..layers.rule import rule_of
 from ..surgery.hooks import hooked
 from ..surgery.modes import evaluating, in_float
-from .sequential import LARGEST, columns_at
+from .columns import LARGEST, columns_at, drawn, has_columns
 
 PLACES = 2 ** 17
 """Most places of a layer's output that are looked at, drawn at random."""
 PER_COLUMN = 16
 """Places for each column, where this is fewer, but at least :data:`FEWEST`."""
 FEWEST = 2 ** 13
-KINDS = ('conv', 'linear')
 
 
 def patch_columns(module: nn.Module, x: Tensor, places: Tensor) -> Tensor:
@@ -41,8 +40,7 @@ def patch_columns(module: nn.Module, x: Tensor, places: Tensor) -> Tensor:
         Tensor: ``(n, groups, in / groups * window)``, in the order of the weight's
         columns.
     """
-    groups = rule_of(module).groups(module)
-    return columns_at(module, x, places).unflatten(1, (groups, -1))
+    return columns_at(module, x, places).transpose(0, 1)
 
 
 def has_patches(module: nn.Module) -> bool:
@@ -51,9 +49,7 @@ def has_patches(module: nn.Module) -> bool:
     Those it does not know: transposed convolutions, others with one or three axes or
     another padding than zeros, and layers with more than ``LARGEST`` columns a group.
     """
-    rule, weight = rule_of(module), rule_of(module).weight(module)
-    return (rule.kind in KINDS and weight is not None and weight.dim() in (2, 4)
-            and rule.is_regular(module) and weight[0].numel() <= LARGEST)
+    return has_columns(module) and rule_of(module).weight(module)[0].numel() <= LARGEST
 
 
 def kept_columns(covariance: Tensor, kept: Kept, size: int) -> Tensor:
@@ -126,9 +122,7 @@ def measure_patches(
             return
         wanted = min(PLACES, max(FEWEST, PER_COLUMN * module.weight[0].numel()))
         share = -(-wanted // len(batches))
-        places = torch.arange(count) if count <= share else torch.randint(
-            count, (share,), generator=generator)
-        columns = patch_columns(module, args[0], places)
+        columns = patch_columns(module, args[0], drawn(count, share, generator))
         for key, view in views(name, columns).items():
             mine = sums.setdefault(name, {})
             mine.setdefault(key, _Sums(view)).add(view)

@@ -1,0 +1,16 @@
+"""By which rules a study goes on that an earlier version began."""
+
+from __future__ import annotations
+
+from ..session import RECONSTRUCT, Session
+from ..study.seed import signature_in
+from ..study.storage import open_storage
+
+
+def as_begun(session: Session, storage: str | None, study: str) -> Session:
+    """The session by the rules that an earlier version began the study with."""
+    if not session.repairs_by_default:
+        return session
+    begun = signature_in(open_storage(storage), study)
+    earlier = begun and RECONSTRUCT not in begun.get('compression', {})
+    return session.without_repair() if earlier else session
