@@ -116,7 +116,8 @@ def test_runtime_covers_what_is_imported(setup_py: ModuleType) -> None:
     """Nothing outside requirements/ and OpenMMLab is imported at module level."""
     known = {'mmcompress', 'mmengine', 'mmcv', 'mmdet', 'mmpretrain'}
     known |= {'cv2', 'pycocotools'}  # which mmcv and mmdet bring
-    distributions = {'scikit-learn': 'sklearn', 'protobuf': 'google'}
+    distributions = {
+        'scikit-learn': 'sklearn', 'protobuf': 'google', 'pillow': 'PIL'}
     for text in setup_py.read_requirements('runtime'):
         name = Requirement(text).name
         known.add(distributions.get(name, name.replace('-', '_')))

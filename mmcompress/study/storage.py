@@ -98,6 +98,12 @@ def placed(url: str, folder: str | Path) -> str:
     return url
 
 
+def is_begun(url: str) -> bool:
+    """Whether a storage may hold something: its file is there, or it is a server's."""
+    scheme, separator, path = url.partition(':///')
+    return not (separator and scheme in ('sqlite', 'journal')) or Path(path).exists()
+
+
 def shown(url: str | None) -> str:
     """Return the URL without its password, for messages."""
     return 'memory' if url is None else re.sub(r'(://[^:/@]+):[^@]+@', r'\1:***@', url)
