@@ -52,7 +52,9 @@ def macs(model: nn.Module) -> int:
 
 
 def test_a_family_from_one_search(tmp_path):
-    session = prepared(score=lambda net: -float(net(IMAGES).var()), score_name='v1')
+    # What is written may be fitted once more, so this compares only slices.
+    session = prepared(score=lambda net: -float(net(IMAGES).var()), score_name='v1',
+                       reconstruct=False)
     family = mmc.search(session, macs=[0.75, 0.5], searcher='Random', evaluations=6,
                         work_dir=tmp_path)
     assert list(family) == ['macs_0.75', 'macs_0.5']
@@ -162,8 +164,7 @@ def test_a_search_needs_a_budget(tmp_path):
 
 def test_the_package_shows_its_verbs():
     assert [name for name in dir(mmc) if not name.startswith('_')] == [
-        'Session', 'export', 'load', 'prepare', 'reconstruct',
-        'search']
+        'Session', 'compress', 'export', 'load', 'prepare', 'reconstruct', 'search']
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         mmc.nope  # noqa: B018
 
