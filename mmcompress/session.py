@@ -25,6 +25,9 @@ from .surgery.weights import weights_digest
 COMPARED = 64
 """Images that the forms of a repair are compared on; whole batches are taken."""
 
+CLEARLY = 0.9
+"""Share of the closed form's distance that the fitted one has to stay below."""
+
 RECONSTRUCT = 'reconstruct'
 """Setting of ``compression`` that repairs candidates."""
 
@@ -117,22 +120,25 @@ class Session:
     def materialise(self, policy: Policy) -> nn.Module:
         """The small model of a policy, with statistics of batch norms that fit it.
 
-        Where the form of the repair is left open, it is the one whose outputs on the
-        scoring images are nearer to the dense ones, those of a detector by its boxes
-        and scores as far as they can be compared. Proposals of two-stage detectors
-        cannot; theirs is the closed form, in which candidates are scored.
+        Where the form of the repair is left open, it is the closed one, in which
+        candidates are scored, unless the outputs of the fitted one on scoring images
+        are clearly nearer to the dense ones: those of a detector by its boxes and
+        scores as far as they can be compared, and proposals of two-stage detectors
+        cannot.
         """
         repair = self.mutator.repair
         if repair is None or repair.sequential is not None or not policy.widths:
             return self._written(policy)
-        forms = []
-        for sequential in (True, False):
-            with repair.writing(sequential):
-                forms.append(self._written(policy))
+        with repair.writing(False):
+            closed = self._written(policy)
+        with repair.writing(True):
+            fitted = self._written(policy)
         try:
-            return min(forms, key=self._reference.distance)
+            nearer = self._reference.distance(fitted) \
+                < CLEARLY * self._reference.distance(closed)
         except CompressionError:  # outputs of other shapes
-            return forms[1]
+            nearer = False
+        return fitted if nearer else closed
 
     @cached_property
     def _reference(self) -> Reference | DetectionReference:

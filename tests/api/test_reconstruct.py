@@ -85,7 +85,7 @@ def test_what_is_written_is_what_is_loaded(tmp_path):
             family[name].model(images(3)), rebuilt(images(3)), atol=1e-5, rtol=1e-4)
 
 
-def test_the_form_that_is_nearer_to_the_dense_network_is_written():
+def test_the_fitted_form_is_written_if_it_is_clearly_nearer_to_the_dense_network():
     session = session_of()
     policy = Policy({unit.name: unit.width // 2 for unit in session.graph.units})
 
@@ -93,8 +93,9 @@ def test_the_form_that_is_nearer_to_the_dense_network_is_written():
         with session.mutator.repair.writing(sequential):
             return session._reference.distance(session.materialise(policy))
 
-    assert distance(None) == min(distance(True), distance(False))
-    assert distance(True) != distance(False)
+    fitted, closed = distance(True), distance(False)
+    assert fitted != closed
+    assert distance(None) == (fitted if fitted < 0.9 * closed else closed)
 
 
 def test_a_study_of_an_earlier_version_goes_on_without_repair(tmp_path):
