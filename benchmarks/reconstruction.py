@@ -21,7 +21,6 @@ from harness import OUT, Bench, Results, machine, parser, show, spread
 import mmcompress as mmc
 from mmcompress.costs import Target
 from mmcompress.evaluation import finetune
-from mmcompress.mutators import ReconstructMutator
 from mmcompress.policy import Policy
 from mmcompress.policy.files import PolicyFile
 from mmcompress.prices import Subject
@@ -71,8 +70,7 @@ class Parts:
         bench.cfg.search_cfg.evaluator.update(seed=draw, metric=SCORES[name])
         self.session = bench.session
         self.plain = self.session.without_repair()
-        self.repair: ReconstructMutator = next(
-            m for m in self.session.mutator.mutators if m.moments is not None)
+        self.repair = self.session.mutator.repair
 
     def test(self, model: object) -> float:
         """The metric on the test images, in per cent."""

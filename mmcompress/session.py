@@ -17,7 +17,7 @@ from .evaluation.distance import REFERENCES, DetectionReference, Reference
 from .graph import trace, verify
 from .kinds import kind_of
 from .mutators import Calibration, JointMutator
-from .mutators.settings import check_compression
+from .mutators.settings import RECONSTRUCT, check_compression
 from .plain import plain
 from .policy import ChannelScores, ModelGraph, Policy, SearchSpace
 from .surgery.weights import weights_digest
@@ -27,9 +27,6 @@ COMPARED = 64
 
 CLEARLY = 0.9
 """Share of the closed form's distance that the fitted one has to stay below."""
-
-RECONSTRUCT = 'reconstruct'
-"""Setting of ``compression`` that repairs candidates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,11 +103,9 @@ class Session:
 
     def without_repair(self) -> Session:
         """The same session, whose candidates are only sliced and rounded."""
-        mutators = [m for m in self.mutator.mutators if m.moments is None]
+        others = [m for m in self.mutator.mutators if m.repair is None]
         compression = {k: v for k, v in self.compression.items() if k != RECONSTRUCT}
-        mutator = JointMutator(*mutators)
-        mutator.model, mutator.graph = self.model, self.graph
-        return replace(self, mutator=mutator, compression=compression,
+        return replace(self, mutator=JointMutator(*others), compression=compression,
                        repairs_by_default=False)
 
     def score(self, policy: Policy) -> Score:
@@ -212,7 +207,7 @@ def with_repair(compression: Mapping[str, Any], images: bool) -> dict[str, Any]:
     default = images and channel.get('importance') != 'index' and (
         'channel' in found or 'quant' not in found)
     given = found.pop(RECONSTRUCT, default)
-    if given or given == {}:
+    if given is True or isinstance(given, Mapping):
         found[RECONSTRUCT] = {} if given is True else dict(given)
     return found
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ..session import RECONSTRUCT, Session
+from ..mutators.settings import RECONSTRUCT
+from ..session import Session
 from ..study.seed import signature_in
 from ..study.storage import is_begun, open_storage
 

@@ -15,7 +15,7 @@ from ..data.items import read_batches
 from ..errors import DataError
 from ..evaluation.dynamic_bn import pair, recalibrate
 from ..graph import trace
-from ..kinds import declare_kind, kind_of
+from ..kinds import declare_kind
 from ..mutators import Calibration, ChannelMutator, JointMutator, Mutator
 from ..mutators.quant import QuantMutator
 from ..mutators.reconstruct import ReconstructMutator
@@ -79,7 +79,6 @@ def reconstruct(
     graph = trace(model, file.input_shape)
     file.check_model(graph.fingerprint, type(model).__name__)
     check_policy(graph, file.policy, file.channels)
-    kind_of(model)
     mutator = _mutator(model, graph, file, batches, quant, settings)
     pair(model, batches)
     slim = mutator.materialise(file.policy)
@@ -103,9 +102,7 @@ def _mutator(
         rest.append(QuantMutator(**quant or {}))
     for mutator in rest:
         mutator.prepare(model, graph, Calibration(batches))
-    joint = JointMutator(channel, *rest)
-    joint.model, joint.graph = model, graph
-    return joint
+    return JointMutator(channel, *rest)
 
 
 def _kept_first(width: int, kept: np.ndarray | None) -> np.ndarray:

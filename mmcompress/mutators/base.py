@@ -12,8 +12,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..data.images import Batch
-from ..policy import IN, ChannelScores, ModelGraph, Policy
+from ..policy import ChannelScores, ModelGraph, Policy
 from ..reconstruction.moments import Moments, measure, readers
+from ..reconstruction.units import names_of_readers
 from ..surgery.copies import copy_of
 from ..surgery.shadow import Shadow
 
@@ -54,10 +55,8 @@ class Calibration:
             DataError: No images.
         """
         if not self.moments:
-            read = {member.layer for unit in graph.units for member in unit.members
-                    if member.side == IN}
             self.moments.update(measure(
-                model, readers(model, sorted(read)), self.batches))
+                model, readers(model, names_of_readers(graph.units)), self.batches))
         return self.moments
 
 
@@ -81,8 +80,6 @@ class Mutator(ABC):
         channel (ChannelMutator | None): The part that decides about widths.
         quantiser (QuantMutator | None): The part that quantises, for prices.
         repair (ReconstructMutator | None): The part that repairs.
-        moments (Mapping[str, Moments] | None): What layers of the dense model read, by
-            layer; None unless the mutator repairs.
     """
 
     model: nn.Module
@@ -91,7 +88,6 @@ class Mutator(ABC):
     channel: ChannelMutator | None = None
     quantiser: QuantMutator | None = None
     repair: ReconstructMutator | None = None
-    moments: Mapping[str, Moments] | None = None
     _shadows: tuple[Shadow, ...] | list[Shadow] = ()
 
     # -- what a subclass says ---------------------------------------------------

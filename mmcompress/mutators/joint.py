@@ -8,7 +8,6 @@ import numpy as np
 from torch import nn
 
 from ..policy import ChannelScores, ModelGraph, Policy
-from ..reconstruction.moments import Moments
 from ..registry import MUTATORS, build
 from .base import NO_IMAGES, Calibration, Kept, Mutator, Values
 from .channel import ChannelMutator
@@ -58,6 +57,16 @@ class JointMutator(Mutator):
             options.update(mutator.space_options)
         return dict(options, prune=True) if self.channel else options
 
+    @property
+    def model(self) -> nn.Module:
+        """See :class:`Mutator`."""
+        return self.mutators[0].model
+
+    @property
+    def graph(self) -> ModelGraph:
+        """See :class:`Mutator`."""
+        return self.mutators[0].graph
+
     def _first(self, name: str):
         """The first value of an attribute that a mutator has."""
         found = (getattr(mutator, name) for mutator in self.mutators)
@@ -83,17 +92,11 @@ class JointMutator(Mutator):
         """See :class:`Mutator`."""
         return self._first('repair')
 
-    @property
-    def moments(self) -> Mapping[str, Moments] | None:
-        """See :class:`Mutator`."""
-        return self._first('moments')
-
     def prepare(
         self, model: nn.Module, graph: ModelGraph,
         calibration: Calibration = NO_IMAGES,
     ) -> None:
         """Prepare the mutators in the order in which they act."""
-        self.model, self.graph = model, graph
         for mutator in self.mutators:
             mutator.prepare(model, graph, calibration)
 

@@ -18,6 +18,7 @@ from ..reconstruction.compensation import RIDGE, compensate, predict
 from ..reconstruction.flow import named_norms, norms_behind
 from ..reconstruction.moments import Moments, readers
 from ..reconstruction.sequential import Layer, fit_in_order
+from ..reconstruction.units import names_of_readers
 from ..registry import MUTATORS
 from ..surgery.selection import Selection
 from .base import NO_IMAGES, Calibration, Kept, Mutator, Values
@@ -203,8 +204,7 @@ def repaired_share(model: nn.Module, graph: ModelGraph) -> tuple[float, list[str
         tuple[float, list[str]]: Share of the MACs of the layers that mix the channels
         of units, and the names of those that are left out.
     """
-    read = {member.layer for unit in graph.units for member in unit.members
-            if member.side == IN}
+    read = names_of_readers(graph.units)
     macs = {layer.name: layer.macs for layer in graph.layers
             if layer.name in read and layer.groups < layer.in_channels}
     known = readers(model, macs)

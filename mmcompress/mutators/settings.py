@@ -9,8 +9,8 @@ from ..errors import CompressionError
 from ..registry import MUTATORS, check_options, checked
 from .joint import DEFAULTS
 
-SWITCH = 'reconstruct'
-"""The mutator that may also be switched on and off."""
+RECONSTRUCT = 'reconstruct'
+"""What repairs candidates; it may also be switched on and off."""
 
 OTHERS = ('input_shape',)
 """What the section may hold besides mutators."""
@@ -31,7 +31,7 @@ def check_compression(settings: Mapping[str, Any]) -> None:
             if isinstance(entry, Mapping):
                 checked(MUTATORS, {'type': DEFAULTS.get(key), **entry})
             elif entry is not None and (
-                    not isinstance(entry, bool) or key != SWITCH):
+                    not isinstance(entry, bool) or key != RECONSTRUCT):
                 raise CompressionError(
                     f'compression.{key} is a dict of options, not {entry!r}.')
         else:

@@ -15,10 +15,10 @@ from ..errors import CompressionError, DataError
 from ..evaluation.distance import REFERENCES
 from ..kinds import kind_of
 from ..layers.rule import rule_of, with_weight
-from ..policy import FLOAT, IN
+from ..policy import FLOAT
 from ..reconstruction.moments import measure, readers
 from ..reconstruction.order import eliminate
-from ..reconstruction.units import readers_of
+from ..reconstruction.units import names_of_readers, readers_of
 from ..registry import PRICES
 from ..surgery.hooks import hooked
 from ..surgery.modes import evaluating, in_float
@@ -142,10 +142,9 @@ def width_errors(
     """By column of a prunable unit, the error of each of its widths."""
     space, graph, model = subject.space, subject.graph, subject.model
     prunable = [i for i in range(len(graph.units)) if len(space.choices[i]) > 1]
-    moments = subject.mutator.moments or measure(
-        model, readers(model, sorted(
-            m.layer for i in prunable for m in graph.units[i].members
-            if m.side == IN)), images)
+    repair = subject.mutator.repair
+    moments = repair.moments if repair else measure(model, readers(
+        model, names_of_readers(graph.units[i] for i in prunable)), images)
     found = {}
     for i in prunable:
         unit = graph.units[i]

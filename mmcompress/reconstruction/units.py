@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import nn
@@ -11,6 +11,12 @@ from ..layers.rule import rule_of
 from ..policy import IN, ChannelUnit
 from .moments import Moments
 from .order import Reader
+
+
+def names_of_readers(units: Iterable[ChannelUnit]) -> list[str]:
+    """Names of the layers that read some units."""
+    return sorted({member.layer for unit in units for member in unit.members
+                   if member.side == IN})
 
 
 def readers_of(
