@@ -89,9 +89,9 @@ class ReconstructMutator(Mutator):
         """See :meth:`Mutator.act`."""
         for name, layer in self._repaired(kept).items():
             yield layer.module, self._values(layer)
-            if norm := self._mended_norm(name, layer):
-                mean = norm.running_mean - layer.bias
-                yield norm, dict(running_mean=mean)
+            for norm in self._mended_norms(name):
+                module = self.norms[norm]
+                yield module, dict(running_mean=module.running_mean - layer.bias)
 
     @torch.no_grad()
     def write(self, model: nn.Module, policy: Policy, kept: Kept) -> None:
@@ -109,12 +109,10 @@ class ReconstructMutator(Mutator):
         for name, (rows, bias) in found.items():
             sides = kept.get(name, {})
             _overwrite(modules[name], sides, rows, bias)
-            if bias is not None and (
-                    norm := self._mended_norm(name, layers.get(name))):
-                out = sides.get(OUT)
-                index = slice(None) if out is None else torch.as_tensor(out)
-                modules[self.behind[name]].running_mean[index] -= bias.to(
-                    norm.running_mean)
+            out = sides.get(OUT, slice(None))
+            for norm in self._mended_norms(name):
+                mean = modules[norm].running_mean
+                mean[out] -= bias.to(mean)
 
     def _values(self, layer: Layer) -> dict[str, Any]:
         values: dict[str, Any] = dict(weight=rule_of(layer.module).from_output(
@@ -128,12 +126,10 @@ class ReconstructMutator(Mutator):
         for layer in layers.values():
             yield layer.module, dict(self._values(layer), bias=layer.bias)
 
-    def _mended_norm(self, name: str, layer: Layer | None) -> nn.Module | None:
-        """The norm that takes the means of a layer without a bias of its own."""
+    def _mended_norms(self, name: str) -> tuple[str, ...]:
+        """The norms that take the means of a layer without a bias of its own."""
         own = self.layers[name]._parameters.get('bias') is not None
-        if own or (layer is not None and layer.bias is None):
-            return None
-        return self.norms.get(self.behind.get(name, ''))
+        return () if own else self.behind.get(name, ())
 
     def _repaired(self, kept: Kept) -> dict[str, Layer]:
         """The layers that read fewer channels, repaired in closed form."""
@@ -144,9 +140,8 @@ class ReconstructMutator(Mutator):
             module, moments, out = self.layers[name], self.moments[name], sides.get(OUT)
             rule = rule_of(module)
             rows = rule.by_output(module, rule.weight(module)).detach()
-            bias, centred = module._parameters.get('bias'), True
-            if bias is None and name not in self.behind:
-                centred = False
+            bias = module._parameters.get('bias')
+            centred = bias is not None or name in self.behind
             if out is not None:
                 index = torch.as_tensor(out, device=rows.device)
                 rows, bias = rows[index], None if bias is None else bias[index]

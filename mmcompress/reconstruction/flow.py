@@ -57,7 +57,7 @@ class Trails(TorchFunctionMode):
     ) -> None:
         super().__init__()
         self.layers, self.norms, self.adding = layers, norms, adding
-        self.behind: dict[str, str] = {}
+        self.behind: dict[str, tuple[str, ...]] = {}
         self._trails: WeakIdKeyDictionary = WeakIdKeyDictionary()
         self._order: dict[str, int] = {}
 
@@ -74,8 +74,9 @@ class Trails(TorchFunctionMode):
         def passed(module: nn.Module, args: tuple, output: Tensor) -> None:
             trail = self._trails.get(args[0])
             if trail is not None and not trail.norm:
-                self.behind[trail.layer] = norms[module]
-                self._trails[output] = Trail(trail.layer, norms[module])
+                name, known = norms[module], self.behind.get(trail.layer, ())
+                self.behind[trail.layer] = tuple(dict.fromkeys((*known, name)))
+                self._trails[output] = Trail(trail.layer, name)
 
         with hooked(after={**dict.fromkeys(names, made), **dict.fromkeys(norms, passed)}
                     ), self:
@@ -128,8 +129,10 @@ def affine_of(norm: nn.Module, channels: int, like: Tensor) -> tuple[Tensor, Ten
 @torch.no_grad()
 def norms_behind(
     model: nn.Module, layers: Mapping[str, nn.Module], batch: Batch
-) -> dict[str, str]:
+) -> dict[str, tuple[str, ...]]:
     """The batch norms that read the outputs of layers directly, by layer.
+
+    A shared head may have several for one layer, one for every level.
 
     Args:
         model (nn.Module): The dense model.

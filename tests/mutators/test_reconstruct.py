@@ -176,3 +176,37 @@ def test_obs_scores_are_losses_that_rise_in_the_order_of_removal():
     for scores in mutator.scores.summed().values():
         assert (scores[:-1] >= scores[1:]).all() and scores[-1] >= 0
     assert importance(model, graph, 'l2').keys() == mutator.scores.summed().keys()
+
+
+class Levels(nn.Module):
+    """A convolution that two levels share, each with a norm of its own (RTMDet)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(3, 16, 3, padding=1)
+        self.shared = nn.Conv2d(16, 8, 1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(8) for _ in range(2))
+        self.head = nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        x = self.stem(x).relu()
+        levels = x, nn.functional.avg_pool2d(x, 2)
+        return tuple(self.head(norm(self.shared(level)).relu())
+                     for norm, level in zip(self.norms, levels))
+
+
+def test_every_norm_behind_a_shared_layer_takes_its_means():
+    model = Levels().eval()
+    graph = verify(model, trace(model, SHAPE))
+    mutator = JointMutator.from_config(dict(
+        channel=dict(divisor=1, importance='obs'), reconstruct=dict(sequential=False)))
+    mutator.prepare(model, graph, Calibration(
+        tuple(Batch(x, []) for x in images().split(8))))
+    slim = mutator.materialise(Policy({'stem': 6}))
+    # The stored means are 0, so what is there now is what went into the norms.
+    first, second = (norm.running_mean for norm in slim.norms)
+    assert first.abs().min() > 0 and torch.equal(first, second)
+    with mutator.acting(Policy({'stem': 6})) as acting:
+        torch.testing.assert_close(
+            outputs(acting, images(5)), outputs(slim, images(5)), atol=1e-4, rtol=1e-4)
