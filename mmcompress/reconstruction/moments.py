@@ -30,6 +30,7 @@ from .columns import (
     has_columns,
     map_size,
 )
+from .sums import Sums
 
 PIXELS = 2 ** 14
 """Least places of a layer that are looked at, if it has so many."""
@@ -81,8 +82,8 @@ class Moments:
                        covariance=self.covariance[middle][:, middle])
 
 
-class _Sums:
-    """Sums over all calls of a layer.
+class _Watched:
+    """What one layer reads, over all its calls.
 
     Args:
         module (nn.Module): The layer.
@@ -99,10 +100,8 @@ class _Sums:
                 len(x) * prod(map_size(rule.geometry(module, x))))):
             self.window, size = 1, channels
         self.places = -(-max(PIXELS, PER_COLUMN * size) // batches)
-        options = dict(dtype=torch.float64, device=x.device)
-        self.mean = torch.zeros(size, **options)
-        self.squares = torch.zeros(size, size, **options)
-        self.count = self.calls = 0
+        self.sums = Sums(x.new_zeros(0, size))
+        self.calls = 0
         self.inside: Tensor | float = 0.0
 
     def add(self, module: nn.Module, x: Tensor, generator: torch.Generator) -> None:
@@ -117,22 +116,15 @@ class _Sums:
         else:
             rows = x.movedim(rule.channel_axis(module, x), -1).flatten(0, -2)
             rows = rows[drawn(len(rows), self.places, generator).to(rows.device)]
-        # Centred, so that products in single precision are exact enough; the sums of
-        # two parts are put together as by Chan et al., 1979.
-        mean = rows.double().mean(0)
-        rows = (rows - mean).float()
-        self.squares += rows.T @ rows
-        change, total = mean - self.mean, self.count + len(rows)
-        self.squares += change[:, None] * change * (self.count * len(rows) / total)
-        self.mean += change * (len(rows) / total)
-        self.count = total
+        self.sums.add(rows)
 
     def moments(self) -> Moments:
         coverage = torch.as_tensor(self.inside) / self.calls
-        found = Moments(self.mean, self.squares / self.count, coverage, self.window)
+        sums = self.sums
+        found = Moments(sums.mean, sums.covariance, coverage, self.window)
         if self.window == 1:
             return found
-        if self.count < PER_COLUMN * len(self.mean):
+        if sums.count < PER_COLUMN * len(sums.mean):
             return found.pixels()
         return replace(found, coverage=torch.ones_like(coverage))
 
@@ -187,22 +179,22 @@ def measure(
             'Reconstruction needs images without labels; set calibration_images of the '
             'evaluator above 0, or give prepare() calibration=....')
     generator = torch.Generator().manual_seed(seed)
-    sums: dict[str, _Sums] = {}
+    watched: dict[str, _Watched] = {}
 
     def watch(name: str, module: nn.Module, args: tuple) -> None:
         x = args[0]
         if not x.numel():
             return
-        if name not in sums:
-            sums[name] = _Sums(module, x, len(batches))
-        sums[name].add(module, x, generator)
+        if name not in watched:
+            watched[name] = _Watched(module, x, len(batches))
+        watched[name].add(module, x, generator)
 
     hooks = {module: partial(watch, name) for name, module in layers.items()}
     kind = kind_of(model)
     with evaluating(model), in_float(model), hooked(before=hooks):
         for batch in batches:
             kind.raw(model, batch)
-    return {name: found.moments() for name, found in sums.items()}
+    return {name: found.moments() for name, found in watched.items()}
 
 
 def coverage_of(geometry: Mapping[str, tuple[int, ...]]) -> Tensor:

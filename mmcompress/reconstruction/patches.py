@@ -20,6 +20,7 @@ from ..layers.rule import rule_of
 from ..surgery.hooks import hooked
 from ..surgery.modes import evaluating, in_float
 from .columns import LARGEST, columns_at, drawn, has_columns
+from .sums import Sums
 
 PLACES = 2 ** 17
 """Most places of a layer's output that are looked at, drawn at random."""
@@ -72,26 +73,6 @@ def kept_columns(covariance: Tensor, kept: Kept, size: int) -> Tensor:
     return covariance[:, columns][:, :, columns]
 
 
-class _Sums:
-    """Sums over all calls of a layer, by group."""
-
-    def __init__(self, columns: Tensor) -> None:
-        groups, size = columns.shape[1:]
-        self.count = 0
-        self.first = columns.new_zeros(groups, size, dtype=torch.float64)
-        self.second = columns.new_zeros(groups, size, size, dtype=torch.float64)
-
-    def add(self, columns: Tensor) -> None:
-        rows = columns.double().transpose(0, 1)
-        self.count += rows.shape[1]
-        self.first += rows.sum(1)
-        self.second += rows.transpose(1, 2) @ rows
-
-    def covariance(self) -> Tensor:
-        mean = self.first / self.count
-        return self.second / self.count - mean[:, :, None] * mean[:, None]
-
-
 @torch.no_grad()
 def measure_patches(
     model: nn.Module, layers: Mapping[str, nn.Module], batches: Sequence[Batch],
@@ -114,7 +95,7 @@ def measure_patches(
         float64, centred, by layer that the images reach and key.
     """
     generator = torch.Generator().manual_seed(seed)
-    sums: dict[str, dict[int, _Sums]] = {}
+    sums: dict[str, dict[int, Sums]] = {}
 
     def watch(name: str, module: nn.Module, args: tuple, output: Tensor) -> None:
         count = output.numel() // rule_of(module).out_size(module)
@@ -124,13 +105,16 @@ def measure_patches(
         share = -(-wanted // len(batches))
         columns = patch_columns(module, args[0], drawn(count, share, generator))
         for key, view in views(name, columns).items():
+            rows = view.double().transpose(0, 1)  # groups first
             mine = sums.setdefault(name, {})
-            mine.setdefault(key, _Sums(view)).add(view)
+            if key not in mine:
+                mine[key] = Sums(rows)
+            mine[key].add(rows)
 
     hooks = {module: partial(watch, name) for name, module in layers.items()}
     kind = kind_of(model)
     with evaluating(model), in_float(model), hooked(after=hooks):
         for batch in batches:
             kind.raw(model, batch)
-    return {name: {key: found.covariance() for key, found in mine.items()}
+    return {name: {key: found.covariance for key, found in mine.items()}
             for name, mine in sums.items()}
