@@ -44,6 +44,7 @@ def shared_data(data_folder: Path) -> Path:
 def no_default_scope_of_another_file() -> Iterator[None]:
     """Let no test depend on the default scope that a fixture of a file has set."""
     with _scopes_restored():
+        DefaultScope._instance_dict.clear()
         yield
 
 

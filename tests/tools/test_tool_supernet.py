@@ -10,7 +10,8 @@ from command_lines import Job
 SEARCH = """
 _base_ = {base!r}
 load_from = {checkpoint!r}
-compression = dict(channel=dict(importance='index', divisor=1, step=0.25))
+compression = dict(
+    channel=dict(importance='index', divisor=1, step=0.25), reconstruct=False)
 search_cfg = dict(
     searcher=dict(
         _delete_=True, type='Islands', evaluations=8, population=2, islands=2),
