@@ -8,21 +8,29 @@ has seen. Kill it and run the same command again: it continues.
     python benchmarks/reconstruction.py                         # all networks
     python benchmarks/reconstruction.py resnet56 --draws 3      # of calibration images
     python benchmarks/reconstruction.py resnet56 --finetune     # and after two epochs
+    python benchmarks/reconstruction.py yolox_nano --rates      # on training images
+    python benchmarks/reconstruction.py yolox_nano_joint yolox_nano_bits --draws 3
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import harness
+import torch
 from harness import OUT, Bench, Results, machine, parser, show, spread
+from mmengine.runner import Runner
 
 import mmcompress as mmc
+from mmcompress.api.family import Family, Member
 from mmcompress.costs import Target
+from mmcompress.data.images import pick
 from mmcompress.evaluation import finetune
+from mmcompress.openmmlab.training import TrainOptions, train
 from mmcompress.policy import Policy
-from mmcompress.policy.files import PolicyFile
 from mmcompress.prices import Subject
 from mmcompress.prices.table import PriceTable
 from mmcompress.registry import PRICES, build
@@ -31,24 +39,31 @@ from mmcompress.searchers.two_stage import TwoStage
 
 @dataclass(frozen=True, kw_only=True)
 class Case(harness.Case):
-    """A network, its budgets as shares of the MACs, and images to calibrate on."""
+    """A network, its budgets, and images to calibrate on.
 
-    prices: dict
+    Args:
+        cost (str): What the budgets are shares of. Defaults to 'macs'.
+    """
+
+    cost: str = 'macs'
 
 
-CIFAR = dict(metric='accuracy/top1', evaluations=48, targets=(0.75, 0.5, 0.35),
-             steps=80, prices=dict(type='ReconstructionPrices', images=32))
-CASES = {
-    'resnet20': Case(config='configs/reconstruction/two_stage_resnet56_cifar10.py',
-                     images=500, calibration=500, **CIFAR),
-    'resnet56': Case(config='configs/reconstruction/two_stage_resnet56_cifar10.py',
-                     images=500, calibration=500, **CIFAR),
-    'yolox_nano': Case(
-        config='configs/reconstruction/two_stage_yolox-nano_coco128.py',
-        metric='coco/bbox_mAP', images=32, calibration=96, forward=8, evaluations=40,
-        targets=(0.95, 0.9, 0.8, 0.7), prices=dict(
-            type='ReconstructionPrices', images=16, measure='detections'))}
-SCORES = dict(resnet20='distance', resnet56='distance', yolox_nano='detections')
+CIFAR = Case(
+    config='configs/reconstruction/two_stage_resnet56_cifar10.py', images=500,
+    calibration=500, evaluations=48, targets=(0.75, 0.5, 0.35), steps=80)
+COCO = Case(
+    config='configs/reconstruction/two_stage_yolox-nano_coco128.py',
+    metric='coco/bbox_mAP', images=32, calibration=96, forward=8, evaluations=40,
+    targets=(0.95, 0.9, 0.8, 0.7), recipe='configs/yolox/yolox_nano_coco128_finetune.py',
+    rate=3e-5)
+JOINT = harness.replace(
+    COCO, config='configs/reconstruction/joint_yolox-nano_coco128.py', cost='bops',
+    targets=(0.047, 0.042, 0.0369))
+CASES = dict(
+    resnet20=CIFAR, resnet56=CIFAR, yolox_nano=COCO, yolox_nano_joint=JOINT,
+    yolox_nano_bits=harness.replace(
+        JOINT, config='configs/reconstruction/bits_yolox-nano_coco128.py'))
+RATES = (1e-5, 3e-5, 1e-4)
 
 
 class Parts:
@@ -57,17 +72,19 @@ class Parts:
     Args:
         name (str): Of the case.
         draw (int): Seed of the images.
-        evaluations (int): Of the search.
+        evaluations (int): Of the search over all budgets.
     """
 
     def __init__(self, name: str, draw: int, evaluations: int) -> None:
-        self.case, self.draw, self.evaluations = CASES[name], draw, evaluations
+        self.name, self.case, self.draw = name, CASES[name], draw
+        self.evaluations = evaluations
         self.folder = OUT / 'reconstruction' / name / f'draw_{draw}'
         self.bench = bench = Bench(self.case, self.folder)
         if name == 'resnet20':
             bench.cfg.model.backbone.depth = 20
             bench.cfg.load_from = bench.cfg.load_from.replace('resnet56', 'resnet20')
-        bench.cfg.search_cfg.evaluator.update(seed=draw, metric=SCORES[name])
+        bench.cfg.search_cfg.evaluator.update(
+            seed=draw, metric=bench.cfg.search_cfg.prices.get('measure', 'distance'))
         self.session = bench.session
         self.plain = self.session.without_repair()
         self.repair = self.session.mutator.repair
@@ -76,26 +93,32 @@ class Parts:
         """The metric on the test images, in per cent."""
         return self.case.scale * self.bench.metric_of(model)
 
+    @cached_property
     def prices(self) -> PriceTable:
         """What the knapsack goes by."""
-        session = self.session
-        return build(PRICES, dict(self.case.prices)).compute(
+        session, source = self.session, self.bench.cfg.search_cfg.prices
+        return build(PRICES, source.to_dict()).compute(
             Subject(session.model, session.graph, session.space, session.mutator,
                     session.evaluator, lambda _: None), self.folder / 'prices')
 
     def priced(self, target: Target) -> Policy:
         """The knapsack's policy for a budget."""
         searcher = TwoStage(self.session.space, self.bench.costs, [target],
-                            prices=self.prices(), exact=False)
+                            prices=self.prices, exact=False)
         return self.session.space.decode(searcher.solutions(target))[0]
 
-    def searched(self, share: float) -> Policy:
+    @cached_property
+    def family(self) -> Family:
         """The best of a search over all budgets."""
-        family = mmc.search(
-            self.session, 'TwoStage', self.evaluations, self.folder / 'search',
-            macs=list(self.case.targets), prices=self.case.prices, seed=self.draw)
-        return PolicyFile.load(
-            family.work_dir / 'policies' / f'macs_{share:g}.json').policy
+        return mmc.search(
+            self.session, 'TwoStage', self.evaluations,
+            self.folder / f'search_{self.evaluations}', seed=self.draw,
+            prices=self.bench.cfg.search_cfg.prices.to_dict(),
+            **{self.case.cost: list(self.case.targets)})
+
+    def member(self, share: float) -> Member:
+        """What the search wrote for a budget."""
+        return self.family[f'{self.case.cost}_{share:g}']
 
     def acting(self, policy: Policy, repaired: bool) -> float:
         """Metric of a policy as a search has it: norms found again, in pairs."""
@@ -104,50 +127,97 @@ class Parts:
                 model, 'paired', self.session.evaluator.recalibration):
             return self.test(model)
 
-    def written(self, policy: Policy, sequential: bool | None = None,
-                residual: bool = True, tune: bool = False) -> float:
-        """Metric of what is written for a policy, after training if ``tune``."""
+    def fitted(self, policy: Policy, residual: bool = True) -> float:
+        """Metric of a policy whose layers are fitted in order."""
         self.repair.residual = residual
-        with self.repair.writing(sequential):
+        with self.repair.writing(True):
             slim = self.session.materialise(policy)
-        if tune:
-            finetune(slim, self.bench.training, self.case.finetuning, self.draw)
+        self.repair.residual = True
         return self.test(slim)
+
+    def tuned(self, share: float | None) -> float:
+        """Metric after two epochs, of the dense network without a budget.
+
+        Detectors learn from the dense one, by the recipe that users have.
+        """
+        if self.case.recipe:
+            runner = self.trained(share, self.case.rate)
+            return self.case.scale * harness.tested(runner, self.case.metric)
+        model = copy.deepcopy(self.session.model) if share is None \
+            else self.member(share).model
+        finetune(model, self.bench.training, self.case.finetuning, self.draw)
+        return self.test(model)
+
+    def trained(self, share: float | None, rate: float, held_out: bool = False
+                ) -> Runner:
+        """The recipe with distillation, without the images that are scored if told."""
+        cfg = harness.quiet_config(
+            self.case.recipe, self.folder / f'tuned_{share}_{rate}_{held_out}')
+        cfg.train_cfg.val_interval = 10
+        cfg.optim_wrapper.optimizer.lr = rate
+        dataset = cfg.train_dataloader.dataset
+        if held_out:
+            count = len(harness.build_dataset(dataset.to_dict()))
+            dataset.indices = pick(
+                count, [self.case.images, self.case.calibration], self.draw)[1].tolist()
+        file = None if share is None else \
+            self.family.work_dir / 'policies' / f'{self.case.cost}_{share:g}.json'
+        return train(cfg, TrainOptions(file and str(file), distil=1.0))
 
     def rows(self, share: float, tune: bool) -> Iterator[tuple[str, Callable]]:
         """Names of the parts, and functions that measure them.
 
         What a part adds is measured on the first draw, the result on all.
         """
-        target, = self.bench.targets('macs', [share])
-        if not self.draw:
+        target, = self.bench.targets(self.case.cost, [share])
+        if not self.draw and self.case.cost == 'macs':
             even = harness.uniform_widths(self.session.space, self.bench.costs, target)
             yield 'uniform, sliced', lambda: self.acting(even, False)
             yield 'uniform, repaired', lambda: self.acting(even, True)
             yield 'priced, sliced', lambda: self.acting(self.priced(target), False)
             yield 'priced, repaired', lambda: self.acting(self.priced(target), True)
-            yield 'priced, fitted, no residual target', lambda: self.written(
-                self.priced(target), True, residual=False)
-            yield 'priced, fitted', lambda: self.written(self.priced(target), True)
-        yield 'searched, repaired', lambda: self.acting(self.searched(share), True)
-        yield 'searched, as written', lambda: self.written(self.searched(share))
+            yield 'priced, fitted, no residual target', lambda: self.fitted(
+                self.priced(target), residual=False)
+            yield 'priced, fitted', lambda: self.fitted(self.priced(target))
+        yield f'{self.evaluations} evaluations, as written', lambda: self.test(
+            self.member(share).model)
         if tune:
-            yield 'searched, after two epochs', lambda: self.written(
-                self.searched(share), tune=True)
+            yield f'{self.evaluations} evaluations, two epochs', lambda: self.tuned(
+                share)
+            yield 'dense, two epochs', lambda: self.tuned(None)
 
 
 def measure(name: str, draw: int, args: object, results: Results) -> dict:
     """Metrics of one draw by part and budget; what is known is not measured again."""
-    evaluations = args.evaluations or CASES[name].evaluations
-    parts = Parts(name, draw, evaluations)
-    found = {('dense', share): parts.test(parts.session.model)
-             for share in CASES[name].targets}
+    parts = Parts(name, draw, args.evaluations or CASES[name].evaluations)
+    found = {('dense', share): results.get(
+        f'{name}, dense', lambda: parts.test(parts.session.model))
+        for share in CASES[name].targets}
     for share in CASES[name].targets:
         for part, call in parts.rows(share, args.finetune):
-            key = f'{name}, {part}, {share}, draw {draw}, {evaluations} evaluations'
+            key = f'{name}, {part}, {share}, draw {draw}'
+            if part.startswith('dense'):
+                key = f'{name}, {part}, draw {draw}'
             found[part, share] = results.get(key, call)
             print(f'{key}: {found[part, share]:.2f}', flush=True)
     return found
+
+
+def compare_rates(name: str, evaluations: int, results: Results) -> None:
+    """Training on the images that were calibrated on, scored on the others of train."""
+    parts = Parts(name, 0, evaluations)
+    case, evaluator = parts.case, parts.session.evaluator
+
+    def score(share: float | None, rate: float) -> float:
+        model = parts.trained(share, rate, held_out=True).model.eval()
+        with torch.no_grad():
+            return case.scale * float(evaluator.metrics_of(model)[case.metric])
+
+    rows = [(share or 'dense', *(f'{found:.1f}' for rate in RATES for found in [
+        results.get(f'{name}, {share}, rate {rate}', lambda: score(share, rate))]))  # noqa: B023
+        for share in (None, *case.targets)]
+    show(f'{name}, two epochs, per cent on training images that were held out',
+         ('share', *map(str, RATES)), rows)
 
 
 def main() -> None:
@@ -157,17 +227,23 @@ def main() -> None:
     options.add_argument('--draws', type=int, default=1)
     options.add_argument('--evaluations', type=int, help="instead of the case's")
     options.add_argument('--finetune', action='store_true')
+    options.add_argument('--rates', action='store_true',
+                         help='compare learning rates of the fine-tune')
     args = options.parse_args()
     results = Results(OUT / 'reconstruction' / 'results.json', {})
     print(machine())
     for name in args.names or CASES:
+        if args.rates:
+            compare_rates(name, args.evaluations or CASES[name].evaluations, results)
+            continue
         draws = [measure(name, draw, args, results) for draw in range(args.draws)]
         shares = CASES[name].targets
         rows = [(part, *(spread([d[part, share] for d in draws if (part, share) in d])
                          for share in shares))
                 for part in dict.fromkeys(part for part, _ in draws[0])]
         show(f'{name}, per cent, {args.draws} draws of calibration images; share of '
-             'the MACs', ('part', *(f'{share:.0%}' for share in shares)), rows)
+             f'the {CASES[name].cost.upper()}',
+             ('part', *(f'{share:.4g}' for share in shares)), rows)
 
 
 if __name__ == '__main__':

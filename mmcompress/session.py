@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -124,6 +125,9 @@ class Session:
         repair = self.mutator.repair
         if repair is None or repair.sequential is not None or not policy.widths:
             return self._written(policy)
+        if policy in self._fits:
+            with repair.writing(self._fits[policy]):
+                return self._written(policy)
         with repair.writing(False):
             closed = self._written(policy)
         with repair.writing(True):
@@ -133,7 +137,13 @@ class Session:
                 < CLEARLY * self._reference.distance(closed)
         except CompressionError:  # outputs of other shapes
             nearer = False
+        self._fits[policy] = nearer
         return fitted if nearer else closed
+
+    @cached_property
+    def _fits(self) -> dict[Policy, bool]:
+        """Policies whose fitted form is the nearer one, or is not."""
+        return {}
 
     @cached_property
     def _reference(self) -> Reference | DetectionReference:
@@ -163,7 +173,7 @@ class Session:
 def open_session(
     model: nn.Module, graph: ModelGraph, evaluator: PolicyEvaluator,
     compression: Mapping[str, Any], checkpoint: str | None = None,
-    price_source: Mapping[str, Any] | None = None,
+    price_source: Mapping[str, Any] | None = None, folder: Path | None = None,
 ) -> Session:
     """Sort the channels, calibrate the quantisers, and find the search space.
 
@@ -174,13 +184,16 @@ def open_session(
         compression (Mapping): Settings of the mutators.
         checkpoint (str | None): Where the weights came from.
         price_source (Mapping | None): See :class:`Session`.
+        folder (Path | None): Where the statistic of the repair is kept. Defaults to
+            None: it is measured again.
     """
     check_compression(compression)
     given = RECONSTRUCT in compression
     compression = with_repair(compression, bool(evaluator.calibration))
     mutator = JointMutator.from_config(compression)
     weights = weights_digest(model)
-    mutator.prepare(model, graph, Calibration(evaluator.calibration, evaluator.losses))
+    mutator.prepare(model, graph, Calibration(
+        evaluator.calibration, evaluator.losses, folder=folder))
     space = SearchSpace.from_graph(graph, **mutator.space_options)
     source = {} if price_source is None else dict(price_source=dict(price_source))
     return Session(model, graph, space, mutator, evaluator, weights,

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 
 from ..data.images import Batch
 from ..policy import ChannelScores, ModelGraph, Policy
-from ..reconstruction.moments import Moments, measure, readers
+from ..reconstruction.kept import measured_once
+from ..reconstruction.moments import Moments, readers
 from ..reconstruction.units import names_of_readers
 from ..surgery.copies import copy_of
 from ..surgery.shadow import Shadow
@@ -40,11 +42,13 @@ class Calibration:
             loss; for gradients. Defaults to none.
         moments (dict): What layers read, by layer, once it has been measured; whoever
             reorders the channels of the model reorders it.
+        folder (Path | None): Where this is kept. Defaults to None: nowhere.
     """
 
     batches: Sequence[Batch] = ()
     losses: Callable[[], Iterable[Callable[[], Tensor]]] = tuple
     moments: dict[str, Moments] = field(default_factory=dict)
+    folder: Path | None = None
 
     def measured(
         self, model: nn.Module, graph: ModelGraph
@@ -52,11 +56,12 @@ class Calibration:
         """What the layers that read units have as inputs; measured once.
 
         Raises:
-            DataError: No images.
+            DataError: No images, or what is kept is damaged.
         """
         if not self.moments:
-            self.moments.update(measure(
-                model, readers(model, names_of_readers(graph.units)), self.batches))
+            layers = readers(model, names_of_readers(graph.units))
+            self.moments.update(
+                measured_once(model, layers, self.batches, self.folder))
         return self.moments
 
 

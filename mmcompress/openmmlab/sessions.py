@@ -35,8 +35,10 @@ def session_of(
     if log:
         log(graph.describe())
     built.prepare(model, cfg)
+    work_dir = cfg.get('work_dir')
     return open_session(
-        model, graph, built, cfg.get('compression') or {}, checkpoint)
+        model, graph, built, cfg.get('compression') or {}, checkpoint,
+        folder=Path(work_dir, 'statistic') if work_dir else None)
 
 
 def session_of_file(config: str | Path | Config, **overrides: Any) -> Session:
