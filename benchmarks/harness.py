@@ -412,7 +412,8 @@ class Bench:
             images (Sequence[Batch] | None): Defaults to those of the search.
         """
         session = self.session
-        images = session.evaluator.recalibration if images is None else images
+        images = session.evaluator.norm_batches(session.mutator) \
+            if images is None else images
         with torch.no_grad(), session.mutator.acting(policy), \
                 dynamic_bn(session.model, mode, images):
             yield session.model
@@ -452,9 +453,10 @@ class Bench:
 
     def finetuned(self, policy: Policy) -> nn.Module:
         """The slim network after the same SGD steps for all, norms recalibrated."""
+        norms = self.session.evaluator.norm_batches(self.session.mutator)
         slim = self.session.mutator.materialise(policy)
         finetune(slim, self.training, self.case.finetuning, 0)
-        self.session.evaluator.recalibrate(slim)
+        self.session.evaluator.recalibrate(slim, norms)
         return slim
 
     def run(self, searcher: Searcher, limit: float = np.inf, spent: float = 0.0

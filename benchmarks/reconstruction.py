@@ -54,7 +54,8 @@ CIFAR = Case(
 COCO = Case(
     config='configs/reconstruction/two_stage_yolox-nano_coco128.py',
     metric='coco/bbox_mAP', images=32, calibration=96, forward=8, evaluations=40,
-    targets=(0.95, 0.9, 0.8, 0.7), recipe='configs/yolox/yolox_nano_coco128_finetune.py',
+    targets=(0.95, 0.9, 0.8, 0.7),
+    recipe='configs/yolox/yolox_nano_coco128_finetune.py',
     rate=3e-5)
 JOINT = harness.replace(
     COCO, config='configs/reconstruction/joint_yolox-nano_coco128.py', cost='bops',
@@ -84,7 +85,7 @@ class Parts:
             bench.cfg.model.backbone.depth = 20
             bench.cfg.load_from = bench.cfg.load_from.replace('resnet56', 'resnet20')
         bench.cfg.search_cfg.evaluator.update(
-            seed=draw, metric=bench.cfg.search_cfg.prices.get('measure', 'distance'))
+            seed=draw, metric='detections' if self.case.recipe else 'distance')
         self.session = bench.session
         self.plain = self.session.without_repair()
         self.repair = self.session.mutator.repair
@@ -123,8 +124,9 @@ class Parts:
     def acting(self, policy: Policy, repaired: bool) -> float:
         """Metric of a policy as a search has it: norms found again, in pairs."""
         mutator = (self.session if repaired else self.plain).mutator
+        norms = self.session.evaluator.norm_batches(mutator)
         with mutator.acting(policy) as model, harness.dynamic_bn(
-                model, 'paired', self.session.evaluator.recalibration):
+                model, 'paired', norms):
             return self.test(model)
 
     def fitted(self, policy: Policy, residual: bool = True) -> float:

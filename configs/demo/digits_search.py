@@ -4,17 +4,18 @@ load_from = 'work_dirs/digits_detector/epoch_12.pth'
 
 compression = dict(
     channel=dict(
-        type='ChannelMutator', importance='taylor', divisor=4, min_ratio=0.1))
+        type='ChannelMutator', importance='obs', divisor=4, min_ratio=0.1))
 search_cfg = dict(
     type='PolicySearchLoop',
-    searcher=dict(type='Evolution', evaluations=60),
+    searcher=dict(type='TwoStage', evaluations=24),
+    prices=dict(type='ReconstructionPrices', images=32),
     evaluator=dict(
         type='PolicyEvaluator',
         metric='coco/bbox_mAP',
         images=128,
         calibration_images=64,
         batch_size=32,
-        dynamic_bn='recalibrate',
+        dynamic_bn='paired',
         # Digits that the detector was not trained on and is not reported on.
         dataset=dict(
             type='CocoDataset',

@@ -36,6 +36,18 @@ class Batch:
         return [sample.clone() for sample in self.data_samples]
 
 
+def first(batches: Sequence[Batch], count: int | None) -> list[Batch]:
+    """The first images, in batches as they are; all for None."""
+    found: list[Batch] = []
+    for batch in batches:
+        left = None if count is None else count - sum(len(b.inputs) for b in found)
+        if left is not None and left < len(batch.inputs):
+            batch = Batch(batch.inputs[:left], batch.data_samples[:left])
+        if len(batch.inputs):
+            found.append(batch)
+    return found
+
+
 def pick(length: int, wanted: Sequence[int], seed: int) -> list[np.ndarray]:
     """Disjoint random sets of image numbers, each in ascending order.
 

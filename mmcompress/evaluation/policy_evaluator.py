@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 
-from ..data.images import Batch
+from ..data.images import Batch, first
 from ..errors import CompressionError, at_least
 from ..kinds import kind_of
 from ..mutators import Mutator
@@ -160,7 +160,7 @@ class PolicyEvaluator(ABC):
             else list(recalibration)
         self.training = list(training)
         _PAIRED.pop(model, None)
-        self._pair()
+        self._pair(self.recalibration)
         self._refer()
 
     def _refer(self) -> None:
@@ -173,13 +173,20 @@ class PolicyEvaluator(ABC):
         self.scoring = [half for batch in self.scoring for half in batch.halves()]
         self._refer()
 
-    def _pair(self) -> None:
-        """Measure the dense model for ``'paired'``, unless this evaluator did last."""
-        if self.mode == 'paired' and self.recalibration:
-            last = _PAIRED.get(self.model)
-            if last is None or last() is not self:
-                pair(self.model, self.recalibration)
-                _PAIRED[self.model] = ref(self)
+    def norm_batches(self, mutator: Mutator) -> list[Batch]:
+        """Images to find batch norms of candidates on; the dense model is paired."""
+        batches = first(self.recalibration, mutator.norm_images)
+        self._pair(batches)
+        return batches
+
+    def _pair(self, batches: Sequence[Batch]) -> None:
+        """Measure the dense model for ``'paired'``, unless this was done last."""
+        if self.mode == 'paired' and batches:
+            count = sum(len(batch.inputs) for batch in batches)
+            last, images = _PAIRED.get(self.model, (None, 0))
+            if last is None or last() is not self or images != count:
+                pair(self.model, batches)
+                _PAIRED[self.model] = ref(self), count
 
     def evaluate(self, policy: Policy, mutator: Mutator) -> Score:
         """Score a policy.
@@ -192,11 +199,11 @@ class PolicyEvaluator(ABC):
             CompressionError: The metrics lack ``metric``.
         """
         start = time.perf_counter()
-        self._pair()
+        norms = self.norm_batches(mutator)
         with torch.no_grad(), self._acting(policy, mutator) as model:
             if model is None:
                 return Score(math.nan, {}, time.perf_counter() - start)
-            with dynamic_bn(model, self.mode, self.recalibration):
+            with dynamic_bn(model, self.mode, norms):
                 metrics = self.measure(model)
         if metrics and self.metric not in metrics:
             raise CompressionError(
@@ -241,11 +248,20 @@ class PolicyEvaluator(ABC):
         losses = [kind.loss(model, batch) * len(batch.inputs) for batch in self.scoring]
         return float(sum(losses)) / sum(len(batch.inputs) for batch in self.scoring)
 
-    def recalibrate(self, model: nn.Module) -> None:
-        """Give a slim model the statistics that its score was measured with."""
+    def recalibrate(
+        self, model: nn.Module, batches: Sequence[Batch] | None = None
+    ) -> None:
+        """Give a slim model the statistics that its score was measured with.
+
+        Args:
+            model (nn.Module): The slim model.
+            batches (Sequence[Batch] | None): Of :meth:`norm_batches`, asked for before
+                the model was made. Defaults to all images.
+        """
         if self.mode in FRESH:
             recalibrate(
-                model.eval(), self.recalibration, paired=self.mode == 'paired')
+                model.eval(), self.recalibration if batches is None else batches,
+                paired=self.mode == 'paired')
 
     def losses(self) -> Iterator[Callable[[], Tensor]]:
         """Training losses of the calibration batches, for gradient importance."""
@@ -259,5 +275,6 @@ class PolicyEvaluator(ABC):
         return torch.autocast(self.device.type)
 
 
-_PAIRED: WeakKeyDictionary[nn.Module, ref[PolicyEvaluator]] = WeakKeyDictionary()
+_PAIRED: WeakKeyDictionary[
+    nn.Module, tuple[ref[PolicyEvaluator], int]] = WeakKeyDictionary()
 """By model, whose images its batch norms were paired with last."""

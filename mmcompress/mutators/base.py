@@ -85,6 +85,8 @@ class Mutator(ABC):
         channel (ChannelMutator | None): The part that decides about widths.
         quantiser (QuantMutator | None): The part that quantises, for prices.
         repair (ReconstructMutator | None): The part that repairs.
+        norm_images (int | None): Calibration images that find the batch norms of a
+            candidate; None for all.
     """
 
     model: nn.Module
@@ -93,6 +95,7 @@ class Mutator(ABC):
     channel: ChannelMutator | None = None
     quantiser: QuantMutator | None = None
     repair: ReconstructMutator | None = None
+    norm_images: int | None = None
     _shadows: tuple[Shadow, ...] | list[Shadow] = ()
 
     # -- what a subclass says ---------------------------------------------------

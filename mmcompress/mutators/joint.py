@@ -92,6 +92,11 @@ class JointMutator(Mutator):
         """See :class:`Mutator`."""
         return self._first('repair')
 
+    @property
+    def norm_images(self) -> int | None:
+        """See :class:`Mutator`."""
+        return self._first('norm_images')
+
     def prepare(
         self, model: nn.Module, graph: ModelGraph,
         calibration: Calibration = NO_IMAGES,

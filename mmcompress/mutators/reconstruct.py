@@ -14,7 +14,7 @@ from ..layers.rule import rule_of, sliced
 from ..policy import IN, OUT, ModelGraph, Policy
 from ..quant.presets import preset
 from ..reconstruction.columns import has_columns
-from ..reconstruction.compensation import RIDGE, compensate, predict
+from ..reconstruction.compensation import RIDGE, compensate
 from ..reconstruction.flow import named_norms, norms_behind
 from ..reconstruction.moments import Moments, readers
 from ..reconstruction.sequential import Layer, fit_in_order
@@ -44,13 +44,16 @@ class ReconstructMutator(Mutator):
             dense ones.
         residual (bool): In doing so, let layers that are added to a shortcut make up
             for what the shortcut lost. Defaults to True.
+        norm_images (int): Calibration images that a candidate's batch norms are found
+            on: the repair leaves them little to find. Defaults to 32.
     """
 
     def __init__(
         self, ridge: float = RIDGE, sequential: bool | None = None,
-        residual: bool = True,
+        residual: bool = True, norm_images: int = 32,
     ) -> None:
         self.ridge, self.sequential, self.residual = ridge, sequential, residual
+        self.norm_images = norm_images
 
     @property
     def repair(self) -> ReconstructMutator:
@@ -146,8 +149,7 @@ class ReconstructMutator(Mutator):
                 index = torch.as_tensor(out, device=rows.device)
                 rows, bias = rows[index], None if bias is None else bias[index]
             moments = moments if centred else moments.about_zero()
-            rows, shift = compensate(
-                rows, predict(moments, sides[IN], self.ridge), moments)
+            rows, shift = compensate(rows, moments, sides[IN], self.ridge)
             if centred:
                 bias = shift if bias is None else bias.detach() + shift
             found[name] = Layer(module, out, rows, bias, centred)

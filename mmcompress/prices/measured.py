@@ -13,7 +13,7 @@ from torch import nn
 from ..data.images import Batch
 from ..errors import CompressionError, DataError
 from ..evaluation.distance import REFERENCES
-from ..evaluation.dynamic_bn import dynamic_bn
+from ..evaluation.dynamic_bn import FRESH, dynamic_bn
 from ..kinds import kind_of
 from ..registry import PRICES
 from .base import PriceSource, Subject
@@ -105,8 +105,10 @@ class MeasuredPrices(PriceSource):
     def _acting(self, subject: Subject, row: np.ndarray) -> Iterator[None]:
         """The model acts as a row of the space says."""
         policy = subject.space.decode(row)[0]
+        norms = subject.evaluator.norm_batches(subject.mutator) \
+            if self.mode in FRESH else ()
         with subject.mutator.acting(policy), dynamic_bn(
-                subject.model, self.mode, subject.evaluator.recalibration):
+                subject.model, self.mode, norms):
             yield
 
     def _measuring(

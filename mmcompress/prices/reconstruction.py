@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.images import Batch
+from ..data.images import Batch, first
 from ..errors import CompressionError, DataError
-from ..evaluation.distance import REFERENCES
+from ..evaluation.distance import REFERENCES, DetectionReference, Reference
 from ..kinds import kind_of
 from ..layers.rule import rule_of, with_weight
 from ..policy import FLOAT
@@ -50,11 +50,13 @@ class ReconstructionPrices(PriceSource):
 
     Args:
         images (int): Most images of the measurements. Defaults to 32.
-        measure (str): ``'distance'`` of the raw outputs, ``'detections'``, or ``''``
-            for no weights. Defaults to 'distance'.
+        measure (str | None): ``'distance'`` of the raw outputs, ``'detections'``, or
+            ``''`` for no weights. Defaults to None: detections where a model's can be
+            compared, else raw outputs, and no weights where these have no fixed shapes
+            (proposals of two-stage detectors).
     """
 
-    def __init__(self, images: int = 32, measure: str = 'distance') -> None:
+    def __init__(self, images: int = 32, measure: str | None = None) -> None:
         super().__init__(images)
         if measure and measure not in REFERENCES:
             raise CompressionError(
@@ -75,11 +77,7 @@ class ReconstructionPrices(PriceSource):
         Raises:
             DataError: There are none.
         """
-        found, left = [], self.images
-        for batch in subject.evaluator.calibration:
-            if left > 0:
-                found.append(Batch(batch.inputs[:left], batch.data_samples[:left]))
-                left -= len(batch.inputs)
+        found = first(subject.evaluator.calibration, self.images)
         if not found:
             raise DataError(
                 'Prices by reconstruction need calibration images; set '
@@ -111,23 +109,47 @@ class ReconstructionPrices(PriceSource):
         curves: Mapping[int, np.ndarray],
     ) -> dict[int, np.ndarray]:
         """Closed-form prices by column, in the unit of the measurement."""
-        space, reference, found = subject.space, None, {}
-        for done, (column, curve) in enumerate(curves.items()):
+        if self.measure == '':
+            return dict(curves)
+        found: dict[int, np.ndarray] = {}
+        reference = cache(lambda: self._reference(subject, images))
+        for column, curve in curves.items():
             name, choice = f'weight_{column:05d}', weighed_choice(curve)
-            weight = store.get(name) if self.measure else np.ones(())
+            weight = store.get(name)
             if weight is None:
-                if reference is None:
-                    with subject.mutator.acting(space.decode(space.highest)[0]):
-                        reference = REFERENCES[self.measure](subject.model, images)
-                row = space.highest.copy()
-                row[column] = space.choices[column][choice]
-                with subject.mutator.acting(space.decode(row)[0]) as model:
-                    distance = reference.distance(model)
+                try:
+                    distance = _distance_of(subject, reference(), column, choice)
+                except CompressionError:
+                    if self.measure is not None or found:
+                        raise
+                    subject.log('Prices: no outputs of fixed shapes, so no weights')
+                    return dict(curves)
                 weight = np.array(max(distance, 1e-12) / max(curve[choice], 1e-12))
                 store.put(name, weight)
-                subject.log(f'Prices: {done + 1} of {len(curves)} columns')
+                subject.log(f'Prices: {len(found) + 1} of {len(curves)} columns')
             found[column] = curve * float(weight)
         return found
+
+    def _reference(
+        self, subject: Subject, images: Sequence[Batch]
+    ) -> Reference | DetectionReference:
+        """Outputs of the dense network."""
+        model, space = subject.model, subject.space
+        decodes = kind_of(model).can_decode(model)
+        measure = self.measure or ('detections' if decodes else 'distance')
+        with subject.mutator.acting(space.decode(space.highest)[0]):
+            return REFERENCES[measure](model, images)
+
+
+def _distance_of(
+    subject: Subject, reference: Reference | DetectionReference, column: int,
+    choice: int,
+) -> float:
+    """What one choice alone changes of the outputs."""
+    row = subject.space.highest.copy()
+    row[column] = subject.space.choices[column][choice]
+    with subject.mutator.acting(subject.space.decode(row)[0]) as model:
+        return reference.distance(model)
 
 
 def weighed_choice(curve: np.ndarray) -> int:

@@ -8,7 +8,7 @@ from torch import nn
 from mmcompress.data.images import Batch
 from mmcompress.errors import DataError
 from mmcompress.layers.rule import rule_of
-from mmcompress.reconstruction.compensation import compensate, predict
+from mmcompress.reconstruction.compensation import compensate
 from mmcompress.reconstruction.moments import Moments, coverage_of, measure, readers
 
 
@@ -21,7 +21,7 @@ def moments(covariance, mean=None) -> Moments:
 def test_independent_channels_have_nothing_to_give():
     seen = moments(torch.eye(4))
     rows = torch.randn(3, 4, 1, 1)
-    weights, shift = compensate(rows, predict(seen, np.array([0, 2])), seen)
+    weights, shift = compensate(rows, seen, np.array([0, 2]))
     assert torch.equal(weights, rows[:, [0, 2]]) and not shift.any()
 
 
@@ -29,7 +29,7 @@ def test_means_go_into_the_bias():
     mean = torch.tensor([1.0, -2.0, 3.0])
     seen = moments(torch.eye(3), mean)
     rows = torch.ones(2, 3)
-    weights, shift = compensate(rows, predict(seen, np.array([0])), seen)
+    weights, shift = compensate(rows, seen, np.array([0]))
     # The removed channels are their means: -2 + 3, less nothing of the kept one.
     assert torch.equal(weights, rows[:, :1]) and shift.tolist() == [1.0, 1.0]
 
@@ -47,8 +47,7 @@ def test_a_combination_of_kept_channels_is_removed_without_a_change(layer):
     assert torch.allclose(found.mean, x.double().mean((0, 2, 3)), atol=0.05)
     rule, kept = rule_of(layer), np.arange(4)
     rows = rule.by_output(layer, layer.weight)
-    weights, shift = compensate(
-        rows, predict(found, kept, ridge=1e-9), found)
+    weights, shift = compensate(rows, found, kept, ridge=1e-9)
     slim = type(layer)(4, 4, layer.kernel_size, stride=layer.stride,
                        dilation=layer.dilation)
     slim.weight.data = rule.from_output(layer, weights).detach().contiguous()
@@ -76,8 +75,7 @@ def test_the_patch_form_sees_what_single_pixels_do_not():
     assert found.window == 2 and found.covariance.shape == (4, 4)
 
     def loss(seen: Moments) -> float:
-        rows, _ = compensate(
-            layer.weight, predict(seen, np.array([0]), ridge=1e-9), seen)
+        rows, _ = compensate(layer.weight, seen, np.array([0]), ridge=1e-9)
         slim = nn.functional.conv2d(x[:, :1], rows)
         return float((slim - layer(x)).detach().square().mean())
 

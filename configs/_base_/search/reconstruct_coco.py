@@ -4,7 +4,6 @@ custom_imports = dict(imports=['mmcompress'], allow_failed_imports=False)
 
 # Repaired and scored on disjoint training images; val2017 is left to report on.
 search_cfg = dict(
-    prices=dict(measure='detections'),
     evaluator=dict(
         type='PolicyEvaluator',
         metric='coco/bbox_mAP',

@@ -5,7 +5,7 @@ _base_ = './reconstruct.py'
 compression = dict(channel=dict(divisor=4))
 search_cfg = dict(
     searcher=dict(type='TwoStage', evaluations=40),
-    prices=dict(images=16, measure='detections'),
+    prices=dict(images=16),
     evaluator=dict(
         type='PolicyEvaluator',
         metric='detections',

@@ -20,8 +20,9 @@ from ..test_set import check_test_set
 METRICS = dict(CocoMetric='coco/bbox_mAP', Accuracy='accuracy/top1')
 """What to search by where a config does not say, by the type of its metric."""
 
-EVALUATIONS, IMAGES = 100, 256
-"""Policies that such a search scores, and the images it scores them on."""
+EVALUATIONS, IMAGES, PRICED = 24, 256, 16
+"""Policies that such a search scores, the images it scores them on, and the images it
+prices with."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,13 @@ def complete(
         CompressionError: There are no budgets, or nothing to score by.
     """
     if cfg.get('compression') is None:
-        cfg.compression = dict(channel=dict(type='ChannelMutator'))
+        cfg.compression = dict(
+            channel=dict(type='ChannelMutator', importance='obs'))
     search = dict(cfg.get('search_cfg') or {})
     search.setdefault('type', 'PolicySearchLoop')
-    search.setdefault('searcher', dict(type='Evolution', evaluations=EVALUATIONS))
+    if 'searcher' not in search:
+        search['searcher'] = dict(type='TwoStage', evaluations=EVALUATIONS)
+        search.setdefault('prices', dict(type='ReconstructionPrices', images=PRICED))
     if 'evaluator' not in search:
         search['evaluator'] = dict(metric=_metric(cfg), images=IMAGES)
     if targets and plain(targets) != plain(search.get('targets')):
