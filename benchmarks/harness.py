@@ -453,10 +453,10 @@ class Bench:
 
     def finetuned(self, policy: Policy) -> nn.Module:
         """The slim network after the same SGD steps for all, norms recalibrated."""
-        norms = self.session.evaluator.norm_batches(self.session.mutator)
+        self.session.evaluator.norm_batches()
         slim = self.session.mutator.materialise(policy)
         finetune(slim, self.training, self.case.finetuning, 0)
-        self.session.evaluator.recalibrate(slim, norms)
+        self.session.evaluator.recalibrate(slim)
         return slim
 
     def run(self, searcher: Searcher, limit: float = np.inf, spent: float = 0.0

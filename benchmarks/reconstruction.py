@@ -14,7 +14,6 @@ has seen. Kill it and run the same command again: it continues.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +27,6 @@ import mmcompress as mmc
 from mmcompress.api.family import Family, Member
 from mmcompress.costs import Target
 from mmcompress.data.images import pick
-from mmcompress.evaluation import finetune
 from mmcompress.openmmlab.training import TrainOptions, train
 from mmcompress.policy import Policy
 from mmcompress.prices import Subject
@@ -43,20 +41,23 @@ class Case(harness.Case):
 
     Args:
         cost (str): What the budgets are shares of. Defaults to 'macs'.
+        rates (tuple): Learning rates of the fine-tune to compare.
     """
 
     cost: str = 'macs'
+    rates: tuple[float, ...]
 
 
 CIFAR = Case(
     config='configs/reconstruction/two_stage_resnet56_cifar10.py', images=500,
-    calibration=500, evaluations=48, targets=(0.75, 0.5, 0.35), steps=80)
+    calibration=500, evaluations=48, targets=(0.75, 0.5, 0.35),
+    recipe='configs/cifar/resnet56_cifar10.py', rate=3e-3, rates=(1e-3, 3e-3, 1e-2))
 COCO = Case(
     config='configs/reconstruction/two_stage_yolox-nano_coco128.py',
     metric='coco/bbox_mAP', images=32, calibration=96, forward=8, evaluations=40,
     targets=(0.95, 0.9, 0.8, 0.7),
     recipe='configs/yolox/yolox_nano_coco128_finetune.py',
-    rate=3e-5)
+    rate=3e-5, rates=(1e-5, 3e-5, 1e-4))
 JOINT = harness.replace(
     COCO, config='configs/reconstruction/joint_yolox-nano_coco128.py', cost='bops',
     targets=(0.047, 0.042, 0.0369))
@@ -64,7 +65,6 @@ CASES = dict(
     resnet20=CIFAR, resnet56=CIFAR, yolox_nano=COCO, yolox_nano_joint=JOINT,
     yolox_nano_bits=harness.replace(
         JOINT, config='configs/reconstruction/bits_yolox-nano_coco128.py'))
-RATES = (1e-5, 3e-5, 1e-4)
 
 
 class Parts:
@@ -85,7 +85,7 @@ class Parts:
             bench.cfg.model.backbone.depth = 20
             bench.cfg.load_from = bench.cfg.load_from.replace('resnet56', 'resnet20')
         bench.cfg.search_cfg.evaluator.update(
-            seed=draw, metric='detections' if self.case.recipe else 'distance')
+            seed=draw, metric='detections' if 'mAP' in self.case.metric else 'distance')
         self.session = bench.session
         self.plain = self.session.without_repair()
         self.repair = self.session.mutator.repair
@@ -138,21 +138,19 @@ class Parts:
         return self.test(slim)
 
     def tuned(self, share: float | None) -> float:
-        """Metric after two epochs, of the dense network without a budget.
-
-        Detectors learn from the dense one, by the recipe that users have.
-        """
-        if self.case.recipe:
-            runner = self.trained(share, self.case.rate)
-            return self.case.scale * harness.tested(runner, self.case.metric)
-        model = copy.deepcopy(self.session.model) if share is None \
-            else self.member(share).model
-        finetune(model, self.bench.training, self.case.finetuning, self.draw)
-        return self.test(model)
+        """Metric after two epochs, of the dense network without a budget."""
+        return self.case.scale * harness.tested(
+            self.trained(share, self.case.rate), self.case.metric)
 
     def trained(self, share: float | None, rate: float, held_out: bool = False
                 ) -> Runner:
-        """The recipe with distillation, without the images that are scored if told."""
+        """The recipe that users have, with the dense network as a teacher.
+
+        Args:
+            share (float | None): The budget; None for the dense network.
+            rate (float): Learning rate.
+            held_out (bool): Leave out the training images that are scored on.
+        """
         cfg = harness.quiet_config(
             self.case.recipe, self.folder / f'tuned_{share}_{rate}_{held_out}')
         cfg.train_cfg.val_interval = 10
@@ -160,8 +158,8 @@ class Parts:
         dataset = cfg.train_dataloader.dataset
         if held_out:
             count = len(harness.build_dataset(dataset.to_dict()))
-            dataset.indices = pick(
-                count, [self.case.images, self.case.calibration], self.draw)[1].tolist()
+            scored, = pick(count, [self.case.images], self.draw)
+            dataset.indices = sorted({*range(count)} - {*scored.tolist()})
         file = None if share is None else \
             self.family.work_dir / 'policies' / f'{self.case.cost}_{share:g}.json'
         return train(cfg, TrainOptions(file and str(file), distil=1.0))
@@ -215,11 +213,11 @@ def compare_rates(name: str, evaluations: int, results: Results) -> None:
         with torch.no_grad():
             return case.scale * float(evaluator.metrics_of(model)[case.metric])
 
-    rows = [(share or 'dense', *(f'{found:.1f}' for rate in RATES for found in [
+    rows = [(share or 'dense', *(f'{found:.1f}' for rate in case.rates for found in [
         results.get(f'{name}, {share}, rate {rate}', lambda: score(share, rate))]))  # noqa: B023
         for share in (None, *case.targets)]
     show(f'{name}, two epochs, per cent on training images that were held out',
-         ('share', *map(str, RATES)), rows)
+         ('share', *map(str, case.rates)), rows)
 
 
 def main() -> None:

@@ -158,10 +158,10 @@ class Session:
 
     def _written(self, policy: Policy) -> nn.Module:
         """The model of a policy in the form that the repair is set to."""
-        norms = self.evaluator.norm_batches(self.mutator)
+        self.evaluator.norm_batches()
         slim = self.mutator.materialise(policy)
         if not self.mutator.settles_norms(policy):
-            self.evaluator.recalibrate(slim, norms)
+            self.evaluator.recalibrate(slim)
         return slim
 
     def __repr__(self) -> str:

@@ -38,7 +38,7 @@ compression = dict(
     input_shape=(3, 32, 32),
     channel=dict(type='ChannelMutator', importance='l2', divisor=2),
     # What is written is what was scored, in the closed form.
-    reconstruct=dict(sequential=False))
+    reconstruct=dict(sequential=False, norm_images=50))
 search_cfg = dict(
     searcher=dict(type='Evolution', evaluations=12),
     evaluator=dict(

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import CompressionError
 from .quantizers import EPSILON
 
-OBSERVERS = ('minmax', 'percentile', 'mse')
+OBSERVERS = ('minmax', 'percentile', 'mse', 'output')
 PERCENTILE = 99.99
 """Share of the values, in percent, that the percentile observer keeps inside."""
 WEIGHT_CANDIDATES = np.linspace(0.3, 1.0, 36)
@@ -67,17 +67,19 @@ class Sample:
 
     Args:
         values (np.ndarray): ``(n,)`` ascending float64, with the extremes.
-        weights (np.ndarray): ``(n,)``.
+        weights (np.ndarray): ``(n,)``; for ``'output'`` times what an error of the
+            value adds to the outputs of the layers that read it.
     """
 
     values: np.ndarray
     weights: np.ndarray
 
     @classmethod
-    def of(cls, parts: list[tuple[Tensor, float]]) -> Sample:
-        """Join drawn values, each part with what one of its values stands for."""
+    def of(cls, parts: list[tuple[Tensor, Tensor | float]]) -> Sample:
+        """Join drawn values, each part with what its values stand for."""
         values = np.concatenate([p.double().cpu().numpy() for p, _ in parts])
-        weights = np.concatenate([np.full(len(p), w) for p, w in parts])
+        weights = np.concatenate([np.broadcast_to(
+            np.asarray(torch.as_tensor(w).cpu()), len(p)) for p, w in parts])
         order = np.argsort(values, kind='stable')
         return cls(values[order], weights[order])
 
@@ -93,7 +95,8 @@ def activation_range(
         sample (Sample): Its values.
         bits (int): Bit width.
         observer (str): See :data:`OBSERVERS`. ``'mse'`` tries pairs of shares of
-            the extremes and takes the one of least squared error on the sample.
+            the extremes and takes the one of least squared error on the sample;
+            ``'output'`` likewise, on a sample weighed by what errors add to outputs.
         symmetric (bool): The zero point is the middle of the range, or 0 for
             values that are never negative. Defaults to False.
 
@@ -104,7 +107,7 @@ def activation_range(
     low, high = min(sample.values[0], 0.0), max(sample.values[-1], 0.0)
     if observer == 'percentile':
         low, high = _percentiles(sample, low, high)
-    shares = SHARES if observer == 'mse' else np.ones(1)
+    shares = SHARES if observer in ('mse', 'output') else np.ones(1)
     if symmetric and low < 0:
         high = np.maximum(-low, high) * shares
         low = -high

@@ -173,9 +173,18 @@ class PolicyEvaluator(ABC):
         self.scoring = [half for batch in self.scoring for half in batch.halves()]
         self._refer()
 
-    def norm_batches(self, mutator: Mutator) -> list[Batch]:
-        """Images to find batch norms of candidates on; the dense model is paired."""
-        batches = first(self.recalibration, mutator.norm_images)
+    def norm_batches(self, mutator: Mutator | None = None) -> list[Batch]:
+        """Images to find batch norms on; the dense model gets paired with them.
+
+        Args:
+            mutator (Mutator | None): Of candidates, which may need few of them: at most
+                a quarter of those that are scored. Defaults to None: all images, for
+                what is written.
+        """
+        count = mutator and mutator.norm_images
+        if count is not None:
+            count = max(1, min(count, self.images // 4))
+        batches = first(self.recalibration, count)
         self._pair(batches)
         return batches
 
@@ -248,20 +257,15 @@ class PolicyEvaluator(ABC):
         losses = [kind.loss(model, batch) * len(batch.inputs) for batch in self.scoring]
         return float(sum(losses)) / sum(len(batch.inputs) for batch in self.scoring)
 
-    def recalibrate(
-        self, model: nn.Module, batches: Sequence[Batch] | None = None
-    ) -> None:
-        """Give a slim model the statistics that its score was measured with.
+    def recalibrate(self, model: nn.Module) -> None:
+        """Give a slim model statistics of all images, in the mode of its score.
 
-        Args:
-            model (nn.Module): The slim model.
-            batches (Sequence[Batch] | None): Of :meth:`norm_batches`, asked for before
-                the model was made. Defaults to all images.
+        In pairs, the dense model was last paired with these (:meth:`norm_batches`)
+        when the slim one was made of it.
         """
         if self.mode in FRESH:
             recalibrate(
-                model.eval(), self.recalibration if batches is None else batches,
-                paired=self.mode == 'paired')
+                model.eval(), self.recalibration, paired=self.mode == 'paired')
 
     def losses(self) -> Iterator[Callable[[], Tensor]]:
         """Training losses of the calibration batches, for gradient importance."""

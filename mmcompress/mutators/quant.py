@@ -53,7 +53,8 @@ class QuantMutator(Mutator):
             :func:`mmcompress.quant.presets.preset`. Defaults to the first layer
             and those that predict.
         skip (Sequence[str]): Layers that stay in float. Defaults to none.
-        observer (str): How ranges are found: ``'mse'``, ``'percentile'`` or
+        observer (str): How ranges are found: ``'mse'``, ``'output'`` (least error
+            in the outputs of the layers that read a tensor), ``'percentile'`` or
             ``'minmax'``. Defaults to 'mse'.
         symmetric (bool): Symmetric ranges of activations. Defaults to False.
         bias_correction (bool): Defaults to True.
@@ -126,7 +127,9 @@ class QuantMutator(Mutator):
         self.layers: dict[str, QuantLayer] = {name: modules[name] for name in names}
         self.groups = shared_inputs(model, names, graph.trace_shape)
         statistics = observe(model, names, calibration.batches)
-        self.samples: dict[str, Sample] = samples(statistics, self.groups)
+        self.samples: dict[str, Sample] = samples(
+            statistics, self.groups,
+            self.layers if self.observer == 'output' else None)
         self.means = {name: statistics[name].mean for name in names
                       if self.layers[name].bias is not None}
         self._ranges: dict[tuple[str, int], tuple[float, float]] = {}

@@ -44,8 +44,9 @@ class ReconstructMutator(Mutator):
             dense ones.
         residual (bool): In doing so, let layers that are added to a shortcut make up
             for what the shortcut lost. Defaults to True.
-        norm_images (int): Calibration images that a candidate's batch norms are found
-            on: the repair leaves them little to find. Defaults to 32.
+        norm_images (int): Most calibration images that a candidate's batch norms are
+            found on, as the repair leaves them little to find; never more than a
+            quarter of those scored. Defaults to 32.
     """
 
     def __init__(

@@ -29,14 +29,17 @@ class InputStatistics:
     """What was seen at the input of one layer.
 
     Args:
-        parts (list): Drawn values, and how many values each stands for.
+        parts (list): Drawn values, the channel of each, and how many values each
+            stands for.
         sums (Tensor): ``(C,)``, sum over everything but the channels.
         count (int): Elements per channel.
+        variances (Tensor): ``(out,)``, of the outputs, summed over the calls.
     """
 
-    parts: list[tuple[Tensor, float]] = field(default_factory=list)
+    parts: list[tuple[Tensor, Tensor, float]] = field(default_factory=list)
     sums: Tensor | float = 0.0
     count: int = 0
+    variances: Tensor | float = 0.0
 
     @property
     def mean(self) -> Tensor:
@@ -51,19 +54,46 @@ class InputStatistics:
         self.sums = self.sums + x.double().sum(axes)
         self.count += x.numel() // x.shape[channel]
         flat, size = x.flatten(), x.numel()
-        if size > VALUES:
-            index = torch.randint(size, (VALUES,), generator=generator)
-            flat = flat[index.to(x.device)]
-        self.parts.append((flat.clone(), size / len(flat)))
+        index = torch.arange(size) if size <= VALUES else torch.randint(
+            size, (VALUES,), generator=generator)
         # The extremes stand for themselves.
-        self.parts.append((torch.stack([x.min(), x.max()]), 1.0))
+        ends = torch.stack([x.argmin(), x.argmax()]).cpu()
+        for places, share in ((index, size / len(index)), (ends, 1.0)):
+            self.parts.append((
+                flat[places.to(x.device)].clone(),
+                torch.unravel_index(places, x.shape)[channel], share))
+
+    def values(
+        self, gains: Tensor | None = None
+    ) -> list[tuple[Tensor, Tensor | float]]:
+        """Drawn values with their weights, by :func:`output_gains` if given."""
+        return [(values, share if gains is None else share * gains[channels])
+                for values, channels, share in self.parts]
+
+
+def output_gains(module: nn.Module, variances: Tensor) -> Tensor:
+    """What an error of each input channel adds to the outputs over their variance.
+
+    Args:
+        module (nn.Module): A layer.
+        variances (Tensor): ``(out,)`` of its outputs.
+
+    Returns:
+        Tensor: ``(in,)`` float64: squared weights over variances, summed over outputs
+        and the window.
+    """
+    rule = rule_of(module)
+    rows = rule.by_output(module, rule.weight(module).detach()).double()
+    shares = rows.square().flatten(2).sum(2) / variances[:, None].clamp_min(1e-12)
+    shares = shares.reshape(rule.groups(module), -1, shares.shape[1]).sum(1).flatten()
+    return shares.cpu()
 
 
 @torch.no_grad()
 def observe(
     model: nn.Module, names: Sequence[str], batches: Sequence[Batch], seed: int = 0
 ) -> dict[str, InputStatistics]:
-    """Run calibration images through the float model and watch inputs of layers.
+    """Run calibration images through the float model and watch layers.
 
     Args:
         model (nn.Module): In evaluation mode.
@@ -82,12 +112,17 @@ def observe(
     statistics = {name: InputStatistics() for name in names}
     generator = torch.Generator().manual_seed(seed)
 
-    def watch(name: str, module: nn.Module, args: tuple) -> None:
+    def watch(name: str, module: nn.Module, args: tuple, output: Tensor) -> None:
         axis = rule_of(module).channel_axis(module, args[0])
-        statistics[name].update(args[0], axis, generator)
+        seen = statistics[name]
+        seen.update(args[0], axis, generator)
+        rows = output.movedim(rule_of(module).channel_axis(module, output), 0)
+        if rows[0].numel():
+            seen.variances = seen.variances + rows.flatten(1).double().var(
+                1, unbiased=False)
 
     with in_float(model), hooked(
-            before={modules[name]: partial(watch, name) for name in names}):
+            after={modules[name]: partial(watch, name) for name in names}):
         for batch in batches:
             kind_of(model).raw(model, batch)
     return statistics
@@ -132,13 +167,23 @@ def shared_inputs(
 
 
 def samples(
-    statistics: Mapping[str, InputStatistics], groups: Mapping[str, str]
+    statistics: Mapping[str, InputStatistics], groups: Mapping[str, str],
+    layers: Mapping[str, nn.Module] | None = None,
 ) -> dict[str, Sample]:
-    """One sample for every group of layers, by the name of its first layer."""
+    """One sample for every group of layers, by the name of its first layer.
+
+    Args:
+        statistics (Mapping): Of :func:`observe`.
+        groups (Mapping): By layer, the first one of its group.
+        layers (Mapping | None): Layers to weigh values by what their errors add to the
+            outputs, for the observer ``'output'``. Defaults to None: equal weights.
+    """
     parts: dict[str, list] = {}
     for name, leader in groups.items():
-        if seen := statistics[name].parts:
-            parts.setdefault(leader, []).extend(seen)
+        seen = statistics[name]
+        if seen.parts:
+            parts.setdefault(leader, []).extend(seen.values(
+                layers and output_gains(layers[name], seen.variances)))
     return {leader: Sample.of(found) for leader, found in parts.items()}
 
 
@@ -164,7 +209,7 @@ def calibrate(
     first: dict[nn.Module, str] = {}
     groups = {name: first.setdefault(layer.input_quantizer, name)
               for name, layer in layers.items()}
-    found = samples(statistics, groups)
+    found = samples(statistics, groups, layers if observer == 'output' else None)
     for name, layer in layers.items():
         bits = layer.bits
         if bits.weight < FLOAT:

@@ -7,6 +7,9 @@ outputs is ``tr(E H E') = sum_j D_jj |e_j + sum_(i<j) e_i A_ij|^2`` for ``E = W 
 so column j is rounded at ``w_j + sum_(i<j) e_i A_ij``. That these are the values that
 the Cholesky factor of the inverse leads to is theorem 6 of Chee et al. ("QuIP",
 NeurIPS 2023); nothing has to be inverted.
+
+Then every weight moves to the best integer in view of all others, sweep after sweep
+(Behdin et al., "QuantEase", 2023), and the scale is fitted to the integers again.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ SHARES = (0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
 """Shares of a row's largest weight that are tried as its range."""
 BLOCK = 64
 """Columns that wait for the errors of all earlier ones together."""
+SWEEPS = 3
+"""Times that each weight is moved to its best integer, before and after the scale."""
 
 
 def gptq(
@@ -78,17 +83,41 @@ def gptq_scales(
     tried = torch.stack([start, *(largest * share for share in SHARES)], 2)
     many = rows[:, :, None].expand(*tried.shape, size).flatten(1, 2)
     rounded = gptq(many, covariance, tried.flatten(1), top, ridge)
-    integers = (rounded / tried.flatten(1)[..., None]).round()
-    moved = integers.double() @ covariance.double()
-    energy, shared = ((moved * factor).sum(2).reshape(tried.shape)
-                      for factor in (integers, many))
-    useful = (energy > 0) & (shared > 0)
-    gain = torch.where(useful, shared ** 2 / energy, 0)
-    best = gain.argmax(2, keepdim=True)
-    scale = torch.where(useful, shared / energy, tried).gather(2, best).to(rows)
+    integers = (rounded / tried.flatten(1)[..., None]).round().double()
+    fitted, gain = _fitted(integers, many, covariance, tried.flatten(1))
+    best = gain.reshape(tried.shape).argmax(2, keepdim=True)
+    scale = fitted.reshape(tried.shape).gather(2, best)[..., 0]
     at = best[..., None].expand(groups, out, 1, size)
     chosen = integers.reshape(*tried.shape, size).gather(2, at)[:, :, 0]
-    return scale[..., 0], chosen * scale
+    for _ in range(2):
+        chosen = _swept(chosen, rows.double() / scale[..., None], covariance, top)
+        scale, _ = _fitted(chosen, rows, covariance, scale)
+    scale = scale.to(rows)
+    return scale, chosen.to(rows) * scale[..., None]
+
+
+def _fitted(
+    integers: Tensor, rows: Tensor, covariance: Tensor, start: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The scales of least error, float64, and how much of the output they explain."""
+    moved = integers @ covariance.double()
+    energy, shared = ((moved * factor).sum(2) for factor in (integers, rows))
+    useful = (energy > 0) & (shared > 0)
+    return (torch.where(useful, shared / energy, start.double()),
+            torch.where(useful, shared ** 2 / energy, 0))
+
+
+def _swept(integers: Tensor, target: Tensor, covariance: Tensor, top: int) -> Tensor:
+    """Every integer moved to the best one in view of the others, column by column."""
+    integers, covariance = integers.clone(), covariance.double()
+    slope = (target - integers) @ covariance
+    curvature = covariance.diagonal(dim1=1, dim2=2).clamp_min(1e-30)
+    for j in list(range(integers.shape[2])) * SWEEPS:
+        wanted = integers[..., j] + slope[..., j] / curvature[:, j:j + 1]
+        change = wanted.round().clamp_(-top, top) - integers[..., j]
+        integers[..., j] += change
+        slope -= change[..., None] * covariance[:, j:j + 1]
+    return integers
 
 
 def _in_order(target: Tensor, covariance: Tensor, top: int) -> Tensor:
