@@ -10,6 +10,7 @@ has seen. Kill it and run the same command again: it continues.
     python benchmarks/reconstruction.py resnet56 --finetune     # and after two epochs
     python benchmarks/reconstruction.py yolox_nano --rates      # on training images
     python benchmarks/reconstruction.py yolox_nano_joint yolox_nano_bits --draws 3
+    python benchmarks/reconstruction.py resnet20 yolox_nano --tau 20   # how scores rank
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import harness
 import torch
 from harness import OUT, Bench, Results, machine, parser, show, spread
 from mmengine.runner import Runner
+from scipy.stats import kendalltau
 
 import mmcompress as mmc
 from mmcompress.api.family import Family, Member
+from mmcompress.api.results import write_checkpoint, write_policy
 from mmcompress.costs import Target
 from mmcompress.data.images import pick
 from mmcompress.openmmlab.training import TrainOptions, train
@@ -42,22 +46,25 @@ class Case(harness.Case):
     Args:
         cost (str): What the budgets are shares of. Defaults to 'macs'.
         rates (tuple): Learning rates of the fine-tune to compare.
+        ranked (float): Budget of the random policies that are ranked.
     """
 
     cost: str = 'macs'
     rates: tuple[float, ...]
+    ranked: float
 
 
 CIFAR = Case(
     config='configs/reconstruction/two_stage_resnet56_cifar10.py', images=500,
     calibration=500, evaluations=48, targets=(0.75, 0.5, 0.35),
-    recipe='configs/cifar/resnet56_cifar10.py', rate=3e-3, rates=(1e-3, 3e-3, 1e-2))
+    recipe='configs/cifar/resnet56_cifar10.py', rate=3e-3, rates=(1e-3, 3e-3, 1e-2),
+    ranked=0.6)
 COCO = Case(
     config='configs/reconstruction/two_stage_yolox-nano_coco128.py',
     metric='coco/bbox_mAP', images=32, calibration=96, forward=8, evaluations=40,
     targets=(0.95, 0.9, 0.8, 0.7),
     recipe='configs/yolox/yolox_nano_coco128_finetune.py',
-    rate=3e-5, rates=(1e-5, 3e-5, 1e-4))
+    rate=3e-5, rates=(1e-5, 3e-5, 1e-4), ranked=0.9)
 JOINT = harness.replace(
     COCO, config='configs/reconstruction/joint_yolox-nano_coco128.py', cost='bops',
     targets=(0.047, 0.042, 0.0369))
@@ -140,19 +147,24 @@ class Parts:
     def tuned(self, share: float | None) -> float:
         """Metric after two epochs, of the dense network without a budget."""
         return self.case.scale * harness.tested(
-            self.trained(share, self.case.rate), self.case.metric)
+            self.trained(self.file(share), self.case.rate), self.case.metric)
 
-    def trained(self, share: float | None, rate: float, held_out: bool = False
-                ) -> Runner:
+    def file(self, share: float | None) -> Path | None:
+        """The policy file of a budget."""
+        return share and (
+            self.family.work_dir / 'policies' / f'{self.case.cost}_{share:g}.json')
+
+    def trained(self, file: Path | None, rate: float, held_out: bool = False) -> Runner:
         """The recipe that users have, with the dense network as a teacher.
 
         Args:
-            share (float | None): The budget; None for the dense network.
+            file (Path | None): Policy file; None for the dense network.
             rate (float): Learning rate.
             held_out (bool): Leave out the training images that are scored on.
         """
         cfg = harness.quiet_config(
-            self.case.recipe, self.folder / f'tuned_{share}_{rate}_{held_out}')
+            self.case.recipe,
+            self.folder / f'tuned_{file and file.stem}_{rate}_{held_out}')
         cfg.train_cfg.val_interval = 10
         cfg.optim_wrapper.optimizer.lr = rate
         dataset = cfg.train_dataloader.dataset
@@ -160,8 +172,6 @@ class Parts:
             count = len(harness.build_dataset(dataset.to_dict()))
             scored, = pick(count, [self.case.images], self.draw)
             dataset.indices = sorted({*range(count)} - {*scored.tolist()})
-        file = None if share is None else \
-            self.family.work_dir / 'policies' / f'{self.case.cost}_{share:g}.json'
         return train(cfg, TrainOptions(file and str(file), distil=1.0))
 
     def rows(self, share: float, tune: bool) -> Iterator[tuple[str, Callable]]:
@@ -209,7 +219,7 @@ def compare_rates(name: str, evaluations: int, results: Results) -> None:
     case, evaluator = parts.case, parts.session.evaluator
 
     def score(share: float | None, rate: float) -> float:
-        model = parts.trained(share, rate, held_out=True).model.eval()
+        model = parts.trained(parts.file(share), rate, held_out=True).model.eval()
         with torch.no_grad():
             return case.scale * float(evaluator.metrics_of(model)[case.metric])
 
@@ -218,6 +228,30 @@ def compare_rates(name: str, evaluations: int, results: Results) -> None:
         for share in (None, *case.targets)]
     show(f'{name}, two epochs, per cent on training images that were held out',
          ('share', *map(str, case.rates)), rows)
+
+
+def rank(name: str, count: int, results: Results) -> list[str]:
+    """Kendall's tau of scores without training with the metric after it."""
+    parts = Parts(name, 0, 0)
+    case, session, found = parts.case, parts.session, []
+    targets = parts.bench.targets(case.cost, [case.ranked])
+    for i, policy in enumerate(parts.bench.random(count, targets)):
+        file = parts.folder / 'ranked' / f'policy_{i}.json'
+
+        def measure(policy: Policy = policy, file: Path = file) -> list[float]:
+            evaluator = session.evaluator
+            scores = [evaluator.evaluate(policy, x.mutator).value
+                      for x in (parts.plain, session)]
+            write_policy(file, policy, session, {})
+            write_checkpoint(file.with_suffix('.pth'), policy, session)
+            runner = parts.trained(file, case.rate)
+            return [*scores, case.scale * harness.tested(runner, case.metric)]
+
+        found.append(results.get(f'{name}, ranked policy {i}', measure))
+        print(i, found[-1], flush=True)
+    sliced, repaired, tuned = zip(*found)
+    return [name, f'{case.ranked:g}', f'{min(tuned):.1f} to {max(tuned):.1f}',
+            *(f'{kendalltau(x, tuned).statistic:.2f}' for x in (sliced, repaired))]
 
 
 def main() -> None:
@@ -229,9 +263,15 @@ def main() -> None:
     options.add_argument('--finetune', action='store_true')
     options.add_argument('--rates', action='store_true',
                          help='compare learning rates of the fine-tune')
+    options.add_argument('--tau', type=int, help='random policies to rank')
     args = options.parse_args()
     results = Results(OUT / 'reconstruction' / 'results.json', {})
     print(machine())
+    if args.tau:
+        show(f"Kendall's tau with the metric after two epochs, {args.tau} random "
+             'policies', ('network', 'MACs', 'after two epochs', 'sliced', 'repaired'),
+             [rank(name, args.tau, results) for name in args.names])
+        return
     for name in args.names or CASES:
         if args.rates:
             compare_rates(name, args.evaluations or CASES[name].evaluations, results)

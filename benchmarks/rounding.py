@@ -24,7 +24,7 @@ CASE = harness.Case(
     calibration=96, forward=8)
 ROUNDINGS = ('nearest', 'gptq')
 BITS = {'W4A8': (4, 8), 'W6A8': (6, 8), 'W8A8': (8, 8)}
-QUANT = dict(bits=[4, 6, 8], keep8=(), skip=())
+QUANT = dict(bits=[4, 6, 8], keep8=(), skip=(), observer='output')
 
 
 class Bench(harness.Bench):

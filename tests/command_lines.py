@@ -38,11 +38,11 @@ compression = dict(
     input_shape=(3, 32, 32),
     channel=dict(type='ChannelMutator', importance='l2', divisor=2),
     # What is written is what was scored, in the closed form.
-    reconstruct=dict(sequential=False, norm_images=50))
+    reconstruct=dict(sequential=False, norm_images=40))
 search_cfg = dict(
     searcher=dict(type='Evolution', evaluations=12),
     evaluator=dict(
-        metric='accuracy/top1', images=200, calibration_images=50, batch_size=50),
+        metric='accuracy/top1', images=200, calibration_images=40, batch_size=50),
     targets=dict(macs=[0.75, 0.5]))
 """
 

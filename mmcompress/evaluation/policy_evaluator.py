@@ -178,12 +178,12 @@ class PolicyEvaluator(ABC):
 
         Args:
             mutator (Mutator | None): Of candidates, which may need few of them: at most
-                a quarter of those that are scored. Defaults to None: all images, for
+                a fifth of those that are scored. Defaults to None: all images, for
                 what is written.
         """
         count = mutator and mutator.norm_images
         if count is not None:
-            count = max(1, min(count, self.images // 4))
+            count = max(1, min(count, self.images // 5))
         batches = first(self.recalibration, count)
         self._pair(batches)
         return batches

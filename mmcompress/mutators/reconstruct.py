@@ -46,7 +46,7 @@ class ReconstructMutator(Mutator):
             for what the shortcut lost. Defaults to True.
         norm_images (int): Most calibration images that a candidate's batch norms are
             found on, as the repair leaves them little to find; never more than a
-            quarter of those scored. Defaults to 32.
+            fifth of those scored. Defaults to 32.
     """
 
     def __init__(
