@@ -22,8 +22,8 @@ load_from = {checkpoint!r}
 
 def on_the_search_images() -> list[str]:
     """Options that make tools/test.py read the images that the search scored on."""
-    # The fixture's evaluator: 200 images to score, 50 to calibrate, of 500, seed 0.
-    numbers = pick(500, [200, 50], 0)[0].tolist()
+    # The fixture's evaluator: 200 images to score, 40 to calibrate, of 500, seed 0.
+    numbers = pick(500, [200, 40], 0)[0].tolist()
     return ['test_dataloader.dataset.split=train',
             f'test_dataloader.dataset.indices={json.dumps(numbers)}'.replace(' ', ''),
             'test_dataloader.batch_size=50']
