@@ -7,7 +7,6 @@ for every group of a layer apart. It is what rounding needs.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -15,11 +14,10 @@ from torch import Tensor, nn
 
 from ..arithmetic.slices import Kept, window
 from ..data.images import Batch
-from ..kinds import kind_of
 from ..layers.rule import rule_of
-from ..surgery.hooks import hooked
 from ..surgery.modes import evaluating, in_float
-from .columns import LARGEST, columns_at, drawn, has_columns
+from .columns import LARGEST, columns_at, has_columns
+from .guidance import calls, drawn_by
 from .sums import Sums
 
 PLACES = 2 ** 17
@@ -80,7 +78,9 @@ def measure_patches(
 ) -> dict[str, dict[int, Tensor]]:
     """Run images through the model and watch what layers multiply.
 
-    Memory: 8 bytes for every pair of columns of every group, layer and view.
+    Places of the outputs are drawn by how much an error there changes what the network
+    says (:mod:`.guidance`). Memory: 8 bytes for every pair of columns of every group,
+    layer and view, and a forward and backward pass of a batch.
 
     Args:
         model (nn.Module): The dense model; it computes in float and evaluation mode.
@@ -96,25 +96,20 @@ def measure_patches(
     """
     generator = torch.Generator().manual_seed(seed)
     sums: dict[str, dict[int, Sums]] = {}
-
-    def watch(name: str, module: nn.Module, args: tuple, output: Tensor) -> None:
-        count = output.numel() // rule_of(module).out_size(module)
-        if not count:
-            return
-        wanted = min(PLACES, max(FEWEST, PER_COLUMN * module.weight[0].numel()))
-        share = -(-wanted // len(batches))
-        columns = patch_columns(module, args[0], drawn(count, share, generator))
-        for key, view in views(name, columns).items():
-            rows = view.double().transpose(0, 1)  # groups first
-            mine = sums.setdefault(name, {})
-            if key not in mine:
-                mine[key] = Sums(rows)
-            mine[key].add(rows)
-
-    hooks = {module: partial(watch, name) for name, module in layers.items()}
-    kind = kind_of(model)
-    with evaluating(model), in_float(model), hooked(after=hooks):
+    with evaluating(model), in_float(model):
         for batch in batches:
-            kind.raw(model, batch)
+            for name, x, weights in calls(model, layers, batch, generator):
+                if not len(weights):
+                    continue
+                module, mine = layers[name], sums.setdefault(name, {})
+                wanted = max(FEWEST, PER_COLUMN * module.weight[0].numel())
+                share = -(-min(PLACES, wanted) // len(batches))
+                places = drawn_by(weights, share, generator)
+                columns = patch_columns(module, x, places)
+                for key, view in views(name, columns).items():
+                    rows = view.double().transpose(0, 1)  # groups first
+                    if key not in mine:
+                        mine[key] = Sums(rows)
+                    mine[key].add(rows)
     return {name: {key: found.covariance for key, found in mine.items()}
             for name, mine in sums.items()}
