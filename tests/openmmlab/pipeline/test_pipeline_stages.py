@@ -96,6 +96,10 @@ def test_any_config_can_be_completed():
         complete(cfg, None)
     complete(cfg, dict(macs=[0.5]))
     assert cfg.search_cfg.evaluator.metric == 'coco/bbox_mAP'
+    # Candidates are repaired, in the order and by the prices that go with it.
+    assert cfg.compression.channel.importance == 'obs'
+    assert cfg.search_cfg.searcher.type == 'TwoStage'
+    assert cfg.search_cfg.prices.type == 'ReconstructionPrices'
     # Budgets of the command line have a study of their own, those of the config not.
     assert cfg.search_cfg.study == 'search macs=[0.5]'
     before = json.dumps(cfg.search_cfg)
