@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from command_lines import Ended, Job, command, environment, metrics_of
 
+import mmcompress as mmc
 from mmcompress.openmmlab.pipeline import networks, run
 from mmcompress.report import load_results
 
@@ -102,6 +103,19 @@ def test_the_same_command_does_nothing_again(
     assert run_compress(tool, job, compressed).code == 0
     assert written(compressed) == before and metrics(compressed) == results
     assert capfd.readouterr().out.count('done before') == len(before)
+
+
+def test_python_takes_over_what_the_command_did(
+    compressed: Path, job: Job, monkeypatch
+) -> None:
+    monkeypatch.chdir(job.folder)
+    before, wanted = written(compressed), metrics(compressed)
+    results = mmc.compress(
+        str(job.config), work_dir=str(compressed), int8=True, epochs=1, repeats=3,
+        calibration_images=8, overrides={'search_cfg.searcher.evaluations': 4})
+    assert written(compressed) == before
+    assert [(row.network, row.stage, row.metric, row.size_bytes, dict(row.costs))
+            for row in results.rows] == wanted
 
 
 INTERRUPTED = dict(
