@@ -1,12 +1,15 @@
 """Search a family of compressed networks: tools/search.py CONFIG."""
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
 
+from mmengine.logging import print_log
+
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.errors import CompressionError
+from mmcompress.errors import CompressionError, StudyError
 from mmcompress.openmmlab.cli import (
     base_parser,
     load_config,
@@ -57,16 +60,20 @@ def main() -> None:
             return
         if args.test:
             loop.check_testable()
-        loop.run()
-        if helpers:
-            codes = [helper.wait() for helper in helpers]
-            if any(codes):
-                raise CompressionError(
-                    f'Workers ended with exit codes {codes}; see their logs in '
-                    f'{cfg.work_dir}. Run the command again to finish their share.')
-            loop.write()
+        outcome = loop.run()
+        codes = [helper.wait() for helper in helpers]
+        if any(codes):
+            print_log(f'Workers ended with exit codes {codes}; see their logs in '
+                      f'{cfg.work_dir}. The others did their share.',
+                      'current', logging.WARNING)
         if args.test:
             loop.test()
+        if outcome.missed:
+            raise StudyError(
+                f'The search found no policy for {", ".join(outcome.missed)} in '
+                f'{loop.searcher.evaluations} evaluations, of which '
+                f'{outcome.tradeoff.failures} failed (the log says why). Raise '
+                'search_cfg.searcher.evaluations and run the same command again.')
     finally:
         for helper in helpers:
             helper.terminate()
