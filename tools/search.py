@@ -9,14 +9,14 @@ import sys
 from mmengine.logging import print_log
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.errors import CompressionError, StudyError
+from mmcompress.errors import CompressionError
 from mmcompress.openmmlab.cli import (
     base_parser,
     load_config,
     parse_target_options,
     run_tool,
 )
-from mmcompress.openmmlab.searching import search_loop
+from mmcompress.openmmlab.searching import check_complete, search_loop
 
 
 def parse_args() -> argparse.Namespace:
@@ -68,12 +68,7 @@ def main() -> None:
                       'current', logging.WARNING)
         if args.test:
             loop.test()
-        if outcome.missed:
-            raise StudyError(
-                f'The search found no policy for {", ".join(outcome.missed)} in '
-                f'{loop.searcher.evaluations} evaluations, of which '
-                f'{outcome.tradeoff.failures} failed (the log says why). Raise '
-                'search_cfg.searcher.evaluations and run the same command again.')
+        check_complete(outcome)
     finally:
         for helper in helpers:
             helper.terminate()

@@ -52,8 +52,7 @@ def test_other_images_of_the_same_name_are_refused(make, monkeypatch):
 def test_what_scores_do_not_depend_on_may_change(make):
     search = make(**{
         'train_dataloader.dataset.data_root': 'elsewhere', 'load_from': 'moved.pth',
-        'train_dataloader.batch_size': 3,
-        'val_evaluator.ann_file': 'elsewhere'}).prepare()
+        'train_dataloader.batch_size': 3}).prepare()
     assert len(search.study.history()) == 2
 
 
