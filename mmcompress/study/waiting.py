@@ -37,9 +37,10 @@ def next_claim(
 
 
 def wait(study: Study) -> None:
-    """Wait until nobody makes an evaluation."""
+    """Wait until the evaluations that are made now have ended."""
+    busy = set(study.running())
     _pause()
-    while study.running():
+    while busy & set(study.running()):
         _pause()
 
 
