@@ -334,7 +334,7 @@ def session_on_all(cfg: Config, evaluator: DatasetEvaluator, compression: Mappin
     evaluator.keep(model, evaluator.scoring,
                    [*evaluator.scoring, *evaluator.calibration])
     return open_session(model, trace(model, input_shape_of(cfg)), evaluator,
-                        compression, cfg.load_from)
+                        compression)
 
 
 class Bench:

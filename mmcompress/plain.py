@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+
+def names_of(value: str | Iterable[str]) -> tuple[str, ...]:
+    """Names or patterns of an option; one alone need not be in a list."""
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def plain(value: Any) -> Any:

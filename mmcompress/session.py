@@ -21,7 +21,7 @@ from .mutators import Calibration, JointMutator
 from .mutators.settings import RECONSTRUCT, check_compression
 from .plain import plain
 from .policy import ChannelScores, ModelGraph, Policy, SearchSpace
-from .surgery.weights import weights_digest
+from .surgery.weights import check_finite, weights_digest
 
 COMPARED = 64
 """Images that the forms of a repair are compared on; whole batches are taken."""
@@ -43,7 +43,6 @@ class Session:
         evaluator (PolicyEvaluator): Scores what it then achieves.
         weights (str): Digest of the weights before sorting.
         compression (Mapping): The settings of the mutators.
-        checkpoint (str | None): Where the weights came from.
         price_source (Mapping): Config of the source of prices, unless a search names
             another.
         repairs_by_default (bool): Candidates are repaired though ``compression`` as it
@@ -57,7 +56,6 @@ class Session:
     evaluator: PolicyEvaluator
     weights: str
     compression: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint: str | None = None
     price_source: Mapping[str, Any] = field(
         default_factory=lambda: dict(type='GradientPrices'))
     repairs_by_default: bool = False
@@ -95,12 +93,12 @@ class Session:
 
     @property
     def signature(self) -> dict:
-        """What scores of policies depend on, as plain data."""
+        """What scores of policies depend on besides the weights, as plain data."""
         return dict(
             fingerprint=self.graph.fingerprint,
             units=[unit.name for unit in self.graph.units],
             compression=plain(self.compression), evaluator=self.evaluator.signature,
-            checkpoint=self.checkpoint, input_shape=list(self.graph.input_shape))
+            input_shape=list(self.graph.input_shape))
 
     def without_repair(self) -> Session:
         """The same session, whose candidates are only sliced and rounded."""
@@ -173,7 +171,7 @@ class Session:
 
 def open_session(
     model: nn.Module, graph: ModelGraph, evaluator: PolicyEvaluator,
-    compression: Mapping[str, Any], checkpoint: str | None = None,
+    compression: Mapping[str, Any],
     price_source: Mapping[str, Any] | None = None, folder: Path | None = None,
 ) -> Session:
     """Sort the channels, calibrate the quantisers, and find the search space.
@@ -183,7 +181,6 @@ def open_session(
         graph (ModelGraph): Of :func:`find_units`.
         evaluator (PolicyEvaluator): Holds the images.
         compression (Mapping): Settings of the mutators.
-        checkpoint (str | None): Where the weights came from.
         price_source (Mapping | None): See :class:`Session`.
         folder (Path | None): Where the statistic of the repair is kept. Defaults to
             None: it is measured again.
@@ -198,7 +195,7 @@ def open_session(
     space = SearchSpace.from_graph(graph, **mutator.space_options)
     source = {} if price_source is None else dict(price_source=dict(price_source))
     return Session(model, graph, space, mutator, evaluator, weights,
-                   dict(compression), checkpoint, **source,
+                   dict(compression), **source,
                    repairs_by_default=not given and RECONSTRUCT in compression)
 
 
@@ -232,5 +229,10 @@ def find_units(model: nn.Module, shape: tuple[int, ...]) -> ModelGraph:
     Args:
         model (nn.Module): The dense model.
         shape (tuple[int, ...]): ``(C, H, W)`` of the image that costs refer to.
+
+    Raises:
+        CompressionError: A weight is no number.
+        TraceError: The model cannot be traced, or no unit passes.
     """
+    check_finite(model)
     return verify(model, trace(model, shape))

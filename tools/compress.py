@@ -16,7 +16,8 @@ from mmcompress.openmmlab.cli import (
     run_tool,
 )
 from mmcompress.openmmlab.pipeline.run import compress
-from mmcompress.report import results_table
+from mmcompress.openmmlab.searching import check_complete
+from mmcompress.report import load_outcome, results_table
 
 
 def parse_args() -> argparse.Namespace:
@@ -53,6 +54,7 @@ def main() -> None:
     for note in results.notes:
         print(note)
     print(f'Files: {cfg.work_dir}/networks; report: {cfg.work_dir}/report.html')
+    check_complete(load_outcome(cfg.work_dir))
 
 
 if __name__ == '__main__':

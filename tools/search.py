@@ -1,9 +1,12 @@
 """Search a family of compressed networks: tools/search.py CONFIG."""
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
+
+from mmengine.logging import print_log
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.errors import CompressionError
@@ -13,7 +16,7 @@ from mmcompress.openmmlab.cli import (
     parse_target_options,
     run_tool,
 )
-from mmcompress.openmmlab.searching import search_loop
+from mmcompress.openmmlab.searching import check_complete, search_loop
 
 
 def parse_args() -> argparse.Namespace:
@@ -57,16 +60,15 @@ def main() -> None:
             return
         if args.test:
             loop.check_testable()
-        loop.run()
-        if helpers:
-            codes = [helper.wait() for helper in helpers]
-            if any(codes):
-                raise CompressionError(
-                    f'Workers ended with exit codes {codes}; see their logs in '
-                    f'{cfg.work_dir}. Run the command again to finish their share.')
-            loop.write()
+        outcome = loop.run()
+        codes = [helper.wait() for helper in helpers]
+        if any(codes):
+            print_log(f'Workers ended with exit codes {codes}; see their logs in '
+                      f'{cfg.work_dir}. The others did their share.',
+                      'current', logging.WARNING)
         if args.test:
             loop.test()
+        check_complete(outcome)
     finally:
         for helper in helpers:
             helper.terminate()

@@ -55,12 +55,13 @@ def said(error: BaseException) -> str:
     return f'{type(error).__name__}: {reason}.'
 
 
-def check_time_limit(seconds: float | None) -> None:
-    """Raise :class:`CompressionError` unless this is a time, or None."""
-    if seconds is not None and not (
-            isinstance(seconds, int | float) and seconds > 0):
-        raise CompressionError(
-            f'time_limit is a number of seconds above 0, not {seconds!r}.')
+def check_seconds(**times: float | None) -> None:
+    """Raise :class:`CompressionError` unless these are times, or None."""
+    for name, seconds in times.items():
+        if seconds is not None and not (
+                isinstance(seconds, int | float) and seconds > 0):
+            raise CompressionError(
+                f'{name} is a number of seconds above 0, not {seconds!r}.')
 
 
 @contextmanager
@@ -80,7 +81,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     if seconds is None:
         yield
         return
-    check_time_limit(seconds)
+    check_seconds(time_limit=seconds)
     if not hasattr(signal, 'SIGALRM') or \
             threading.current_thread() is not threading.main_thread():
         raise CompressionError(

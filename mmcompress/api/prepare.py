@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.items import as_batch, read_batches
-from ..errors import CompressionError
+from ..errors import CompressionError, at_least
 from ..evaluation.distance import REFERENCES
 from ..evaluation.function import FunctionEvaluator
 from ..kinds import declare_kind
@@ -88,6 +88,7 @@ def prepare(
         >>> session
         Session of ResNet: 12 channel units govern 98.2% of the MACs ...
     """
+    at_least('session', 1, images=images)
     if score is not None and not score_name:
         raise CompressionError(
             "A score needs a name that changes with it, e.g. score_name='top1-v1': "
@@ -114,6 +115,8 @@ def prepare(
     settings |= {} if channel is None else dict(channel=dict(channel))
     settings |= {} if quant is None else dict(quant=dict(quant))
     priced = sum(len(batch.inputs) for batch in labelled or evaluator.calibration)
-    source = dict(type='GradientPrices', images=priced) if loss else dict(
-        type='MeasuredPrices', images=priced, measure='distance')
-    return open_session(model, graph, evaluator, settings, price_source=source)
+    source = dict(type='GradientPrices') if loss else dict(
+        type='MeasuredPrices', measure='distance')
+    if priced:
+        source['images'] = priced
+    return open_session(model, graph, evaluator, settings, source)

@@ -17,16 +17,18 @@ from ..files import write_bytes
 from ..latency.measure import latency_of
 from ..plain import plain
 from ..policy import Policy
-from ..prices import Subject
+from ..prices import PriceSource, Subject
 from ..prices.table import PriceTable
 from ..registry import PRICES, SEARCHERS, build
 from ..report import Outcome, make_outcome, write_all
 from ..searchers import Evaluated, Listed, Searcher, best_per_target
 from ..session import Session
-from ..study import Study, choose
+from ..study import Claim, Study, choose
 from ..study.storage import STORAGE, STUDY, placed
-from .attempts import check_time_limit, said, score_once_more
-from .begun import as_begun
+from ..study.waiting import next_claim, wait
+from ..study.worker import STALE_AFTER
+from .attempts import check_seconds, said, score_once_more
+from .begun import as_begun, check_weights, signature_of_begun, signed_as_begun
 from .listener import Listener
 from .results import evaluation_facts, facts_of, write_checkpoint, write_policy
 
@@ -60,6 +62,7 @@ class SearchRun:
             ``latency_ms``.
         time_limit (float | None): Seconds that an evaluation may take; one that takes
             longer has failed. Defaults to no limit.
+        stale_after (float): See :class:`Study`.
         save_checkpoints (bool): Write the slim checkpoint of each target's best
             policy beside its policy file.
         facts (Mapping | None): Lines for the head of the report.
@@ -85,6 +88,7 @@ class SearchRun:
         prices: Mapping | None = None,
         latency: Mapping | None = None,
         time_limit: float | None = None,
+        stale_after: float = STALE_AFTER,
         save_checkpoints: bool = True,
         facts: Mapping[str, str] | None = None,
         tests: Callable[[Mapping], Mapping] | None = None,
@@ -92,14 +96,15 @@ class SearchRun:
         listener: Listener | None = None,
     ) -> None:
         self.work_dir = Path(work_dir)
-        self.session = session = as_begun(
-            session, placed(storage, self.work_dir), study)
+        where = placed(storage, self.work_dir)
+        begun = signature_of_begun(where, study)
+        self.session = session = as_begun(session, begun)
         self.searcher_cfg, self.prices_cfg = dict(searcher), dict(prices or {})
         self.targets_cfg, self.latency_cfg = targets, dict(latency or {})
         self.save_checkpoints, self.facts = save_checkpoints, dict(facts or {})
         self.tests, self.pictures = tests, pictures
         self.listener = listener or Listener()
-        check_time_limit(time_limit)
+        check_seconds(time_limit=time_limit, stale_after=stale_after)
         self.time_limit, self._in_a_row = time_limit, 0
         self.total_seconds = self.evaluation_seconds = 0.0
         self.costs = Costs(CostTable.from_graph(session.graph), session.space,
@@ -107,32 +112,23 @@ class SearchRun:
         self.targets = parse_targets(targets, self.costs)
         self.costs = joined(self.costs, self.targets)
         self._compare_with_dense()
+        # Built though nobody may need it: its settings are signed.
+        self._price_source: PriceSource = build(
+            PRICES, {**session.price_source, **self.prices_cfg})
         self.searcher: Searcher = build(
             SEARCHERS, self.searcher_cfg, space=session.space, costs=self.costs,
             targets=self.targets, **self._needed())
-        self.study = Study(
-            placed(storage, self.work_dir), study, dict(
-                session.signature, searcher=plain(self.searcher_cfg),
-                targets=plain(targets), prices=plain(self.prices_cfg)))
+        self.study = Study(where, study, dict(
+            signed_as_begun(session, begun), searcher=plain(self.searcher_cfg),
+            targets=plain(targets), prices=plain(self.prices_cfg)), stale_after)
         try:
-            self._check_weights(study, storage)
+            check_weights(session, self.study, storage)
             self.dense_score = self._score_dense()
-        except Exception:
+        except BaseException:
             self.study.discard()
             raise
 
     # -- before ---------------------------------------------------------------
-    def _check_weights(self, study: str, storage: str) -> None:
-        """A checkpoint may have been trained again under the same name."""
-        known = self.study.get_attr('weights')
-        if known is None:
-            self.study.set_attr('weights', self.session.weights)
-        elif known != self.session.weights:
-            raise StudyError(
-                f'Study {study!r} in {storage} was made with other weights. Restore '
-                'the checkpoint to continue it, or choose another work dir, study name '
-                'or storage to start afresh.')
-
     def _compare_with_dense(self) -> None:
         """Say what is known of the budgets before any work."""
         dense = self.costs.dense()
@@ -154,9 +150,8 @@ class SearchRun:
         return {name: derive[name]() for name in getattr(kind, 'needs', ())}
 
     def _prices(self) -> PriceTable:
-        source = build(PRICES, {**self.session.price_source, **self.prices_cfg})
         session = self.session
-        return source.compute(
+        return self._price_source.compute(
             Subject(session.model, session.graph, session.space, session.mutator,
                     session.evaluator, self.listener.log), self.work_dir / 'prices')
 
@@ -206,7 +201,8 @@ class SearchRun:
 
     def _search(self) -> None:
         """Score policies until the evaluations are used."""
-        while (claim := self.study.claim(self.searcher.evaluations)) is not None:
+        while (claim := next_claim(
+                self.study, self.searcher.evaluations, self.listener.log)) is not None:
             try:
                 policy = choose(self.searcher, self.study, claim)
             except BaseException:
@@ -217,7 +213,7 @@ class SearchRun:
                 self.study.release(claim)
                 break
             self._score(claim, policy)
-        # The worker that finishes last knows the whole history; the others leave.
+        # Who leaves earlier, as nothing is left to propose, knows no whole history.
         if not any(n < self.searcher.evaluations for n in self.study.running()):
             self._score_all(
                 self.searcher.answers(self.study.history(), self.all_targets))
@@ -264,24 +260,30 @@ class SearchRun:
                 claim = self.study.claim(sys.maxsize)
                 listed = Listed(self.session.space, self.costs, [policy])
                 chosen = choose(listed, self.study, claim)
-                if chosen is None:  # Another worker is at it.
+                if chosen is None:  # Another worker is at it, and may die.
                     self.study.release(claim)
-                    break
-                self._score(claim, chosen)
+                    wait(self.study)
+                else:
+                    self._score(claim, chosen)
 
     def _tried(self) -> list[Policy | None]:
         return [e.policy for e in [*self.study.history(), *self.study.failures()]]
 
-    def _score(self, claim, policy: Policy) -> None:
+    def _score(self, claim: Claim, policy: Policy) -> None:
+        try:
+            self._measure(claim, policy)
+        except BaseException:  # stopped by the user, or by the storage
+            self.study.release(claim)
+            self.study.discard()
+            raise
+
+    def _measure(self, claim: Claim, policy: Policy) -> None:
         try:
             score = score_once_more(
                 self.session, policy, self.time_limit, self.listener.warn)
         except Exception as error:  # a model, a metric or a device may raise anything
             self._give_up(claim, error)
             return
-        except BaseException:  # stopped by the user
-            self.study.release(claim)
-            raise
         self._in_a_row = 0
         self.evaluation_seconds += score.seconds
         if math.isfinite(score.value):

@@ -12,6 +12,7 @@ from ..errors import CompressionError
 from ..policy.files import PolicyFile
 from ..session import Session
 from ..study.storage import STORAGE, STUDY
+from ..study.worker import STALE_AFTER
 from .family import Family
 from .listener import Listener, ProgressBar
 from .run import SearchRun
@@ -30,6 +31,7 @@ def search(
     study: str = STUDY,
     seed: int | None = None,
     time_limit: float | None = None,
+    stale_after: float = STALE_AFTER,
     listener: Listener | None = None,
     **costs: float | Sequence[float],
 ) -> Family:
@@ -57,6 +59,8 @@ def search(
         seed: Of the searcher: ``seed=1``. Defaults to the session's.
         time_limit: Seconds that one evaluation may take: ``time_limit=600``. One that
             takes longer has failed, and the search goes on.
+        stale_after: Seconds without a sign of life after which a worker on another
+            machine, or one that was stopped, counts as dead: ``stale_after=900``.
         listener: Is told about the progress. Defaults to a progress bar.
         costs: Budgets by cost, up to 1 as a share of the dense network:
             ``macs=[0.75, 0.5]``, ``bops=0.05``, ``latency_ms=4.0`` or ``'70%'``.
@@ -82,7 +86,7 @@ def search(
             'A search needs a budget, e.g. macs=[0.75, 0.5] or latency_ms=4.0.')
     run = SearchRun(
         session, options, budgets, Path(work_dir), storage, study, prices, latency,
-        time_limit, listener=listener or ProgressBar())
+        time_limit, stale_after, listener=listener or ProgressBar())
     run.run()
 
     def builder(path: Path) -> Callable[[], nn.Module]:

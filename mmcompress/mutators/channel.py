@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..plain import names_of
 from ..policy import IN, ChannelScores, ModelGraph, Policy
 from ..registry import MUTATORS
 from ..surgery.materialise import check_policy, materialise
@@ -28,18 +29,18 @@ class ChannelMutator(Mutator):
         min_ratio (float): Smallest share of a unit that is kept. Defaults to 0.1.
         step (float | None): Distance between allowed shares, e.g. 0.1. Defaults to
             None: every multiple of ``divisor``.
-        dense (Sequence[str]): Names or patterns of units that keep their dense width.
-            Defaults to none.
+        dense (str | Sequence[str]): Names or patterns of units that keep their dense
+            width. Defaults to none.
     """
 
     def __init__(
         self, importance: str = 'l2', divisor: int = 8, min_ratio: float = 0.1,
-        step: float | None = None, dense: Sequence[str] = (),
+        step: float | None = None, dense: str | Sequence[str] = (),
     ) -> None:
         self.importance = importance
         self.divisor = divisor
         self.min_ratio = min_ratio
-        self.step, self.dense = step, tuple(dense)
+        self.step, self.dense = step, names_of(dense)
 
     @property
     def channel(self) -> ChannelMutator:

@@ -17,6 +17,7 @@ from ..data.images import Batch
 from ..errors import CompressionError, PolicyError
 from ..layers.quantised import QuantLayer
 from ..layers.rule import rule_of
+from ..plain import names_of
 from ..policy import FLOAT, IN, Bits, ModelGraph, Policy
 from ..quant.calibration import observe, samples, shared_inputs
 from ..quant.presets import bit_choices
@@ -72,8 +73,8 @@ class QuantMutator(Mutator):
         bits: Sequence[int] = (4, 6, 8),
         weight_bits: Sequence[int] | None = None,
         activation_bits: Sequence[int] | None = None,
-        keep8: Sequence[str] = ('first', 'predictors'),
-        skip: Sequence[str] = (),
+        keep8: str | Sequence[str] = ('first', 'predictors'),
+        skip: str | Sequence[str] = (),
         observer: str = 'mse',
         symmetric: bool = False,
         bias_correction: bool = True,
@@ -86,7 +87,7 @@ class QuantMutator(Mutator):
                 f'{", ".join(ROUNDINGS)}.')
         self.weight_bits = tuple(weight_bits or bits)
         self.activation_bits = tuple(activation_bits or bits)
-        self.keep8, self.skip = tuple(keep8), tuple(skip)
+        self.keep8, self.skip = names_of(keep8), names_of(skip)
         self.observer, self.symmetric = observer, symmetric
         self.bias_correction, self.rounding = bias_correction, rounding
 

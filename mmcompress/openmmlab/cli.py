@@ -6,9 +6,10 @@ import argparse
 import logging
 import os
 import os.path as osp
+import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from mmengine.config import Config, DictAction
@@ -26,8 +27,14 @@ from .settings import check_settings
 DATA_ROOT = 'DATA_ROOT'
 """Environment variable, and option: the folder that shipped configs read data in."""
 
-COUNTER = 'num_batches_tracked'
-"""What batch norms of old checkpoints lack; networks do not depend on it."""
+NO_WEIGHTS = re.compile(
+    r'^ema_|^data_preprocessor\.|(^|\.)loss|(^|\.)(num_batches_tracked|attn_mask|'
+    r'relative_position_index|relative_coords_table)$')
+"""Tensors that a network's outputs do not depend on, or that its config says: moving
+averages beside the weights, counters of batch norms, tables of windows."""
+
+SPARE = re.compile(r'aux|_head$', re.IGNORECASE)
+"""Names of parts within a part that another one works without."""
 
 CONFIG_ERRORS = (
     ConfigParsingError, SyntaxError, OSError, ImportError, KeyError, TypeError,
@@ -94,7 +101,8 @@ def load_config(args: argparse.Namespace) -> Config:
 def load_weights(model: torch.nn.Module, path: str) -> None:
     """Load a checkpoint: every tensor of the model, in its shape, and no more.
 
-    Parts that the model does not have, such as a second head, may be in it.
+    Parts that the model does without, such as a second head, may be in it, and what is
+    no weight (:data:`NO_WEIGHTS`).
 
     mmengine only warns about tensors that do not fit, and a search on half-random
     weights looks like any other.
@@ -108,8 +116,9 @@ def load_weights(model: torch.nn.Module, path: str) -> None:
     except CheckpointError:
         raise
     except (OSError, RuntimeError, ValueError, EOFError) as error:
+        reason = str(error).rstrip('.') or 'it is empty or ends too early'
         raise CompressionError(
-            f'The checkpoint {path!r} cannot be loaded: {error}. Check load_from.'
+            f'The checkpoint {path!r} cannot be loaded: {reason}. Check load_from.'
         ) from error
     found = checkpoint.get('state_dict', checkpoint)
     found = {k.removeprefix('module.'): v for k, v in found.items()}
@@ -119,25 +128,39 @@ def load_weights(model: torch.nn.Module, path: str) -> None:
         lines = str(error).splitlines()
         problem = f'{len(lines) - 1} tensors have another shape, e.g.{lines[1]}'
     else:
-        missing = [k for k in keys.missing_keys if not k.endswith(COUNTER)]
-        # A part that the model lacks, e.g. a head for training only, is left out; more
-        # of a part that it has is another network's.
-        parts = dict(model.named_children())
-        more = [k for k in keys.unexpected_keys
-                if k.partition('.')[0] in parts and not k.endswith(COUNTER)]
-        problem = ''
-        if missing:
-            problem = f'{len(missing)} tensors are missing, e.g. {missing[0]}.'
-        elif more:
-            problem = f'{len(more)} of its tensors have no place in it, e.g. {more[0]}.'
-        elif keys.unexpected_keys:
-            names = sorted({k.partition('.')[0] for k in keys.unexpected_keys})
-            print_log(f'{path} also holds {", ".join(names)}, which this model lacks.',
-                      'current', logging.WARNING)
+        missing, more = ([k for k in found if not NO_WEIGHTS.search(k)]
+                         for found in (keys.missing_keys, keys.unexpected_keys))
+        modules = dict(model.named_modules())
+        parts = {key: _spare_part(key, modules) for key in more}
+        foreign = [key for key, part in parts.items() if not part]
+        problem = ' and '.join(
+            f'{len(found)} {what}, e.g. {", ".join(found[:3])}' for found, what in (
+                (missing, 'tensors are missing'),
+                (foreign, 'of its tensors have no place in it')) if found)
+        if parts and not problem:
+            print_log(f'{path} also holds {", ".join(sorted(set(parts.values())))}, '
+                      'which this model lacks.', 'current', logging.WARNING)
     if problem:
         raise CompressionError(
-            f'The checkpoint {path!r} does not fit {type(model).__name__}: {problem} '
-            'Use the checkpoint that belongs to this config.')
+            f'The checkpoint {path!r} does not fit {type(model).__name__}: {problem}. '
+            'Use the checkpoint that belongs to this config, or the config that it was '
+            'trained with.')
+
+
+def _spare_part(key: str, modules: Collection[str]) -> str:
+    """The part of a tensor that a model does without; empty if it is another network's.
+
+    What the model has no part for at its top level, e.g. a head for training only, is
+    left out. More of a part that it has is another network's, unless its name says that
+    it is a branch with outputs of its own.
+    """
+    names = key.split('.')
+    for end in range(1, len(names)):
+        part = '.'.join(names[:end])
+        if part not in modules:
+            own = not names[0].isdigit() if end == 1 else SPARE.search(names[end - 1])
+            return part if own else ''
+    return ''
 
 
 def parse_target_options(options: list[str]) -> dict[str, list[float | str]]:

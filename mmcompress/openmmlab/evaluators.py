@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os.path as osp
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,12 +15,20 @@ from torch import nn
 from ..data.images import Batch, pick
 from ..errors import CompressionError, at_least
 from ..evaluation import PolicyEvaluator
+from ..evaluation.distance import REFERENCES
 from ..evaluation.policy_evaluator import Images
 from ..kinds import kind_of
+from ..plain import plain
 from ..quiet import quiet
 from ..registry import EVALUATORS
 from ..supernet.stage_losses import StageLosses
-from .images import build_dataset, load_batches, search_dataset
+from .images import (
+    build_dataset,
+    content_digest,
+    load_batches,
+    search_dataset,
+    without_places,
+)
 from .metrics import full_precision
 from .training_images import augmented_batches, training_batches
 
@@ -80,16 +87,14 @@ class DatasetEvaluator(PolicyEvaluator):
         self.images, self.calibration_images = images, calibration_images
         self.dataset, self.evaluator = dataset, evaluator
         self.batch_size, self.augment = batch_size, augment
+        self._data: dict[str, Any] = dict(dataset=dataset, metrics=evaluator)
 
     @property
     def signature(self) -> dict:
-        """See :attr:`PolicyEvaluator.signature`."""
+        """See :attr:`PolicyEvaluator.signature`; the data once it is prepared."""
         found = dict(
             super().signature, images=self.images, batch_size=self.batch_size,
-            calibration_images=self.calibration_images)
-        for name in ('dataset', 'evaluator'):
-            if value := getattr(self, name):
-                found[name] = json.loads(json.dumps(value, default=str))
+            calibration_images=self.calibration_images, data=plain(self._data))
         if self.augment:
             found['augment'] = True
         return found
@@ -136,6 +141,22 @@ class DatasetEvaluator(PolicyEvaluator):
         self._metrics = Evaluator(_with_annotations(metrics, spec, dataset))
         self._metrics.dataset_meta = dataset.metainfo
         self._restrict(dataset, scored)
+        self._sign(spec, metrics, content_digest(dataset, [*scored, *calibrated]))
+
+    def _sign(self, spec: dict, metrics: dict | list, content: str) -> None:
+        """Note what scores depend on of the data and of what is done to it."""
+        model = self.cfg.get('model') or {}
+        self._data = without_places(dict(
+            dataset=spec, content=content, test_cfg=model.get('test_cfg'),
+            preprocessor=model.get(
+                'data_preprocessor', self.cfg.get('data_preprocessor'))))
+        if self.metric not in ('loss', 'stage_loss', *REFERENCES):
+            self._data['metrics'] = without_places(metrics)
+        if self.augment or self.finetuning.steps:
+            training = self.cfg.train_dataloader['dataset']
+            # Unless it is what is scored on, its content is not looked at.
+            self._data['training'] = training if self.dataset else \
+                without_places(training)
 
     def _restrict(self, dataset: object, numbers: Sequence[int]) -> None:
         """COCO metrics count every image of their file unless told which ones."""

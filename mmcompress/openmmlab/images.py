@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterable, Iterator
+import hashlib
+import json
+import os.path as osp
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -15,6 +20,7 @@ from torch import nn
 
 from ..data.images import Batch, fast_layout
 from ..errors import DataError
+from ..plain import plain
 
 
 def search_dataset(cfg: Config) -> dict:
@@ -81,6 +87,39 @@ def reading(cfg: dict) -> Iterator[None]:
             'in the config, or e.g. --cfg-options '
             'train_dataloader.dataset.data_root=...; configs that come with mmcompress '
             'take DATA_ROOT=... instead, see configs/README.md.') from error
+
+
+PLACES = ('data_root', 'ann_file', 'data_prefix', 'backend_args')
+"""Options of datasets and metrics that say where files are."""
+
+
+def without_places(settings: Any) -> Any:
+    """Settings of datasets or metrics that are the same wherever the files are."""
+    if isinstance(settings, Mapping):
+        return {k: without_places(v) for k, v in settings.items() if k not in PLACES}
+    if isinstance(settings, (list, tuple)):
+        return [without_places(value) for value in settings]
+    return settings
+
+
+def content_digest(dataset: Any, numbers: Iterable[int]) -> str:
+    """Hash of images and annotations wherever their files are, 16 hexadecimal digits.
+
+    Args:
+        dataset: Any mmengine dataset; of others nothing is known.
+        numbers (Iterable[int]): Which images.
+    """
+    digest = hashlib.sha256()
+    for number in numbers if hasattr(dataset, 'get_data_info') else ():
+        for key, value in sorted(dataset.get_data_info(int(number)).items()):
+            if isinstance(value, str):
+                value = Path(value).read_bytes() if osp.isfile(value) else \
+                    osp.basename(value)
+            elif isinstance(value, np.ndarray):
+                value = value.tobytes()
+            digest.update(value if isinstance(value, bytes) else
+                          json.dumps([key, plain(value)]).encode())
+    return digest.hexdigest()[:16]
 
 
 def load_batches(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from mmengine.config import Config
 
+from ..errors import StudyError
 from ..registry import LOOPS, build
+from ..report import Outcome
 from .cli import load_weights, search_runner
 from .loops import PolicySearchLoop
 
@@ -30,3 +32,13 @@ def search_loop(cfg: Config) -> PolicySearchLoop:
     loop_cfg = {k: v for k, v in cfg.search_cfg.items() if k != 'custom_hooks'}
     loop_cfg.setdefault('type', 'PolicySearchLoop')
     return build(LOOPS, loop_cfg, runner=runner)
+
+
+def check_complete(outcome: Outcome) -> None:
+    """Raise :class:`StudyError` if a search found no policy for a target."""
+    if outcome.missed:
+        raise StudyError(
+            f'The search found no policy for {", ".join(outcome.missed)} in '
+            f'{outcome.tradeoff.evaluations} evaluations, of which '
+            f'{outcome.tradeoff.failures} failed (the log says why). Raise '
+            'search_cfg.searcher.evaluations and run the same command again.')

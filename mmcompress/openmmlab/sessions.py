@@ -19,7 +19,7 @@ from .settings import check_settings
 
 def session_of(
     model: nn.Module, cfg: Config, evaluator: Mapping[str, Any],
-    checkpoint: str | None = None, log: Callable[[str], Any] | None = None,
+    log: Callable[[str], Any] | None = None,
 ) -> Session:
     """Prepare a model with the datasets and the compression of its config.
 
@@ -27,7 +27,6 @@ def session_of(
         model (nn.Module): The dense model with its weights.
         cfg (Config): Says ``compression`` and the datasets.
         evaluator (Mapping): Config of the evaluator.
-        checkpoint (str | None): Where the weights came from.
         log (Callable | None): Receives a line on the units that were found.
     """
     built = build(EVALUATORS, {'type': 'PolicyEvaluator', **evaluator})
@@ -37,7 +36,7 @@ def session_of(
     built.prepare(model, cfg)
     work_dir = cfg.get('work_dir')
     return open_session(
-        model, graph, built, cfg.get('compression') or {}, checkpoint,
+        model, graph, built, cfg.get('compression') or {},
         folder=Path(work_dir, 'statistic') if work_dir else None)
 
 
@@ -58,6 +57,4 @@ def session_of_file(config: str | Path | Config, **overrides: Any) -> Session:
         raise CompressionError(
             'The config has no search_cfg.evaluator; see configs/README.md for how to '
             'write one on top of any config.')
-    checkpoint = cfg.get('load_from')
-    model = build_model(cfg, checkpoint)
-    return session_of(model, cfg, evaluator, checkpoint)
+    return session_of(build_model(cfg, cfg.get('load_from')), cfg, evaluator)

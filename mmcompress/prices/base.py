@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..data.images import Batch
+from ..errors import at_least
 from ..policy import ModelGraph, SearchSpace
 from ..surgery.weights import weights_digest
 from .store import PriceStore
@@ -65,6 +66,7 @@ class PriceSource(ABC):
         dataset: dict | None = None,
         augment: bool = False,
     ) -> None:
+        at_least('source of prices', 1, images=images, batch_size=batch_size)
         self.images, self.batch_size, self.dataset = images, batch_size, dataset
         self.augment = augment
 

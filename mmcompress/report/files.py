@@ -52,6 +52,12 @@ class Outcome:
     policies: Mapping[str, Policy]
     facts: Mapping[str, str]
 
+    @property
+    def missed(self) -> list[str]:
+        """Targets that no evaluated policy meets."""
+        return [target.name for target in self.tradeoff.targets
+                if target.name not in self.policies]
+
 
 def make_outcome(
     history: Sequence[Evaluated],

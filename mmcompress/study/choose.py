@@ -25,17 +25,19 @@ def choose(searcher: Searcher, study: Study, claim: Claim) -> Policy | None:
     Raises:
         PolicyError: The searcher left its space.
     """
-    policy = claim.policy
+    policy, proposed = claim.policy, None
     while policy is None:
         history, pending = study.known(claim)
-        proposed = searcher.propose(history, claim.number, pending)
+        before, proposed = proposed, searcher.propose(history, claim.number, pending)
         if proposed is None:
+            if before is not None:  # Whoever retries the claim must not evaluate it.
+                study.record_policy(claim, None)
             return None
         searcher.space.check(proposed)
         study.record_policy(claim, proposed)
         finished, pending = study.known(claim)
-        before = {entry.number for entry in history}
-        taken = [*pending, *(e.policy for e in finished if e.number not in before)]
+        known = {entry.number for entry in history}
+        taken = [*pending, *(e.policy for e in finished if e.number not in known)]
         if proposed not in taken:
             policy = proposed
     return policy

@@ -20,7 +20,7 @@ from ..policy import Policy
 from ..searchers.base import Evaluated
 from .signature import check_signature
 from .storage import open_storage, shown
-from .worker import Heartbeat, is_alive, this_worker
+from .worker import STALE_AFTER, Heartbeat, is_alive, this_worker
 
 SIGNATURE = 'signature'
 FREE = ('searcher.evaluations',)
@@ -93,8 +93,8 @@ class Study:
         signature (Mapping): JSON data of all that must be equal for two runs to
             share the study.
         stale_after (float): Seconds without a heartbeat after which a worker on
-            another host counts as dead; clocks of the hosts must agree to a
-            fraction of it. Defaults to 300.
+            another host, or one that was stopped, counts as dead; clocks of the hosts
+            must agree to a fraction of it. Defaults to 300.
 
     Raises:
         StudyError: If the storage cannot be opened, or the study belongs to
@@ -106,7 +106,7 @@ class Study:
         storage: str | None,
         name: str,
         signature: Mapping[str, Any],
-        stale_after: float = 300.0,
+        stale_after: float = STALE_AFTER,
     ) -> None:
         self.name = name
         self.stale_after = stale_after
@@ -233,9 +233,9 @@ class Study:
         return state == TrialState.FAIL and 'failure' not in attrs
 
     # -- finishing them --------------------------------------------------------
-    def record_policy(self, claim: Claim, policy: Policy) -> None:
-        """Note the policy of a claim before it is evaluated."""
-        self._set(claim, policy=policy.to_dict())
+    def record_policy(self, claim: Claim, policy: Policy | None) -> None:
+        """Note the policy of a claim before it is evaluated, None if it has none."""
+        self._set(claim, policy=None if policy is None else policy.to_dict())
 
     def finish(self, claim: Claim, evaluated: Evaluated) -> bool:
         """Store the result of a claim. A score that is not finite is a failure.
@@ -286,8 +286,9 @@ class Study:
             if ours is not None:
                 logging.getLogger('mmcompress').warning(
                     'Study %r: this worker seemed dead, so another one repeats its '
-                    'evaluation. If that happens often, raise stale_after (%g s) and '
-                    'check the clocks.', self.name, self.stale_after)
+                    'evaluation. If that happens often, raise stale_after of the '
+                    'search (search_cfg.stale_after, %g s now) and check the clocks.',
+                    self.name, self.stale_after)
             return False
 
     def _beat(self, trial: int) -> None:

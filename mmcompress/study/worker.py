@@ -17,6 +17,9 @@ from optuna.exceptions import OptunaError, UpdateFinishedTrialError
 CLOCK_TOLERANCE = 2.0
 """Seconds by which two readings of one process's start may differ."""
 
+STALE_AFTER = 300.0
+"""Seconds without a sign of life after which a worker counts as dead by default."""
+
 
 def this_worker() -> dict[str, Any]:
     """Describe this process so that another one can tell whether it lives."""
@@ -33,8 +36,8 @@ def is_alive(
 ) -> bool:
     """Whether the worker that described itself so is still running.
 
-    On the same host the process table knows. Elsewhere, and in other containers,
-    only the age of the last sign of life tells.
+    On the same host the process table knows. Elsewhere, in other containers, and of a
+    process that was stopped, only the age of the last sign of life tells.
 
     Args:
         worker (Mapping[str, Any]): From :func:`this_worker`.
@@ -42,15 +45,21 @@ def is_alive(
         stale_after (float): Seconds of silence after which it counts as dead.
     """
     me = (socket.gethostname(), _process_namespace())
+    recent = time.time() - last_sign < stale_after
     if (worker['host'], worker['processes']) != me:
-        return time.time() - last_sign < stale_after
+        return recent
     try:
-        created = psutil.Process(worker['pid']).create_time()
+        process = psutil.Process(worker['pid'])
+        status, created = process.status(), process.create_time()
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:
         return True
-    return abs(created - worker['created']) <= CLOCK_TOLERANCE
+    if status in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP) and not recent:
+        return False
+    # A zombie has ended; its parent has not asked how.
+    return status != psutil.STATUS_ZOMBIE and \
+        abs(created - worker['created']) <= CLOCK_TOLERANCE
 
 
 def _process_namespace() -> str:

@@ -30,13 +30,29 @@ def search(work_dir, listener=None, **options):
     (dict(evaluations=2.5), 'evaluations of the searcher'),
     (dict(seed=-1), 'seed of the searcher is a whole number of at least 0, not -1'),
     (dict(time_limit=0), 'time_limit is a number of seconds above 0'),
+    (dict(stale_after=-1), 'stale_after is a number of seconds above 0'),
     (dict(searcher=dict(type='LeGR', population=0)), 'population of LeGR'),
+    # Random needs no prices, but their settings are signed.
+    (dict(prices=dict(images=0)), 'images of the source of prices is a whole number'),
+    (dict(prices=dict(batch_size=0)), 'batch_size of the source of prices'),
 ])
 def test_a_mistaken_value_does_not_block_the_corrected_search(
         tmp_path, mistake, message):
     with pytest.raises(CompressionError, match=message):
         search(tmp_path, **mistake)
+    assert not list(tmp_path.iterdir()), 'refused before there is a study'
     assert len(load_outcome(search(tmp_path).work_dir).tradeoff.points) == 4
+
+
+@pytest.mark.parametrize('call', [0, 1])
+def test_who_interrupts_at_once_may_correct_the_search(tmp_path, call):
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):  # at the dense network, or the first policy
+        mmc.search(made(Score(stop, {call})), macs=[0.75], searcher='Random',
+                   work_dir=tmp_path, listener=Told())
+    search(tmp_path, seed=5)
 
 
 def test_a_searcher_that_raises_does_not_block_the_corrected_search(

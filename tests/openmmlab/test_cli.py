@@ -55,7 +55,8 @@ def test_weights_of_a_deeper_network_are_refused(tmp_path):
     torch.save(Deep(3).state_dict(), path)
     with pytest.raises(CompressionError, match=(
             r'does not fit Deep: 2 of its tensors have no place in it, e.g. '
-            r'backbone.2.weight. Use the checkpoint that belongs to this config')):
+            r'backbone.2.weight, backbone.2.bias. Use the checkpoint that belongs to '
+            'this config')):
         load_weights(Deep(2), str(path))
 
 
@@ -66,6 +67,50 @@ def test_parts_that_a_model_lacks_are_left_out(tmp_path, monkeypatch):
     torch.save(Deep(2, auxiliary_head=nn.Linear(2, 2)).state_dict(), path)
     load_weights(Deep(2), str(path))
     assert said == [f'{path} also holds auxiliary_head, which this model lacks.']
+
+
+@pytest.mark.parametrize('key', [
+    'ema_backbone_0_weight', 'data_preprocessor.mean', 'backbone.0.num_batches_tracked',
+    'backbone.attn_mask', 'head.loss_cls.cum_samples', 'backbone.AuxLogits.fc.weight',
+    'roi_head.mask_head.conv.weight', 'teacher.fc.weight'])
+def test_what_is_harmless_in_a_checkpoint(tmp_path, key):
+    model = Deep(1, data_preprocessor=nn.Identity(), head=nn.Sequential(),
+                 roi_head=nn.Sequential())
+    torch.save({**model.state_dict(), key: torch.ones(2)}, tmp_path / 'w.pth')
+    load_weights(model, str(tmp_path / 'w.pth'))
+
+
+@pytest.mark.parametrize('key', [
+    'backbone.1.weight', 'backbone.0.weight_g', 'backbone.se_layer.conv.weight',
+    'roi_head.0.mask_head_2', 'scale'])
+def test_what_is_of_another_network(tmp_path, key):
+    # As the weights of an SE-ResNet, or of one with more blocks.
+    model = Deep(1, roi_head=nn.Sequential(nn.Sequential()))
+    torch.save({**model.state_dict(), key: torch.ones(2)}, tmp_path / 'w.pth')
+    with pytest.raises(CompressionError, match=f'no place in it, e.g. {key}'):
+        load_weights(model, str(tmp_path / 'w.pth'))
+
+
+def test_tables_that_a_config_says_may_be_missing(tmp_path):
+    model = Deep(1)
+    model.backbone.register_buffer('relative_position_index', torch.arange(4))
+    torch.save(Deep(1).state_dict(), tmp_path / 'w.pth')
+    load_weights(model, str(tmp_path / 'w.pth'))
+
+
+def test_what_is_missing_and_what_is_foreign_is_said_together(tmp_path):
+    torch.save(dict(Deep(1).state_dict(), scale=torch.ones(2)), tmp_path / 'w.pth')
+    with pytest.raises(CompressionError, match=(
+            r'2 tensors are missing, e.g. backbone.1.weight, backbone.1.bias and 1 of '
+            r'its tensors have no place in it, e.g. scale\. Use the checkpoint')):
+        load_weights(Deep(2), str(tmp_path / 'w.pth'))
+
+
+def test_an_empty_checkpoint(tmp_path):
+    (tmp_path / 'w.pth').touch()
+    with pytest.raises(CompressionError, match=(
+            r"w\.pth' cannot be loaded: it is empty or ends too early\. Check load_")):
+        load_weights(net(), str(tmp_path / 'w.pth'))
 
 
 def arguments(*words: str) -> argparse.Namespace:

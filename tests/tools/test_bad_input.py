@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from command_lines import Job, run_apart
 
 
@@ -59,6 +60,10 @@ SEARCHES = {
                        'evaluations of the searcher is a whole number of at least 1'),
     'no_images': (['search_cfg.evaluator.images=0'],
                   'images of the evaluator is a whole number of at least 1, not 0'),
+    'prices': (['search_cfg.prices.images=0'],
+               'images of the source of prices is a whole number of at least 1'),
+    'negative_images': (['search_cfg.evaluator.images=-5'],
+                        'images of the evaluator is a whole number of at least 1'),
     'seed': (['search_cfg.searcher.seed=-1'],
              'seed of the searcher is a whole number of at least 0, not -1'),
 }
@@ -74,7 +79,8 @@ def test_search(case: str, tool, job: Job, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize('mistake', [
-    'searcher.evaluations=0', 'searcher.seed=-1', 'evaluator.images=0'])
+    'searcher.evaluations=0', 'searcher.seed=-1', 'evaluator.images=0',
+    'prices.images=0', 'stale_after=0'])
 def test_a_mistaken_value_leaves_no_study(
         mistake: str, tool, job: Job, tmp_path: Path) -> None:
     fails(tool, 'search', job.config, '--work-dir', tmp_path, '--cfg-options',
@@ -133,6 +139,41 @@ def test_study_with_other_weights(tool, job: Job, searched: Path, tmp_path) -> N
         assert 'made with other weights' in fails(tool, *search, cwd=job.folder)
     finally:
         kept.replace(job.checkpoint)
+
+
+def test_the_checkpoint_may_move(tool, job: Job, tmp_path: Path) -> None:
+    search = ('search', job.config, '--work-dir', tmp_path, '--cfg-options',
+              'search_cfg.searcher.evaluations=2')
+    assert tool(*search, cwd=job.folder).code == 0
+    moved = tmp_path / 'moved.pth'
+    moved.write_bytes(job.checkpoint.read_bytes())
+    assert tool(*search, f'load_from={moved}', cwd=job.folder).code == 0
+
+
+def test_checkpoints_that_are_empty_or_diverged(
+        tool, job: Job, tmp_path: Path) -> None:
+    def message() -> str:
+        return fails(tool, 'search', job.config, '--work-dir', tmp_path / 'w',
+                     '--cfg-options', f'load_from={path}', cwd=job.folder)
+
+    path = tmp_path / 'mine.pth'
+    path.touch()
+    assert "mine.pth' cannot be loaded: it is empty or ends too early." in message()
+    state = torch.load(job.checkpoint, weights_only=False)['state_dict']
+    state['backbone.conv1.weight'][0] = torch.nan
+    torch.save(state, path)
+    assert '1 tensors of ImageClassifier hold NaN or infinity, e.g. backbone.conv1.' \
+        in message()
+
+
+def test_a_search_without_a_policy_for_a_target_fails(
+        tool, job: Job, tmp_path: Path) -> None:
+    search = ('search', job.config, '--work-dir', tmp_path, '--cfg-options')
+    found = fails(tool, *search, 'search_cfg.searcher.evaluations=1', cwd=job.folder)
+    assert ('The search found no policy for macs_0.5 in 1 evaluations, of which 0 '
+            'failed (the log says why). Raise search_cfg.searcher.evaluations') in found
+    assert (tmp_path / 'tradeoff.csv').exists()
+    assert tool(*search, 'search_cfg.searcher.evaluations=2', cwd=job.folder).code == 0
 
 
 @pytest.fixture

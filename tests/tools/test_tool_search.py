@@ -11,6 +11,7 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from command_lines import (
     COLUMNS,
@@ -126,6 +127,27 @@ def test_two_workers_split_the_evaluations(
     assert sorted(map(int, scored)) == list(range(1, 25))
     assert [row['target'] for row in table(tmp_path)] == [
         'dense', 'macs_0.75', 'macs_0.5']
+
+
+@pytest.mark.slow
+def test_a_helper_that_is_killed_is_said_and_its_share_is_done(
+        job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = start_together(job.config, tmp_path)
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    main = subprocess.Popen(
+        command('search', config, '--work-dir', tmp_path, '--workers', 2),
+        cwd=job.folder, env=environment(), stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True)
+    said = []
+    for line in main.stdout:
+        said.append(line)
+        if 'Search [' in line and 'killed' not in said:
+            said.append('killed')
+            helper, = psutil.Process(main.pid).children()
+            helper.kill()  # a zombie from now on: it is waited for at the end
+    assert main.wait(timeout=120) == 0
+    assert 'Workers ended with exit codes [-9]' in ''.join(said)
+    assert [state for _, state in trials(tmp_path)].count('COMPLETE') == 12
 
 
 @pytest.mark.slow

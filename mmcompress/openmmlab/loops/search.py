@@ -17,6 +17,7 @@ from ...report import Outcome, table_text
 from ...report.tradeoff import DENSE
 from ...searchers import Evaluated
 from ...study.storage import STORAGE, STUDY
+from ...study.worker import STALE_AFTER
 from ..gallery import write_gallery
 from ..sessions import session_of
 from ..test_set import FamilyScores, check_test_set
@@ -55,6 +56,9 @@ class PolicySearchLoop:
             them. Defaults to ``dict(type='GradientPrices')``.
         time_limit (float | None): Seconds that an evaluation may take; one that takes
             longer has failed. Defaults to no limit.
+        stale_after (float): Seconds without a sign of life after which a worker on
+            another machine, or one that was stopped, counts as dead; the same for all
+            workers. Defaults to 300.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class PolicySearchLoop:
         prices: dict | None = None,
         latency: dict | None = None,
         time_limit: float | None = None,
+        stale_after: float = STALE_AFTER,
     ) -> None:
         self.runner, self.evaluator_cfg = runner, evaluator
         self.searcher_cfg = dict(searcher)
@@ -77,7 +82,8 @@ class PolicySearchLoop:
         self.save_checkpoints = save_checkpoints
         self._options = dict(
             targets=targets, storage=storage, study=study, prices=prices,
-            latency=latency, time_limit=time_limit, save_checkpoints=save_checkpoints)
+            latency=latency, time_limit=time_limit, stale_after=stale_after,
+            save_checkpoints=save_checkpoints)
         self._search: SearchRun | None = None
 
     @property
@@ -99,11 +105,9 @@ class PolicySearchLoop:
             return self._search
         runner, cfg = self.runner, self.runner.cfg
         model = runner.model
-        checkpoint = runner._load_from
         session = session_of(
             model.module if is_model_wrapper(model) else model, cfg,
-            self.evaluator_cfg, str(checkpoint) if checkpoint else None,
-            runner.logger.info)
+            self.evaluator_cfg, runner.logger.info)
         self._search = SearchRun(
             session, self.searcher_cfg, work_dir=self.work_dir,
             facts=dict(config=str(cfg.filename or '')), tests=self._known_tests,

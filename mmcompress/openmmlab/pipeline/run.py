@@ -206,11 +206,10 @@ class _Run:
     def _report(self, searched: Searched) -> Results:
         options, outcome = self.options, load_outcome(self.work_dir)
         threads = f'{options.threads} thread' + 's' * (options.threads > 1)
-        missed = [target.name for target in outcome.tradeoff.targets
-                  if target.name not in searched.policies]
         results = Results(
             tuple(self.rows), searched.metric, f'{options.runtime}, {threads}',
-            (*self.notes, *(f'{name}: no policy was within it.' for name in missed),
+            (*self.notes,
+             *(f'{name}: no policy was within it.' for name in outcome.missed),
              f'Stages: {self.stages.times()}.'), str(self.work_dir))
         save_results(results, self.work_dir)
         write_all(outcome, self.work_dir)
