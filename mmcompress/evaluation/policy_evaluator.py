@@ -52,6 +52,10 @@ class Images:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
+FEWEST_FOR_NORMS = 6
+"""Images that statistics of batch norms are found on at least, if there are so many."""
+
+
 class PolicyEvaluator(ABC):
     """Scores policies on images that are decoded once and kept in memory.
 
@@ -178,12 +182,13 @@ class PolicyEvaluator(ABC):
 
         Args:
             mutator (Mutator | None): Of candidates, which may need few of them: at most
-                a fifth of those that are scored. Defaults to None: all images, for
-                what is written.
+                a fifth of those that are scored, but no fewer than
+                :data:`FEWEST_FOR_NORMS`. Defaults to None: all images, for what is
+                written.
         """
         count = mutator and mutator.norm_images
         if count is not None:
-            count = max(1, min(count, self.images // 5))
+            count = min(count, max(FEWEST_FOR_NORMS, self.images // 5))
         batches = first(self.recalibration, count)
         self._pair(batches)
         return batches
