@@ -24,7 +24,7 @@ from ..report import Outcome, make_outcome, write_all
 from ..searchers import Evaluated, Listed, Searcher, best_per_target
 from ..session import Session
 from ..study import Study, choose
-from ..study.storage import STORAGE, STUDY, placed
+from ..study.storage import STORAGE, STUDY, placed, shown
 from .attempts import check_time_limit, said, score_once_more
 from .begun import as_begun
 from .listener import Listener
@@ -129,7 +129,7 @@ class SearchRun:
             self.study.set_attr('weights', self.session.weights)
         elif known != self.session.weights:
             raise StudyError(
-                f'Study {study!r} in {storage} was made with other weights. Restore '
+                f'Study {study!r} in {shown(storage)} was made with other weights. Restore '
                 'the checkpoint to continue it, or choose another work dir, study name '
                 'or storage to start afresh.')
 

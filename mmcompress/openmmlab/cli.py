@@ -18,6 +18,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from ..errors import CheckpointError, CompressionError, TargetError
+from ..study.storage import concealed
 from .checkpoints import TRUST_FLAG, load, loading
 from .console import calm
 from .search_seed import with_seed
@@ -88,7 +89,18 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = osp.join('work_dirs', name)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     check_settings(cfg)
+    conceal_password(cfg)
     return cfg
+
+
+def conceal_password(cfg: Config) -> None:
+    """Take the password of the storage out of a config, in place.
+
+    mmengine writes configs to logs, work dirs and checkpoints.
+    """
+    search = cfg.get('search_cfg') or {}
+    if 'storage' in search:
+        search['storage'] = concealed(search['storage'])
 
 
 def load_weights(model: torch.nn.Module, path: str) -> None:

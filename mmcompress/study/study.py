@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
@@ -76,6 +77,32 @@ class _Attempt:
         return None if data is None else Policy.from_dict(data)
 
 
+@dataclass
+class _Standing:
+    """The trial that counts, by evaluation number, among the first ones of a study.
+
+    Args:
+        read (int): How many have been read.
+        fresh (int): How many of them are no retries.
+        attempts (dict[int, _Attempt]): The ones that count.
+    """
+
+    read: int = 0
+    fresh: int = 0
+    attempts: dict[int, _Attempt] = field(default_factory=dict)
+
+    def add(self, trial: FrozenTrial) -> None:
+        self.read += 1
+        attrs = trial.user_attrs
+        if 'worker' not in attrs:
+            return  # Not ours, e.g. added by hand in a dashboard.
+        number, generation = attrs.get('retry', (self.fresh, 0))
+        self.fresh += generation == 0
+        known = self.attempts.get(number)
+        if known is None or generation > known.generation:
+            self.attempts[number] = _Attempt(number, generation, trial)
+
+
 class Study:
     """Scored policies in an Optuna storage: one trial per attempt to score one.
 
@@ -115,9 +142,10 @@ class Study:
             storage=self._storage, study_name=name, direction='maximize',
             load_if_exists=True)
         self._id = study._study_id
-        self._worker = this_worker()
+        self._worker = dict(this_worker(), study=secrets.token_hex(8))
         self._beats: dict[int, Heartbeat] = {}
         self._evaluated: dict[int, Evaluated] = {}
+        self._ended = _Standing()  # Trials that have ended do not change.
         self._sign(json.loads(json.dumps(signature)), shown(storage))
 
     def _sign(self, signature: dict, storage: str) -> None:
@@ -185,7 +213,8 @@ class Study:
         known = attempt.trial.user_attrs
         if attempt.policy is not None:
             attrs['policy'] = attempt.policy.to_dict()
-            attrs['deaths'] = known.get('deaths', 0) + ('released' not in known)
+            died = 'released' not in known and known['worker'] != self._worker
+            attrs['deaths'] = known.get('deaths', 0) + died
         if attrs.get('deaths', 0) >= DEATHS:
             reason = f'{DEATHS} workers died of it, e.g. for want of memory'
             self._add_trial({**attrs, 'failure': reason}, TrialState.FAIL)
@@ -214,20 +243,19 @@ class Study:
 
     def _attempts(self) -> dict[int, _Attempt]:
         """The trial that counts, by evaluation number."""
-        attempts: dict[int, _Attempt] = {}
-        fresh = 0
-        for trial in self._storage.get_all_trials(self._id, deepcopy=False):
-            if 'worker' not in trial.user_attrs:
-                continue  # Not ours, e.g. added by hand in a dashboard.
-            number, generation = trial.user_attrs.get('retry', (fresh, 0))
-            fresh += generation == 0
-            known = attempts.get(number)
-            if known is None or generation > known.generation:
-                attempts[number] = _Attempt(number, generation, trial)
-        return attempts
+        trials, ended = self._storage.get_all_trials(self._id, deepcopy=False), self._ended
+        while ended.read < len(trials) and trials[ended.read].state.is_finished():
+            ended.add(trials[ended.read])
+        standing = replace(ended, attempts=dict(ended.attempts))
+        for trial in trials[ended.read:]:
+            standing.add(trial)
+        return standing.attempts
 
     def _is_abandoned(self, attempt: _Attempt) -> bool:
         attrs, state = attempt.trial.user_attrs, attempt.trial.state
+        if state == TrialState.RUNNING and attrs['worker'] == self._worker:
+            # Added twice: the storage lost its first answer (see Patient).
+            return attempt.trial._trial_id not in self._beats
         if state == TrialState.RUNNING:
             return not is_alive(attrs['worker'], attrs['heartbeat'], self.stale_after)
         return state == TrialState.FAIL and 'failure' not in attrs
@@ -305,9 +333,9 @@ class Study:
         """
         attempts = self._attempts()
         # In this order: what a storage ends in between is in both, not in neither.
-        pending = [attempts[n].policy for n in sorted(attempts) if n != claim.number
-                   and attempts[n].policy is not None
-                   and attempts[n].trial.state == TrialState.RUNNING]
+        running = (attempts[n] for n in sorted(attempts) if n != claim.number
+                   and attempts[n].trial.state == TrialState.RUNNING)
+        pending = [policy for a in running if (policy := a.policy) is not None]
         return self._finished(attempts), pending
 
     def _finished(self, attempts: Mapping[int, _Attempt]) -> list[Evaluated]:
