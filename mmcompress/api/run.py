@@ -129,9 +129,9 @@ class SearchRun:
             self.study.set_attr('weights', self.session.weights)
         elif known != self.session.weights:
             raise StudyError(
-                f'Study {study!r} in {shown(storage)} was made with other weights. Restore '
-                'the checkpoint to continue it, or choose another work dir, study name '
-                'or storage to start afresh.')
+                f'Study {study!r} in {shown(storage)} was made with other weights. '
+                'Restore the checkpoint to continue it, or choose another work dir, '
+                'study name or storage to start afresh.')
 
     def _compare_with_dense(self) -> None:
         """Say what is known of the budgets before any work."""

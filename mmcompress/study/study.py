@@ -8,18 +8,19 @@ import secrets
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from ..errors import StudyError
 from ..policy import Policy
 from ..searchers.base import Evaluated
 from .signature import check_signature
+from .standing import Attempt, Standing
 from .storage import open_storage, shown
 from .worker import Heartbeat, is_alive, this_worker
 
@@ -63,46 +64,6 @@ class Failure:
     reason: str
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """The trial that currently stands for an evaluation number."""
-
-    number: int
-    generation: int
-    trial: FrozenTrial
-
-    @property
-    def policy(self) -> Policy | None:
-        data = self.trial.user_attrs.get('policy')
-        return None if data is None else Policy.from_dict(data)
-
-
-@dataclass
-class _Standing:
-    """The trial that counts, by evaluation number, among the first ones of a study.
-
-    Args:
-        read (int): How many have been read.
-        fresh (int): How many of them are no retries.
-        attempts (dict[int, _Attempt]): The ones that count.
-    """
-
-    read: int = 0
-    fresh: int = 0
-    attempts: dict[int, _Attempt] = field(default_factory=dict)
-
-    def add(self, trial: FrozenTrial) -> None:
-        self.read += 1
-        attrs = trial.user_attrs
-        if 'worker' not in attrs:
-            return  # Not ours, e.g. added by hand in a dashboard.
-        number, generation = attrs.get('retry', (self.fresh, 0))
-        self.fresh += generation == 0
-        known = self.attempts.get(number)
-        if known is None or generation > known.generation:
-            self.attempts[number] = _Attempt(number, generation, trial)
-
-
 class Study:
     """Scored policies in an Optuna storage: one trial per attempt to score one.
 
@@ -144,8 +105,9 @@ class Study:
         self._id = study._study_id
         self._worker = dict(this_worker(), study=secrets.token_hex(8))
         self._beats: dict[int, Heartbeat] = {}
+        self._recorded: dict[int, Policy] = {}
         self._evaluated: dict[int, Evaluated] = {}
-        self._ended = _Standing()  # Trials that have ended do not change.
+        self._ended = Standing()  # Trials that have ended do not change.
         self._sign(json.loads(json.dumps(signature)), shown(storage))
 
     def _sign(self, signature: dict, storage: str) -> None:
@@ -204,7 +166,7 @@ class Study:
         self._end(trial, TrialState.FAIL)
         return None
 
-    def _retry(self, attempt: _Attempt) -> Claim | None:
+    def _retry(self, attempt: Attempt) -> Claim | None:
         """Take over an abandoned evaluation; None if another one did, or it failed."""
         running = attempt.trial.state == TrialState.RUNNING
         if running and not self._end(attempt.trial._trial_id, TrialState.FAIL):
@@ -241,9 +203,10 @@ class Study:
         standing = self._attempts().values()
         return next((a.number for a in standing if a.trial._trial_id == trial), None)
 
-    def _attempts(self) -> dict[int, _Attempt]:
+    def _attempts(self) -> dict[int, Attempt]:
         """The trial that counts, by evaluation number."""
-        trials, ended = self._storage.get_all_trials(self._id, deepcopy=False), self._ended
+        ended = self._ended
+        trials = self._storage.get_all_trials(self._id, deepcopy=False)
         while ended.read < len(trials) and trials[ended.read].state.is_finished():
             ended.add(trials[ended.read])
         standing = replace(ended, attempts=dict(ended.attempts))
@@ -251,7 +214,7 @@ class Study:
             standing.add(trial)
         return standing.attempts
 
-    def _is_abandoned(self, attempt: _Attempt) -> bool:
+    def _is_abandoned(self, attempt: Attempt) -> bool:
         attrs, state = attempt.trial.user_attrs, attempt.trial.state
         if state == TrialState.RUNNING and attrs['worker'] == self._worker:
             # Added twice: the storage lost its first answer (see Patient).
@@ -263,6 +226,7 @@ class Study:
     # -- finishing them --------------------------------------------------------
     def record_policy(self, claim: Claim, policy: Policy) -> None:
         """Note the policy of a claim before it is evaluated."""
+        self._recorded[claim.trial] = policy
         self._set(claim, policy=policy.to_dict())
 
     def finish(self, claim: Claim, evaluated: Evaluated) -> bool:
@@ -276,9 +240,10 @@ class Study:
             self.fail(claim, f'the score is {evaluated.score}')
             return False
         assert evaluated.number == claim.number
+        if self._recorded.pop(claim.trial, claim.policy) != evaluated.policy:
+            self.record_policy(claim, evaluated.policy)
         return self._set(
-            claim, policy=evaluated.policy.to_dict(),
-            costs={k: float(v) for k, v in evaluated.costs.items()},
+            claim, costs={k: float(v) for k, v in evaluated.costs.items()},
             metrics={k: float(v) for k, v in evaluated.metrics.items()},
             seconds=float(evaluated.seconds),
         ) and self._end(claim.trial, TrialState.COMPLETE, float(evaluated.score))
@@ -338,11 +303,11 @@ class Study:
         pending = [policy for a in running if (policy := a.policy) is not None]
         return self._finished(attempts), pending
 
-    def _finished(self, attempts: Mapping[int, _Attempt]) -> list[Evaluated]:
+    def _finished(self, attempts: Mapping[int, Attempt]) -> list[Evaluated]:
         return [self._evaluation(attempts[n]) for n in sorted(attempts)
                 if attempts[n].trial.state == TrialState.COMPLETE]
 
-    def _evaluation(self, attempt: _Attempt) -> Evaluated:
+    def _evaluation(self, attempt: Attempt) -> Evaluated:
         """Read one result; finished trials never change, so it is kept."""
         key = attempt.trial._trial_id
         if key not in self._evaluated:

@@ -22,7 +22,7 @@ POLICY = Policy({'stem': 8})
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    """A study whose database is as patient as a server's, with a finished evaluation."""
+    """A study with one evaluation, as patient as with a server."""
     study = Study(f'sqlite:///{tmp_path}/search.db', 'search', {})
     study._storage._patience = 20.0
     assert finish(study, study.claim(9))
