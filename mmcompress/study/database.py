@@ -65,16 +65,26 @@ def open_database(url: str, name: str) -> BaseStorage:
         try:
             storage = RDBStorage(url, engine_kwargs=options)
             break
-        except SQLAlchemyError as error:
-            # Workers that start together may create the same tables and rows.
-            same = isinstance(error, IntegrityError) or 'exist' in str(error)
-            if attempt == ATTEMPTS - 1 or not same:
+        except (SQLAlchemyError, StorageInternalError) as error:
+            # Workers that start together may create the same tables and rows. A server
+            # may be about to start, but it may as well have another address.
+            passes = isinstance(error.__cause__ or error, IntegrityError) or \
+                'exist' in str(error) or (not is_file and _is_away(error))
+            if attempt == ATTEMPTS - 1 or not passes:
                 raise
             time.sleep(random.random())
     if is_file:
         _lock_whole_transactions(
             storage.engine, 'WAL' if _is_local(path) else 'DELETE')
     return Patient(with_cache(storage), name, 0.0 if is_file else PATIENCE)
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether an error tells of the connection, not of what was asked for."""
+    for cause in (error, error.__cause__):
+        if isinstance(cause, (OperationalError, InterfaceError, PendingRollbackError)):
+            return True
+    return False
 
 
 def _is_local(path: Path) -> bool:
@@ -134,11 +144,8 @@ class Patient:
                     return True
                 raise
             except (StorageInternalError, SQLAlchemyError) as error:
-                cause = error.__cause__ or error
-                reason = str(cause).splitlines()[0].rstrip('.')
-                away = isinstance(
-                    cause, (OperationalError, InterfaceError, PendingRollbackError))
-                if not away or time.monotonic() > end:
+                reason = str(error.__cause__ or error).splitlines()[0].rstrip('.')
+                if not _is_away(error) or time.monotonic() > end:
                     raise StudyError(
                         f'The storage {self._name!r} failed: {reason}. What was '
                         'recorded is safe; mend this, then run the same command again '

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import SQLAlchemyError
@@ -38,7 +39,7 @@ def open_storage(url: str | None) -> BaseStorage:
     Raises:
         StudyError: If it cannot be opened.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # Warnings come from here.
     if url is None:
         return InMemoryStorage()
     url = _WITH_PASSWORD.get(url, url)
@@ -48,8 +49,9 @@ def open_storage(url: str | None) -> BaseStorage:
             path.parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(Journal(str(path)))
         return open_database(url, shown(url))
-    except (SQLAlchemyError, ImportError, OSError, RuntimeError, ValueError) as error:
-        reason = shown(str(error).splitlines()[0].rstrip('.'))
+    except (SQLAlchemyError, StorageInternalError, ImportError, OSError, RuntimeError,
+            ValueError) as error:
+        reason = shown(str(error.__cause__ or error).splitlines()[0].rstrip('.'))
         raise StudyError(
             f'The storage {shown(url)!r} cannot be opened: {reason}. Use '
             'sqlite:///file.db, journal:///file.log, or the URL of a running '
