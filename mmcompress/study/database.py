@@ -33,8 +33,9 @@ from ..errors import StudyError
 LOCK_TIMEOUT = 120
 """Seconds a worker waits for another one to release the SQLite file."""
 ATTEMPTS = 8
-PATIENCE = 120.0
-"""Seconds for which a server that does not answer is asked again."""
+PATIENCE = 30
+"""Times a server that does not answer is asked, within about two minutes. Not counted in
+seconds: a process that was stopped for long has not asked any more often."""
 LONGEST_WAIT = 5.0
 LOCAL = {'apfs', 'btrfs', 'ext2', 'ext3', 'ext4', 'f2fs', 'hfs', 'overlay', 'tmpfs',
          'xfs', 'zfs'}
@@ -76,7 +77,7 @@ def open_database(url: str, name: str) -> BaseStorage:
     if is_file:
         _lock_whole_transactions(
             storage.engine, 'WAL' if _is_local(path) else 'DELETE')
-    return Patient(with_cache(storage), name, 0.0 if is_file else PATIENCE)
+    return Patient(with_cache(storage), name, 1 if is_file else PATIENCE)
 
 
 def _is_away(error: Exception) -> bool:
@@ -123,17 +124,16 @@ class Patient:
     Args:
         storage (BaseStorage): A storage of Optuna, which this one stands for.
         name (str): What messages call it.
-        patience (float): Seconds for which a call is repeated.
+        patience (int): Times a call is made.
     """
 
-    def __init__(self, storage: BaseStorage, name: str, patience: float) -> None:
+    def __init__(self, storage: BaseStorage, name: str, patience: int) -> None:
         self._storage, self._name, self._patience = storage, name, patience
 
     def __getattr__(self, name: str) -> Callable:
         return partial(self._call, getattr(self._storage, name))
 
     def _call(self, method: Callable, *args: Any, **options: Any) -> Any:
-        end = time.monotonic() + self._patience
         for attempt in count():
             try:
                 return method(*args, **options)
@@ -145,7 +145,7 @@ class Patient:
                 raise
             except (StorageInternalError, SQLAlchemyError) as error:
                 reason = str(error.__cause__ or error).splitlines()[0].rstrip('.')
-                if not _is_away(error) or time.monotonic() > end:
+                if not _is_away(error) or attempt + 1 >= self._patience:
                     raise StudyError(
                         f'The storage {self._name!r} failed: {reason}. What was '
                         'recorded is safe; mend this, then run the same command again '
@@ -153,5 +153,5 @@ class Patient:
                 if not attempt:
                     logging.getLogger('mmcompress').warning(
                         'The storage %r does not answer (%s). It is asked again for '
-                        '%g s.', self._name, reason, self._patience)
+                        'about two minutes.', self._name, reason)
             time.sleep(min(LONGEST_WAIT, 0.2 * 2 ** attempt) * (0.5 + random.random()))

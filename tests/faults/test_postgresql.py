@@ -161,7 +161,9 @@ class Chaos:
 
     def begin(self) -> None:
         """Start a worker."""
-        worker = CONTEXT.Process(target=work, args=(self.server.url, str(self.log)))
+        worker = CONTEXT.Process(
+            target=work, args=(self.server.url, str(self.log)),
+            daemon=True)
         worker.start()
         self.workers.append(worker)
 

@@ -24,7 +24,7 @@ POLICY = Policy({'stem': 8})
 def study(tmp_path: Path) -> Study:
     """A study with one evaluation, as patient as with a server."""
     study = Study(f'sqlite:///{tmp_path}/search.db', 'search', {})
-    study._storage._patience = 20.0
+    study._storage._patience = 5
     assert finish(study, study.claim(9))
     return study
 
@@ -78,7 +78,7 @@ def test_a_server_that_stays_away_ends_in_a_sentence(study, monkeypatch):
         raise cut()
 
     monkeypatch.setattr(RDBStorage, '_get_trials', fail)
-    study._storage._patience = 0.5
+    study._storage._patience = 3
     with pytest.raises(StudyError, match=(
             r"storage '.*search\.db' failed: .*server closed the connection.*"
             'run the same command again')):
@@ -94,7 +94,7 @@ def test_servers_are_pinged(monkeypatch):
     monkeypatch.setattr(database, 'RDBStorage', lambda url, engine_kwargs: (
         pytest.fail('no ping') if not engine_kwargs.get('pool_pre_ping') else
         RDBStorage('sqlite://')))
-    assert database.open_database('postgresql://host/base', 'x')._patience > 60
+    assert database.open_database('postgresql://host/base', 'x')._patience == 30
 
 
 # -- files ---------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_a_disk_that_takes_nothing_ends_in_a_sentence(reason, study, monkeypatch
         raise StorageInternalError('commit') from OperationalError(
             'INSERT', {}, sqlite3.OperationalError(reason))
 
-    study._storage._patience = 0.0
+    study._storage._patience = 1
     claim = study.claim(9)
     monkeypatch.setattr(RDBStorage, 'set_trial_user_attr', fail)
     with pytest.raises(StudyError, match=f'{reason}.*What was recorded is safe'):
