@@ -34,8 +34,8 @@ LOCK_TIMEOUT = 120
 """Seconds a worker waits for another one to release the SQLite file."""
 ATTEMPTS = 8
 PATIENCE = 30
-"""Times a server that does not answer is asked, within about two minutes. A number, not a
-time: a process that was stopped for long has not asked any more often."""
+"""Times a server that does not answer is asked, within about two minutes. A number, as
+a process that was stopped for long has not asked any more often."""
 LONGEST_WAIT = 5.0
 LOCAL = {'apfs', 'btrfs', 'ext2', 'ext3', 'ext4', 'f2fs', 'hfs', 'overlay', 'tmpfs',
          'xfs', 'zfs'}
