@@ -77,14 +77,16 @@ def compressed(folder: Path) -> Any:
             for row in load_results(folder).rows]
 
 
+FEW = ('search_cfg.evaluator.images=50', 'search_cfg.evaluator.calibration_images=20')
 SUBJECTS = dict(
-    search=Subject('search', searched),
+    search=Subject('search', searched, FEW),
     prices=Subject('search', priced, (
-        'search_cfg.searcher.type=TwoStage', 'search_cfg.searcher.evaluations=3')),
+        *FEW, 'search_cfg.searcher.type=TwoStage',
+        'search_cfg.searcher.evaluations=3')),
     training=Subject('train', trained, ('train_cfg.max_epochs=3',), ('--resume',)),
     export=Subject('export', exported),
     compress=Subject('compress', compressed, (
-        'search_cfg.searcher.evaluations=4', 'compress_cfg.repeats=3'),
+        *FEW, 'search_cfg.searcher.evaluations=3', 'compress_cfg.repeats=3'),
         ('--epochs', '0')))
 
 
