@@ -123,7 +123,8 @@ def test_no_file_of_a_work_dir_holds_a_password(config, tmp_path):
 
 
 @pytest.mark.parametrize('state', ['read-only', 'full'])
-def test_a_disk_that_takes_nothing_is_a_sentence(state, config, small_disk, tmp_path):
+def test_a_disk_that_takes_nothing_is_a_sentence(
+        state, config, small_disk, tmp_path, capfd):
     if state == 'full':
         (small_disk / 'filler').write_bytes(
             bytes(os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_bsize))
@@ -134,4 +135,6 @@ def test_a_disk_that_takes_nothing_is_a_sentence(state, config, small_disk, tmp_
     assert ended.code == 1 and 'work-dir' in ended.message, ended
     reason = 'Read-only file system' if state == 'read-only' else 'No space left'
     assert reason in ended.message
-    assert not [p for p in (small_disk / 'w').rglob('*') if p.stat().st_size]
+    assert 'Traceback' not in capfd.readouterr().err
+    assert not [p for p in (small_disk / 'w').rglob('*')
+                if p.is_file() and p.stat().st_size]
