@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not Unix: nothing is swept
+    fcntl = None
+
+SPARE = 1 << 20
+"""Bytes; a disk with fewer is full."""
 
 
 @contextmanager
@@ -15,20 +26,52 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
     The temporary name keeps the suffix, because renderers read the format from it.
     If the body raises, an existing file at ``path`` stays as it was.
+
+    Raises:
+        OSError: The disk is full, read-only or somebody else's.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f'.{path.stem}.', suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    _sweep(path)
+    handle, temporary = _locked(path)
     try:
         yield temporary
         # Temporary files are private; results are for everybody.
         temporary.chmod(0o644)
         os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # torch and NumPy do not say that a disk is full, the system not for which file.
+        code = getattr(error, 'errno', None)
+        if code is None and ('free space' in str(error)
+                             or shutil.disk_usage(path.parent).free < SPARE):
+            code = errno.ENOSPC
+        if code is None or getattr(error, 'filename', None) is not None:
+            raise
+        raise OSError(code, os.strerror(code), str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _locked(path: Path) -> tuple[int, Path]:
+    """A new temporary file, open and locked until it is closed or its writer dies."""
+    while True:
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f'.{path.stem}.', suffix=path.suffix)
+        if fcntl:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.path.exists(name):  # else swept by another writer before it was locked
+            return handle, Path(name)
+        os.close(handle)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers of a file have left that were killed: what is not locked."""
+    stem, suffix = map(glob.escape, (path.stem, path.suffix))
+    for left in path.parent.glob(f'.{stem}.????????{suffix}') if fcntl else ():
+        with suppress(OSError), left.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 def write_text(path: str | os.PathLike, text: str) -> Path:

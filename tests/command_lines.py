@@ -107,6 +107,20 @@ def run_here(name: str, *args: object, cwd: Path) -> Ended:
     return Ended(0, '')
 
 
+def make_job(folder: Path) -> Job:
+    """A ResNet-8 trained on 500 handwritten digits by tools/train.py."""
+    write_images(folder)
+    config, checkpoint = folder / 'tiny.py', folder / 'dense/epoch_5.pth'
+    config.write_text(CONFIG.format(
+        base=str(REPO / 'configs/cifar/resnet20_cifar10.py'), data=str(folder),
+        load_from=str(checkpoint)))
+    ended = run_here(
+        'train', config, '--work-dir', folder / 'dense', '--cfg-options',
+        'load_from=None', 'train_cfg.max_epochs=5', cwd=folder)
+    assert ended.code == 0 and checkpoint.is_file(), ended
+    return Job(config, checkpoint, folder)
+
+
 def command(name: str, *args: object) -> list[str]:
     """The words of a tool's command line."""
     return [sys.executable, '-W', 'ignore', str(REPO / f'tools/{name}.py'),

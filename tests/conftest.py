@@ -1,6 +1,8 @@
 """Fixtures that every test may use."""
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +40,19 @@ def shared_data(data_folder: Path) -> Path:
     if not data_folder.is_dir():
         pytest.skip(f'no real data at {data_folder}; set MMCOMPRESS_DATA')
     return data_folder
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB; the test is skipped by who may not mount one."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    command = ['mount', '-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', str(folder)]
+    if not shutil.which('mount') or \
+            subprocess.run(command, capture_output=True).returncode:
+        pytest.skip('only root may mount a small file system')
+    yield folder
+    subprocess.run(['umount', '-l', str(folder)], check=True)
 
 
 @pytest.fixture(scope='module', autouse=True)

@@ -1,8 +1,14 @@
 """Files that are complete or not there."""
 
+import errno
 import os
+import signal
+import subprocess
+import sys
 
+import numpy as np
 import pytest
+import torch
 
 from mmcompress.files import replacing, write_bytes, write_text
 
@@ -35,3 +41,45 @@ def test_the_temporary_name_keeps_the_suffix(path):
     with replacing(path) as temporary:
         assert temporary.suffix == '.json'
         assert path.read_text() == 'old'
+
+
+WRITER = """
+import sys, time
+from mmcompress.files import replacing
+with replacing(sys.argv[1]) as temporary:
+    print(temporary.name, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_writer_left_is_swept_by_the_next(path):
+    writers = [subprocess.Popen(
+        [sys.executable, '-c', WRITER, path], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)]
+    left, living = (writer.stdout.readline().strip() for writer in writers)
+    writers[0].kill()
+    assert writers[0].wait() == -signal.SIGKILL
+    names = {path.name, '.file.notes.json'}
+    path.with_name('.file.notes.json').touch()  # not of ours
+    assert {p.name for p in path.parent.iterdir()} == {*names, left, living}
+    write_text(path, 'new')
+    assert {p.name for p in path.parent.iterdir()} == {*names, living}
+    writers[1].kill()
+    for writer in writers:
+        writer.communicate()
+
+
+WRITERS = dict(
+    torch=lambda path: torch.save(torch.zeros(1 << 21), path),
+    numpy=lambda path: np.save(path, np.zeros(1 << 21)),
+    text=lambda path: path.write_text('0' * (1 << 23)))
+
+
+@pytest.mark.parametrize('write', WRITERS)
+def test_a_full_disk_is_named(write, small_disk):
+    path = write_text(small_disk / 'kept.npy', 'old')
+    with pytest.raises(OSError, match=r'No space left on device.*kept\.npy') as error, \
+            replacing(path) as temporary:
+        WRITERS[write](temporary)
+    assert error.value.errno == errno.ENOSPC
+    assert path.read_text() == 'old' and list(small_disk.iterdir()) == [path]

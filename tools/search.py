@@ -16,6 +16,7 @@ from mmcompress.openmmlab.cli import (
     parse_target_options,
     run_tool,
 )
+from mmcompress.openmmlab.processes import PARENT
 from mmcompress.openmmlab.searching import check_complete, search_loop
 
 
@@ -82,7 +83,7 @@ def start_worker(index: int) -> subprocess.Popen:
             skip = argument == '--workers'
             continue
         arguments.append(argument)
-    environment = dict(os.environ)
+    environment = {**os.environ, PARENT: str(os.getpid())}
     if environment.get('CUDA_VISIBLE_DEVICES') != '':
         devices = environment.get('CUDA_VISIBLE_DEVICES', '').split(',')
         device = devices[index] if index < len(devices) and devices[0] else str(index)

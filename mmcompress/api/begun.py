@@ -10,7 +10,7 @@ from ..plain import plain
 from ..session import Session
 from ..study import Study
 from ..study.seed import signature_in
-from ..study.storage import is_begun, open_storage
+from ..study.storage import is_begun, open_storage, shown
 
 
 def signature_of_begun(storage: str, study: str) -> dict[str, Any]:
@@ -53,6 +53,6 @@ def check_weights(session: Session, study: Study, storage: str) -> None:
         study.set_attr('weights', session.weights)
     elif known != session.weights:
         raise StudyError(
-            f'Study {study.name!r} in {storage} was made with other weights. Restore '
+            f'Study {study.name!r} in {shown(storage)} was made with other weights. Restore '
             'the checkpoint to continue it, or choose another work dir, study name '
             'or storage to start afresh.')

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import os.path as osp
 import re
+import signal
 import socket
 import sys
 from collections.abc import Callable, Collection
@@ -19,8 +21,10 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from ..errors import CheckpointError, CompressionError, TargetError
+from ..study.storage import concealed
 from .checkpoints import TRUST_FLAG, load, loading
 from .console import calm
+from .processes import Terminated, ending_in_order
 from .search_seed import with_seed
 from .settings import check_settings
 
@@ -40,6 +44,10 @@ CONFIG_ERRORS = (
     ConfigParsingError, SyntaxError, OSError, ImportError, KeyError, TypeError,
     ValueError, AssertionError)
 """What mmengine raises for a config that it cannot read, or options that do not fit."""
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM,
+        errno.EIO)
+"""Errors of disks that are full, read-only, broken, or somebody else's."""
 
 
 def base_parser(description: str, checkpoint: bool = False) -> argparse.ArgumentParser:
@@ -95,7 +103,18 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = osp.join('work_dirs', name)
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     check_settings(cfg)
+    conceal_password(cfg)
     return cfg
+
+
+def conceal_password(cfg: Config) -> None:
+    """Take the password of the storage out of a config, in place.
+
+    mmengine writes configs to logs, work dirs and checkpoints.
+    """
+    search = cfg.get('search_cfg') or {}
+    if 'storage' in search:
+        search['storage'] = concealed(search['storage'])
 
 
 def load_weights(model: torch.nn.Module, path: str) -> None:
@@ -250,18 +269,25 @@ def run_tool(main: Callable[[], None]) -> None:
     """
     try:
         # The flag is looked up here, for all that the tool does to be within.
-        with calm(), loading(trust=TRUST_FLAG in sys.argv[1:]):
+        with ending_in_order(), calm(), loading(trust=TRUST_FLAG in sys.argv[1:]):
             main()
     except CompressionError as error:
         sys.exit(f'{type(error).__name__}: {error}')
     except FileNotFoundError as error:
         sys.exit(f'A file is missing: {error}. Check the paths in the config.')
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        sys.exit(f'{error.filename or "A file"} cannot be used: {error.strerror}. Free '
+                 'space or choose another --work-dir, then run the same command again; '
+                 'nothing that was finished is lost.')
     except KeyError as error:
         # How mmengine says that a type of the config is not registered.
         if 'is not in the' not in str(error):
             raise
         sys.exit(f'The config names an unknown type: {error.args[0]}')
-    except KeyboardInterrupt:
-        print('\nInterrupted. Run the same command again to continue.',
-              file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as end:
+        said, code = ('Terminated', signal.SIGTERM) if isinstance(end, Terminated) \
+            else ('Interrupted', signal.SIGINT)
+        print(f'\n{said}. Run the same command again to continue.', file=sys.stderr)
+        sys.exit(128 + code)

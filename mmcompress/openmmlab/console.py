@@ -35,7 +35,8 @@ def calm() -> Iterator[None]:
 
     Loggers that are made within it write the config, lists of hooks and the environment
     to their files alone. Warnings of other packages, which no user of this one can act
-    on, and what they print on their own are dropped.
+    on, and what they print on their own are dropped, and so are the tracebacks of
+    loggers whose disk is full.
     """
     make = MMLogger.__init__
 
@@ -46,13 +47,14 @@ def calm() -> Iterator[None]:
                 handler.addFilter(_for_console)
 
     MMLogger.__init__, stream = quietly, WithoutChatter(sys.stdout)
+    reported, logging.raiseExceptions = logging.raiseExceptions, False  # full disks
     try:
         with warnings.catch_warnings(), redirect_stdout(stream):
             warnings.filterwarnings('ignore', module=r'(?!mmcompress)')
             yield
     finally:
         stream.finish()
-        MMLogger.__init__ = make
+        MMLogger.__init__, logging.raiseExceptions = make, reported
 
 
 def _for_console(record: logging.LogRecord) -> bool:

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
-import time
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import optuna
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
-from optuna.storages import get_storage as with_cache
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy import event
-from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from ..errors import StudyError
+from .database import open_database
 
 STORAGE, STUDY = 'sqlite:///search.db', 'search'
 """Where a study is, and how it is called, unless the config says otherwise."""
 JOURNAL = 'journal:///'
-LOCK_TIMEOUT = 120
-"""Seconds a worker waits for another one to release the SQLite file."""
-ATTEMPTS = 8
+_WITH_PASSWORD: dict[str, str] = {}
+"""What :func:`concealed` has returned, and what it stands for."""
 
 
 def open_storage(url: str | None) -> BaseStorage:
@@ -34,7 +30,8 @@ def open_storage(url: str | None) -> BaseStorage:
     Args:
         url (str | None): ``sqlite:///file.db``, ``journal:///file.log`` (for network
             file systems) or the URL of a database server. Three slashes start a
-            relative path, four an absolute one. None keeps all in memory.
+            relative path, four an absolute one; it is taken as it is written. None
+            keeps all in memory.
 
     Returns:
         BaseStorage: A storage of Optuna.
@@ -42,17 +39,19 @@ def open_storage(url: str | None) -> BaseStorage:
     Raises:
         StudyError: If it cannot be opened.
     """
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # Warnings come from here.
     if url is None:
         return InMemoryStorage()
+    url = _WITH_PASSWORD.get(url, url)
     try:
         if url.startswith(JOURNAL):
             path = Path(url.removeprefix(JOURNAL))
             path.parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(Journal(str(path)))
-        return with_cache(_open_database(url))
-    except (SQLAlchemyError, ImportError, OSError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip('.')
+        return open_database(url, shown(url))
+    except (SQLAlchemyError, StorageInternalError, ImportError, OSError, RuntimeError,
+            ValueError) as error:
+        reason = shown(str(error.__cause__ or error).splitlines()[0].rstrip('.'))
         raise StudyError(
             f'The storage {shown(url)!r} cannot be opened: {reason}. Use '
             'sqlite:///file.db, journal:///file.log, or the URL of a running '
@@ -93,6 +92,10 @@ def _drop_partial_line(file: BinaryIO) -> None:
 def placed(url: str, folder: str | Path) -> str:
     """The URL of a storage, with a relative file placed in a folder."""
     scheme, separator, path = url.partition(':///')
+    if scheme == 'sqlite' and '?' in path:
+        raise StudyError(
+            f'The storage {url!r} has options after a question mark, which files do '
+            'not take. Leave them out.')
     if separator and scheme in ('sqlite', 'journal') and not path.startswith('/'):
         return f'{scheme}:///{(Path(folder) / path).absolute()}'
     return url
@@ -106,46 +109,16 @@ def is_begun(url: str) -> bool:
 
 def shown(url: str | None) -> str:
     """Return the URL without its password, for messages."""
-    return 'memory' if url is None else re.sub(r'(://[^:/@]+):[^@]+@', r'\1:***@', url)
+    # A password that should have been quoted may hold an @, a colon or a slash.
+    hidden = re.sub(r'(://[^:/@]*):.*@', r'\1:***@', url or 'memory')
+    return re.sub(r'(password=)[^&\s]+', r'\1***', hidden)
 
 
-def _open_database(url: str) -> RDBStorage:
-    parsed = make_url(url)
-    is_sqlite = parsed.get_backend_name() == 'sqlite'
-    options = {}
-    if is_sqlite:
-        if parsed.database in (None, '', ':memory:'):
-            raise ValueError('a database in memory cannot be resumed')
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        options = {'connect_args': {'timeout': LOCK_TIMEOUT}}
-    for attempt in range(ATTEMPTS):
-        try:
-            storage = RDBStorage(url, engine_kwargs=options)
-            break
-        except SQLAlchemyError as error:
-            # Workers that start together may create the same tables and rows.
-            same = isinstance(error, IntegrityError) or 'exist' in str(error)
-            if attempt == ATTEMPTS - 1 or not same:
-                raise
-            time.sleep(random.random())
-    if is_sqlite:
-        _lock_whole_transactions(storage.engine)
-    return storage
+def concealed(url: str) -> str:
+    """The URL without its password, which this process can open all the same.
 
-
-def _lock_whole_transactions(engine: Engine) -> None:
-    """Let a SQLite transaction own the file from its first read on.
-
-    Python's sqlite3 begins a transaction at the first write only. Optuna reads a
-    trial's state and then writes it, and numbers trials by counting them; both
-    would be races between processes.
+    For configs: they are printed, and written to logs, work dirs and checkpoints.
     """
-    @event.listens_for(engine, 'connect')
-    def _manual(connection, _record) -> None:
-        connection.isolation_level = None
-
-    @event.listens_for(engine, 'begin')
-    def _begin(connection) -> None:
-        connection.exec_driver_sql('BEGIN IMMEDIATE')
-
-    engine.dispose()  # Connections from before would keep the old behaviour.
+    if shown(url) != url:
+        _WITH_PASSWORD[shown(url)] = url
+    return shown(url)

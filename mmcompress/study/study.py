@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from ..errors import StudyError
 from ..policy import Policy
 from ..searchers.base import Evaluated
 from .signature import check_signature
+from .standing import Attempt, Standing
 from .storage import open_storage, shown
 from .worker import STALE_AFTER, Heartbeat, is_alive, this_worker
 
@@ -62,20 +64,6 @@ class Failure:
     reason: str
 
 
-@dataclass(frozen=True)
-class _Attempt:
-    """The trial that currently stands for an evaluation number."""
-
-    number: int
-    generation: int
-    trial: FrozenTrial
-
-    @property
-    def policy(self) -> Policy | None:
-        data = self.trial.user_attrs.get('policy')
-        return None if data is None else Policy.from_dict(data)
-
-
 class Study:
     """Scored policies in an Optuna storage: one trial per attempt to score one.
 
@@ -115,9 +103,11 @@ class Study:
             storage=self._storage, study_name=name, direction='maximize',
             load_if_exists=True)
         self._id = study._study_id
-        self._worker = this_worker()
+        self._worker = dict(this_worker(), study=secrets.token_hex(8))
         self._beats: dict[int, Heartbeat] = {}
+        self._recorded: dict[int, Policy] = {}
         self._evaluated: dict[int, Evaluated] = {}
+        self._ended = Standing()  # Trials that have ended do not change.
         self._sign(json.loads(json.dumps(signature)), shown(storage))
 
     def _sign(self, signature: dict, storage: str) -> None:
@@ -176,7 +166,7 @@ class Study:
         self._end(trial, TrialState.FAIL)
         return None
 
-    def _retry(self, attempt: _Attempt) -> Claim | None:
+    def _retry(self, attempt: Attempt) -> Claim | None:
         """Take over an abandoned evaluation; None if another one did, or it failed."""
         running = attempt.trial.state == TrialState.RUNNING
         if running and not self._end(attempt.trial._trial_id, TrialState.FAIL):
@@ -185,7 +175,8 @@ class Study:
         known = attempt.trial.user_attrs
         if attempt.policy is not None:
             attrs['policy'] = attempt.policy.to_dict()
-            attrs['deaths'] = known.get('deaths', 0) + ('released' not in known)
+            died = 'released' not in known and known['worker'] != self._worker
+            attrs['deaths'] = known.get('deaths', 0) + died
         if attrs.get('deaths', 0) >= DEATHS:
             reason = f'{DEATHS} workers died of it, e.g. for want of memory'
             self._add_trial({**attrs, 'failure': reason}, TrialState.FAIL)
@@ -212,22 +203,22 @@ class Study:
         standing = self._attempts().values()
         return next((a.number for a in standing if a.trial._trial_id == trial), None)
 
-    def _attempts(self) -> dict[int, _Attempt]:
+    def _attempts(self) -> dict[int, Attempt]:
         """The trial that counts, by evaluation number."""
-        attempts: dict[int, _Attempt] = {}
-        fresh = 0
-        for trial in self._storage.get_all_trials(self._id, deepcopy=False):
-            if 'worker' not in trial.user_attrs:
-                continue  # Not ours, e.g. added by hand in a dashboard.
-            number, generation = trial.user_attrs.get('retry', (fresh, 0))
-            fresh += generation == 0
-            known = attempts.get(number)
-            if known is None or generation > known.generation:
-                attempts[number] = _Attempt(number, generation, trial)
-        return attempts
+        ended = self._ended
+        trials = self._storage.get_all_trials(self._id, deepcopy=False)
+        while ended.read < len(trials) and trials[ended.read].state.is_finished():
+            ended.add(trials[ended.read])
+        standing = replace(ended, attempts=dict(ended.attempts))
+        for trial in trials[ended.read:]:
+            standing.add(trial)
+        return standing.attempts
 
-    def _is_abandoned(self, attempt: _Attempt) -> bool:
+    def _is_abandoned(self, attempt: Attempt) -> bool:
         attrs, state = attempt.trial.user_attrs, attempt.trial.state
+        if state == TrialState.RUNNING and attrs['worker'] == self._worker:
+            # Added twice: the storage lost its first answer (see Patient).
+            return attempt.trial._trial_id not in self._beats
         if state == TrialState.RUNNING:
             return not is_alive(attrs['worker'], attrs['heartbeat'], self.stale_after)
         return state == TrialState.FAIL and 'failure' not in attrs
@@ -235,6 +226,7 @@ class Study:
     # -- finishing them --------------------------------------------------------
     def record_policy(self, claim: Claim, policy: Policy | None) -> None:
         """Note the policy of a claim before it is evaluated, None if it has none."""
+        self._recorded[claim.trial] = policy
         self._set(claim, policy=None if policy is None else policy.to_dict())
 
     def finish(self, claim: Claim, evaluated: Evaluated) -> bool:
@@ -248,9 +240,10 @@ class Study:
             self.fail(claim, f'the score is {evaluated.score}')
             return False
         assert evaluated.number == claim.number
+        if self._recorded.pop(claim.trial, claim.policy) != evaluated.policy:
+            self.record_policy(claim, evaluated.policy)
         return self._set(
-            claim, policy=evaluated.policy.to_dict(),
-            costs={k: float(v) for k, v in evaluated.costs.items()},
+            claim, costs={k: float(v) for k, v in evaluated.costs.items()},
             metrics={k: float(v) for k, v in evaluated.metrics.items()},
             seconds=float(evaluated.seconds),
         ) and self._end(claim.trial, TrialState.COMPLETE, float(evaluated.score))
@@ -306,16 +299,16 @@ class Study:
         """
         attempts = self._attempts()
         # In this order: what a storage ends in between is in both, not in neither.
-        pending = [attempts[n].policy for n in sorted(attempts) if n != claim.number
-                   and attempts[n].policy is not None
-                   and attempts[n].trial.state == TrialState.RUNNING]
+        running = (attempts[n] for n in sorted(attempts) if n != claim.number
+                   and attempts[n].trial.state == TrialState.RUNNING)
+        pending = [policy for a in running if (policy := a.policy) is not None]
         return self._finished(attempts), pending
 
-    def _finished(self, attempts: Mapping[int, _Attempt]) -> list[Evaluated]:
+    def _finished(self, attempts: Mapping[int, Attempt]) -> list[Evaluated]:
         return [self._evaluation(attempts[n]) for n in sorted(attempts)
                 if attempts[n].trial.state == TrialState.COMPLETE]
 
-    def _evaluation(self, attempt: _Attempt) -> Evaluated:
+    def _evaluation(self, attempt: Attempt) -> Evaluated:
         """Read one result; finished trials never change, so it is kept."""
         key = attempt.trial._trial_id
         if key not in self._evaluated:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import psutil
-from optuna.exceptions import OptunaError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 
 CLOCK_TOLERANCE = 2.0
 """Seconds by which two readings of one process's start may differ."""
@@ -94,6 +94,6 @@ class Heartbeat:
                 self._beat()
             except UpdateFinishedTrialError:
                 return  # Finished meanwhile, or taken over by another worker.
-            except OptunaError as error:
+            except Exception as error:  # A server or a disk may say anything.
                 # The evaluation matters more than one sign of life.
                 logging.getLogger('mmcompress').debug('No heartbeat: %s', error)

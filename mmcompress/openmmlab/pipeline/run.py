@@ -18,6 +18,7 @@ from ...policy.files import PolicyFile
 from ...report import Result, Results, load_outcome, save_results, write_all
 from ...report.tradeoff import DENSE
 from ..checkpoints import loading
+from ..cli import conceal_password
 from ..searching import search_loop
 from .console import Console
 from .networks import Network
@@ -47,6 +48,7 @@ def compress(
     cfg = copy.deepcopy(cfg)
     options = CompressOptions.of(cfg, **given)
     complete(cfg, targets, options)
+    conceal_password(cfg)
     check(cfg, options)
     return _Run(cfg, options).run()
 
