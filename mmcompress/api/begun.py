@@ -53,6 +53,6 @@ def check_weights(session: Session, study: Study, storage: str) -> None:
         study.set_attr('weights', session.weights)
     elif known != session.weights:
         raise StudyError(
-            f'Study {study.name!r} in {shown(storage)} was made with other weights. Restore '
-            'the checkpoint to continue it, or choose another work dir, study name '
-            'or storage to start afresh.')
+            f'Study {study.name!r} in {shown(storage)} was made with other weights. '
+            'Restore the checkpoint to continue it, or choose another work dir, study '
+            'name or storage to start afresh.')

@@ -12,6 +12,8 @@ from mmcompress.api.listener import Listener
 from mmcompress.errors import CompressionError
 from mmcompress.report import load_outcome, save_outcome
 from mmcompress.study import Study
+from mmcompress.study.seed import signature_in
+from mmcompress.study.storage import open_storage
 
 
 @pytest.fixture(autouse=True)
@@ -69,11 +71,8 @@ def search(score, work_dir, listener=None, session=None, **options):
 
 
 def failures(work_dir):
-    study = object.__new__(Study)  # whatever its signature is
-    from mmcompress.study.storage import open_storage
-    study._storage = open_storage(f'sqlite:///{work_dir}/search.db')
-    study._id = study._storage.get_study_id_from_name('search')
-    study._evaluated = {}
+    storage = f'sqlite:///{work_dir}/search.db'
+    study = Study(storage, 'search', signature_in(open_storage(storage), 'search'))
     return study.failures()
 
 
