@@ -16,6 +16,7 @@ from mmcompress.openmmlab.cli import (
     run_tool,
 )
 from mmcompress.openmmlab.pipeline.run import compress
+from mmcompress.options import Natural, NotNegative, parsed
 from mmcompress.report import results_table
 
 
@@ -25,11 +26,11 @@ def parse_args() -> argparse.Namespace:
         '--targets', nargs='+', metavar='COST=VALUES',
         help='budgets, e.g. macs=0.7,0.5 or latency_ms=4; those of the config if unset')
     parser.add_argument(
-        '--epochs', type=int,
+        '--epochs', type=parsed(Natural),
         help='of fine-tuning each network, 0 for none; a tenth of the config\'s if '
              'unset')
     parser.add_argument(
-        '--distill', type=float, metavar='WEIGHT', nargs='?', const=1.0,
+        '--distill', type=parsed(NotNegative), metavar='WEIGHT', nargs='?', const=1.0,
         help='fine-tune with the dense network as a teacher, with this weight (1)')
     parser.add_argument(
         '--int8', action='store_true', default=None,

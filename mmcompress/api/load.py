@@ -13,12 +13,14 @@ from ..data.items import as_batch
 from ..errors import CompressionError
 from ..kinds import declare_kind
 from ..mutators.rebuild import rebuild
+from ..options import checking
 from ..policy.files import PolicyFile
 from ..surgery.copies import copy_of
 from .family import Family
 from .functions import FunctionKind
 
 
+@checking
 def load(
     work_dir: str | Path,
     model: nn.Module,

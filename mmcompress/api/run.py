@@ -19,7 +19,7 @@ from ..plain import plain
 from ..policy import Policy
 from ..prices import Subject
 from ..prices.table import PriceTable
-from ..registry import PRICES, SEARCHERS, build
+from ..registry import PRICES, SEARCHERS, build, check_call, checked
 from ..report import Outcome, make_outcome, write_all
 from ..searchers import Evaluated, Listed, Searcher, best_per_target
 from ..session import Session
@@ -92,6 +92,9 @@ class SearchRun:
         listener: Listener | None = None,
     ) -> None:
         self.work_dir = Path(work_dir)
+        checked(SEARCHERS, searcher, ('space', 'costs', 'targets', 'scores', 'prices'))
+        checked(PRICES, {**session.price_source, **(prices or {})})
+        check_call('latency', latency or {}, latency_of, ('model', 'graph', 'space'))
         self.session = session = as_begun(
             session, placed(storage, self.work_dir), study)
         self.searcher_cfg, self.prices_cfg = dict(searcher), dict(prices or {})

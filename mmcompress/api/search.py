@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import CompressionError
+from ..options import Count, Natural, Positive, checking
 from ..policy.files import PolicyFile
 from ..session import Session
 from ..study.storage import STORAGE, STUDY
@@ -17,19 +18,20 @@ from .listener import Listener, ProgressBar
 from .run import SearchRun
 
 
+@checking
 def search(
     session: Session,
     searcher: str | Mapping[str, Any] = 'Evolution',
-    evaluations: int = 100,
+    evaluations: Count = 100,
     work_dir: str | Path = 'work_dirs/search',
     *,
-    targets: Mapping[str, float | Sequence] | None = None,
+    targets: Mapping[str, Any] | None = None,
     prices: Mapping[str, Any] | None = None,
     latency: Mapping[str, Any] | None = None,
     storage: str = STORAGE,
     study: str = STUDY,
-    seed: int | None = None,
-    time_limit: float | None = None,
+    seed: Natural | None = None,
+    time_limit: Positive | None = None,
     listener: Listener | None = None,
     **costs: float | Sequence[float],
 ) -> Family:

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..data.images import Batch
+from ..options import Checked
 from ..policy import ChannelScores, ModelGraph, Policy
 from ..reconstruction.moments import Moments, measure, readers
 from ..reconstruction.units import names_of_readers
@@ -63,7 +64,7 @@ class Calibration:
 NO_IMAGES = Calibration()
 
 
-class Mutator(ABC):
+class Mutator(Checked, ABC):
     """Makes a live model behave as a policy says, and back.
 
     A mutator is prepared once on the dense model. Then :meth:`apply` and

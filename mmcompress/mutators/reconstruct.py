@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers.rule import rule_of, sliced
+from ..options import Positive
 from ..policy import IN, OUT, ModelGraph, Policy
 from ..quant.presets import preset
 from ..reconstruction.columns import has_columns
@@ -47,7 +48,7 @@ class ReconstructMutator(Mutator):
     """
 
     def __init__(
-        self, ridge: float = RIDGE, sequential: bool | None = None,
+        self, ridge: Positive = RIDGE, sequential: bool | None = None,
         residual: bool = True,
     ) -> None:
         self.ridge, self.sequential, self.residual = ridge, sequential, residual

@@ -12,6 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..errors import CompressionError
+from ..options import NotNegative, check_values
 from .checkpoints import loading
 from .cli import load_weights
 from .images import reading
@@ -35,8 +36,11 @@ class TrainOptions:
     policy: str | None = None
     checkpoint: str | None = None
     from_scratch: bool = False
-    distil: float | None = None
+    distil: NotNegative | None = None
     resume: str | None = None
+
+    def __post_init__(self) -> None:
+        check_values('the training', type(self), vars(self))
 
 
 @loading()  # the runner loads the weights, too

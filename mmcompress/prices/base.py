@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..data.images import Batch
+from ..options import Checked, Count
 from ..policy import ModelGraph, SearchSpace
 from ..surgery.weights import weights_digest
 from .store import PriceStore
@@ -42,7 +43,7 @@ class Subject:
     log: Callable[[str], None] = print
 
 
-class PriceSource(ABC):
+class PriceSource(Checked, ABC):
     """Computes the price of every choice from labelled images.
 
     The images should not be those the network was trained on: where it fits its
@@ -60,8 +61,8 @@ class PriceSource(ABC):
 
     def __init__(
         self,
-        images: int,
-        batch_size: int = 16,
+        images: Count,
+        batch_size: Count = 16,
         dataset: dict | None = None,
         augment: bool = False,
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from ..errors import CompressionError, DataError
 from ..evaluation.distance import REFERENCES
 from ..kinds import kind_of
 from ..layers.rule import rule_of, with_weight
+from ..options import Count
 from ..policy import FLOAT
 from ..reconstruction.moments import measure, readers
 from ..reconstruction.order import eliminate
@@ -26,6 +28,8 @@ from ..surgery.weights import tensors_digest
 from .base import PriceSource, Subject
 from .store import PriceStore
 from .table import PriceTable
+
+MEASURES = (*REFERENCES, '')
 
 WEIGHED_AT = 0.02
 """Closed-form price of the choice at which a column is weighed, if it has one."""
@@ -54,12 +58,10 @@ class ReconstructionPrices(PriceSource):
             for no weights. Defaults to 'distance'.
     """
 
-    def __init__(self, images: int = 32, measure: str = 'distance') -> None:
+    def __init__(
+        self, images: Count = 32, measure: Literal[MEASURES] = 'distance',
+    ) -> None:
         super().__init__(images)
-        if measure and measure not in REFERENCES:
-            raise CompressionError(
-                f'Unknown measure {measure!r}; choose one of '
-                f'{", ".join(REFERENCES)}, or "" for none.')
         self.measure = measure
 
     @property
@@ -94,7 +96,7 @@ class ReconstructionPrices(PriceSource):
     ) -> PriceTable:
         images, curves = load(slice(None)), {}
         for name, find in (('widths', width_errors), ('bits', bit_errors)):
-            known = store.get(name)
+            known = store.get(name, (-1, 3))
             if known is None:
                 subject.log(f'Prices: errors of {name}')
                 found = find(subject, images)
@@ -114,7 +116,7 @@ class ReconstructionPrices(PriceSource):
         space, reference, found = subject.space, None, {}
         for done, (column, curve) in enumerate(curves.items()):
             name, choice = f'weight_{column:05d}', weighed_choice(curve)
-            weight = store.get(name) if self.measure else np.ones(())
+            weight = store.get(name, ()) if self.measure else np.ones(())
             if weight is None:
                 if reference is None:
                     with subject.mutator.acting(space.decode(space.highest)[0]):

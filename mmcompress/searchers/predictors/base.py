@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...errors import PredictorError
 from ...files import write_bytes
+from ...options import Checked, Natural
 from ...policy import SearchSpace
 from ...registry import PREDICTORS
 from .features import PolicyFeatures
@@ -51,7 +52,7 @@ class Agreement:
                    float(kendalltau(predicted, measured)[0]), len(measured))
 
 
-class Predictor(ABC):
+class Predictor(Checked, ABC):
     """Predicts the score of policies from a few labelled ones.
 
     A new predictor implements :meth:`_fit`, :meth:`_mean` and :meth:`_std` on
@@ -67,7 +68,7 @@ class Predictor(ABC):
         state (dict[str, Tensor]): What was learned.
     """
 
-    def __init__(self, space: SearchSpace, seed: int = 0) -> None:
+    def __init__(self, space: SearchSpace, seed: Natural = 0) -> None:
         self.space = space
         self.seed = seed
         self.features = PolicyFeatures(space)
