@@ -22,6 +22,7 @@ from ..prices.table import PriceTable
 from ..registry import PRICES, SEARCHERS, build, check_call, checked
 from ..report import Outcome, make_outcome, write_all
 from ..searchers import Evaluated, Listed, Searcher, best_per_target
+from ..searchers.base import GIVEN
 from ..session import Session
 from ..study import Study, choose
 from ..study.storage import STORAGE, STUDY, placed
@@ -92,7 +93,7 @@ class SearchRun:
         listener: Listener | None = None,
     ) -> None:
         self.work_dir = Path(work_dir)
-        checked(SEARCHERS, searcher, ('space', 'costs', 'targets', 'scores', 'prices'))
+        checked(SEARCHERS, searcher, GIVEN)
         checked(PRICES, {**session.price_source, **(prices or {})})
         check_call('latency', latency or {}, latency_of, ('model', 'graph', 'space'))
         self.session = session = as_begun(

@@ -110,7 +110,7 @@ class Mutator(Checked, ABC):
             calibration (Calibration): Images.
         """
 
-    def check(self, policy: Policy) -> None:  # noqa: B027  (most have nothing to check)
+    def check(self, policy: Policy) -> None:
         """Raise :class:`PolicyError` unless the policy fits the model."""
 
     def kept(self, policy: Policy) -> Kept:

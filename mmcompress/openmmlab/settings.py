@@ -24,6 +24,7 @@ from ..registry import (
     check_options,
     checked,
 )
+from ..searchers.base import GIVEN
 
 LIKE = 0.8
 """Similarity from which the name of a section is taken for a mistyped one."""
@@ -80,7 +81,7 @@ def _check_search(search: Mapping[str, Any], known: Iterable[str]) -> None:
     check_options('search_cfg', search, known)
     check_values('search_cfg', _loop(search), search)
     if searcher := search.get('searcher'):
-        kind = checked(SEARCHERS, searcher, ('space', 'costs', 'targets'))
+        kind = checked(SEARCHERS, searcher, GIVEN)
         if 'predictor' in options_of(kind):
             predictor = searcher.get('predictor') or {}
             checked(PREDICTORS, {'type': 'GPPredictor', **predictor}, ('space',))

@@ -16,6 +16,10 @@ from .starts import random_rows
 __all__ = ['Evaluated', 'Searcher']
 
 
+GIVEN = ('space', 'costs', 'targets', 'scores', 'prices')
+"""Arguments that a search adds to the user's."""
+
+
 class Searcher(Checked):
     """Proposes policies from the history of evaluated ones. Pure, no I/O.
 

@@ -30,7 +30,7 @@ def search(work_dir, listener=None, **options):
     (dict(evaluations=2.5), 'evaluations of search'),
     (dict(seed=-1), 'seed of search.* is a whole number of at least 0 or None, not -1'),
     (dict(time_limit=0), 'time_limit of search.* is a number above 0'),
-    (dict(searcher=dict(type='LeGR', population=0)), "population of the searcher 'LeGR'"),
+    (dict(searcher=dict(type='LeGR', population=0)), "population of the searcher 'LeG"),
 ])
 def test_a_mistaken_value_does_not_block_the_corrected_search(
         tmp_path, mistake, message):

@@ -19,6 +19,7 @@ from ...report import Result, Results, load_outcome, save_results, write_all
 from ...report.tradeoff import DENSE
 from ..checkpoints import loading
 from ..searching import search_loop
+from ..settings import check_settings
 from .console import Console
 from .networks import Network
 from .options import CompressOptions, check, complete
@@ -45,6 +46,7 @@ def compress(
         CompressionError: Something in the config does not fit.
     """
     cfg = copy.deepcopy(cfg)
+    check_settings(cfg)
     options = CompressOptions.of(cfg, **given)
     complete(cfg, targets, options)
     check(cfg, options)

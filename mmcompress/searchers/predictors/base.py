@@ -19,9 +19,9 @@ from torch import Tensor
 
 from ...errors import PredictorError
 from ...files import write_bytes
-from ...options import Checked, Natural
+from ...options import Checked, Natural, record
 from ...policy import SearchSpace
-from ...registry import PREDICTORS
+from ...registry import PREDICTORS, build
 from .features import PolicyFeatures
 
 FORMAT, VERSION = 'mmcompress.predictor', 1
@@ -202,12 +202,17 @@ class Predictor(Checked, ABC):
             raise PredictorError(
                 f'{path} was fitted on another search space. Use the config it was '
                 'searched with, or search again.')
-        predictor: Predictor = PREDICTORS.build(dict(
-            header['options'], type=header['type'], space=space,
-            _scope_='mmcompress'))
-        predictor.state = {k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}
-        if header['agreement']:
-            predictor.agreement = Agreement(**header['agreement'])
+        try:
+            predictor: Predictor = build(
+                PREDICTORS, dict(header['options'], type=header['type']), space=space)
+            predictor.state = {
+                k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}
+            predictor.predict(space.highest[None])
+            if header['agreement']:
+                predictor.agreement = record(Agreement, header['agreement'])
+        except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
+            raise PredictorError(
+                f'{path} is damaged ({error}). Search again.') from error
         return predictor
 
 
@@ -221,10 +226,12 @@ def _read(path: str | os.PathLike) -> tuple[Mapping, dict[str, np.ndarray]]:
         raise PredictorError(
             f'There is no predictor {str(path)!r}. A SeerNet search writes it to its '
             'work dir.') from None
-    except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, BadZipFile, EOFError,
+            MemoryError, RecursionError) as error:
         raise PredictorError(
             f'{path} cannot be read as a predictor: {error}. Search again.') from error
-    if header.get('format') != FORMAT or header.get('version') != VERSION:
+    if not isinstance(header, dict) or 'space' not in header or (
+            header.get('format'), header.get('version')) != (FORMAT, VERSION):
         raise PredictorError(
             f'{path} is not a predictor of version {VERSION}. Search again or use a '
             'matching mmcompress.')
