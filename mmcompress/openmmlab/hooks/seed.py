@@ -21,31 +21,34 @@ class EpochSeedHook(Hook):
 
     mmengine's checkpoints hold no state of random generators, so augmentation and
     dropout of a resumed run differ from those of an uninterrupted one. Workers of the
-    data loader are seeded for every epoch, unless they persist over epochs. A training
-    that counts iterations is seeded in each of them; mmengine skips the images that it
-    has seen, whose augmentation is repeated only by workers (``num_workers`` above 0).
+    data loader are seeded for every epoch, unless they persist over epochs. Where
+    iterations are counted instead, the generators are seeded before each of them, but
+    workers begin anew.
     """
 
     priority = 'VERY_HIGH'
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed python's, NumPy's and torch's generators, and those of workers."""
-        own = _seed(runner.seed, runner.epoch, get_rank())
+        by_iterations = isinstance(runner.train_loop, IterBasedTrainLoop)
+        own = self._seed(runner, runner.iter if by_iterations else runner.epoch)
         start = runner.train_dataloader.worker_init_fn
         if isinstance(start, partial) and 'seed' in start.keywords:
             start.keywords['seed'] = own // 2  # leaves room for a worker's number
 
-    def before_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None,
+        outputs: Any = None,
     ) -> None:
-        """Seed the generators where nothing else tells of epochs."""
+        """Seed the next iteration of a loop that has no epochs; its images, too."""
         if isinstance(runner.train_loop, IterBasedTrainLoop):
-            _seed(runner.seed, runner.iter, get_rank())
+            self._seed(runner, runner.iter + 1)
 
-
-def _seed(*numbers: int) -> int:
-    python, numpy, own = np.random.SeedSequence(numbers).generate_state(3).tolist()
-    random.seed(python)
-    np.random.seed(numpy)
-    torch.manual_seed(own)
-    return own
+    @staticmethod
+    def _seed(runner: Runner, number: int) -> int:
+        sequence = np.random.SeedSequence([runner.seed, number, get_rank()])
+        python, numpy, own = sequence.generate_state(3).tolist()
+        random.seed(python)
+        np.random.seed(numpy)
+        torch.manual_seed(own)
+        return own
