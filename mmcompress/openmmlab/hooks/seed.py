@@ -30,25 +30,35 @@ class EpochSeedHook(Hook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Seed python's, NumPy's and torch's generators, and those of workers."""
-        by_iterations = isinstance(runner.train_loop, IterBasedTrainLoop)
-        own = self._seed(runner, runner.iter if by_iterations else runner.epoch)
+        own = _seed(runner, 2 * runner.iter if _by_iterations(runner) else runner.epoch)
         start = runner.train_dataloader.worker_init_fn
         if isinstance(start, partial) and 'seed' in start.keywords:
             start.keywords['seed'] = own // 2  # leaves room for a worker's number
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None
+    ) -> None:
+        """Seed an iteration of a loop that has no epochs, once it has its images."""
+        if _by_iterations(runner):
+            _seed(runner, 2 * runner.iter + 1)
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None,
         outputs: Any = None,
     ) -> None:
-        """Seed the next iteration of a loop that has no epochs; its images, too."""
-        if isinstance(runner.train_loop, IterBasedTrainLoop):
-            self._seed(runner, runner.iter + 1)
+        """Seed what the next iteration does to its images."""
+        if _by_iterations(runner):
+            _seed(runner, 2 * runner.iter + 2)
 
-    @staticmethod
-    def _seed(runner: Runner, number: int) -> int:
-        sequence = np.random.SeedSequence([runner.seed, number, get_rank()])
-        python, numpy, own = sequence.generate_state(3).tolist()
-        random.seed(python)
-        np.random.seed(numpy)
-        torch.manual_seed(own)
-        return own
+
+def _by_iterations(runner: Runner) -> bool:
+    return isinstance(runner.train_loop, IterBasedTrainLoop)
+
+
+def _seed(runner: Runner, number: int) -> int:
+    sequence = np.random.SeedSequence([runner.seed, number, get_rank()])
+    python, numpy, own = sequence.generate_state(3).tolist()
+    random.seed(python)
+    np.random.seed(numpy)
+    torch.manual_seed(own)
+    return own
