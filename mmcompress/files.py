@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import errno
 import glob
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+LARGEST = 64
+"""MiB of the largest JSON file that is read: far more than any of ours has."""
 
 try:
     import fcntl
@@ -79,6 +84,21 @@ def write_text(path: str | os.PathLike, text: str) -> Path:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding='utf-8', newline='')
     return Path(path)
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Read a JSON file from wherever it comes.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not JSON, or no file of ours is as large or as deeply nested.
+    """
+    if Path(path).stat().st_size > LARGEST << 20:
+        raise ValueError(f'it is larger than {LARGEST} MiB')
+    try:
+        return json.loads(Path(path).read_text(encoding='utf-8'))
+    except RecursionError:
+        raise ValueError('it is nested too deeply') from None
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> Path:

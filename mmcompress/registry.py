@@ -12,6 +12,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
 from .errors import CompressionError
+from .options import check_values, options_of
 
 HOOKS = Registry(
     'hook', parent=MMENGINE_HOOKS, scope='mmcompress',
@@ -70,7 +71,7 @@ def build(registry: Registry, cfg: Mapping[str, Any], **given: Any) -> Any:
 def checked(
     registry: Registry, cfg: Mapping[str, Any], given: Iterable[str] = ()
 ) -> Callable:
-    """The class that a user's config names, if it takes the arguments that it has.
+    """The class that a user's config names, if it takes what the config gives it.
 
     Args:
         registry (Registry): Where its type is looked up.
@@ -78,7 +79,8 @@ def checked(
         given (Iterable[str]): Names of the arguments that the caller adds.
 
     Raises:
-        CompressionError: The type or an argument is unknown; says what is known.
+        CompressionError: The type or an argument is unknown, or the value of one is
+            not what its annotation says.
     """
     if not isinstance(cfg, Mapping):
         raise CompressionError(
@@ -86,7 +88,7 @@ def checked(
     kind = cfg.get('type')
     registry.import_from_location()
     cls = registry.get(kind) if isinstance(kind, str) else kind
-    if cls is None:
+    if not callable(cls):
         known = sorted(registry.module_dict)
         raise CompressionError(
             f'There is no {registry.name} {kind!r}; known: {", ".join(known)}.'
@@ -98,25 +100,29 @@ def checked(
             raise CompressionError(
                 f'The {registry.name} {kind!r} got an unexpected keyword argument '
                 f'{name!r}; it takes {", ".join(takes)}.{meant(name, takes)}')
+    check_values(f'the {registry.name} {getattr(kind, "__name__", kind)!r}', cls, {
+        name: value for name, value in cfg.items() if name not in NOT_OPTIONS})
     return cls
 
 
-def options_of(kind: Callable) -> list[str]:
-    """Names of the arguments of a function or class.
+def check_call(
+    what: str, options: Any, function: Callable, given: Iterable[str] = ()
+) -> None:
+    """Refuse options that a function or dataclass does not take, by name or value.
 
-    Where a class passes on ``**kwargs``, those of the classes that it derives from are
-    among them.
+    Args:
+        what (str): What has the options, for the message.
+        options (Mapping): The user's options.
+        function (Callable): What takes them.
+        given (Iterable[str]): Names of the arguments that the caller adds.
+
+    Raises:
+        CompressionError: One does not fit; says what does.
     """
-    names: dict[str, None] = {}
-    for part in kind.__mro__ if isinstance(kind, type) else [kind]:
-        if isinstance(kind, type) and '__init__' not in vars(part):
-            continue
-        found = inspect.signature(part).parameters.values()
-        names |= {p.name: None for p in found if p.kind in (
-            p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-        if not any(p.kind == p.VAR_KEYWORD for p in found):
-            break
-    return list(names)
+    if not isinstance(options, Mapping):
+        raise CompressionError(f'{what} is a dict of options, not {options!r}.')
+    check_options(what, options, [n for n in options_of(function) if n not in given])
+    check_values(what, function, options)
 
 
 def check_options(what: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -5,14 +5,16 @@ The first file is the baseline, e.g. the dense network in float.
 
 import argparse
 import os
+from typing import Annotated
 
 from rich.console import Console
 from rich.table import Table
 
 import mmcompress  # noqa: F401
 from mmcompress.exporter.runtimes import RUNTIMES, OnnxRuntime
-from mmcompress.exporter.timing import Timing, blame, time_files
+from mmcompress.exporter.timing import ROUNDS, Timing, blame, time_files
 from mmcompress.openmmlab.cli import run_tool
+from mmcompress.options import Count, Natural, Within, parsed
 from mmcompress.report import join_network
 
 
@@ -22,19 +24,24 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('files', nargs='+', help='ONNX files; the first: the baseline')
     parser.add_argument('--backend', choices=list(RUNTIMES), default=OnnxRuntime.name)
     parser.add_argument(
-        '--threads', type=int, help='of each stream; all cores together if unset')
+        '--threads', type=parsed(Count),
+        help='of each stream; all cores together if unset')
     parser.add_argument(
-        '--streams', type=int, default=1,
+        '--streams', type=parsed(Count), default=1,
         help='calls at a time: 1 for how long an image takes, the number of cores for '
              'how many images they do per second')
-    parser.add_argument('--repeats', type=int, default=100, help='timed calls of each')
-    parser.add_argument('--warm-up', type=int, default=20, help='calls before')
+    parser.add_argument(
+        '--repeats', type=parsed(Annotated[int, Within(ROUNDS)]), default=100,
+        help='timed calls of each')
+    parser.add_argument(
+        '--warm-up', type=parsed(Natural), default=20,
+        help='calls before')
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    threads = args.threads or max(1, (os.cpu_count() or 1) // max(1, args.streams))
+    threads = args.threads or max(1, (os.cpu_count() or 1) // args.streams)
     timings = time_files(
         args.files, args.backend, threads, args.repeats, args.warm_up, args.streams)
     first = timings[0]

@@ -26,6 +26,7 @@ from zoo.table import zoo_table
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.errors import CompressionError
 from mmcompress.openmmlab.cli import run_tool
+from mmcompress.options import Count, Positive, parsed
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,11 +35,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--package', choices=['mmdet', 'mmpretrain'], default='mmdet')
     parser.add_argument('--prefix', default='', help='folder that the paths are in')
     parser.add_argument('--out', default='work_dirs/zoo.csv', help='result CSV')
-    parser.add_argument('--sample', type=int, help='check so many, drawn at random')
+    parser.add_argument(
+        '--sample', type=parsed(Count),
+        help='check so many, drawn at random')
     parser.add_argument('--seed', type=int, default=0, help='seed of the sample')
-    parser.add_argument('--workers', type=int, default=1, help='processes at a time')
-    parser.add_argument('--seconds', type=int, default=300, help='limit per config')
-    parser.add_argument('--gigabytes', type=float, default=8, help='limit per config')
+    parser.add_argument(
+        '--workers', type=parsed(Count), default=1,
+        help='processes at a time')
+    parser.add_argument(
+        '--seconds', type=parsed(Count), default=300,
+        help='limit per config')
+    parser.add_argument('--gigabytes', type=parsed(Positive), default=8,
+                        help='limit per config')
     parser.add_argument('--fake-quant', action='append_const', const='fake_quant',
                         dest='options', help='act as random widths and bits, too')
     parser.add_argument('--export', action='append_const', const='export',

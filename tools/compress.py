@@ -17,6 +17,7 @@ from mmcompress.openmmlab.cli import (
 )
 from mmcompress.openmmlab.pipeline.run import compress
 from mmcompress.openmmlab.searching import check_complete
+from mmcompress.options import Natural, NotNegative, parsed
 from mmcompress.report import load_outcome, results_table
 
 
@@ -26,11 +27,11 @@ def parse_args() -> argparse.Namespace:
         '--targets', nargs='+', metavar='COST=VALUES',
         help='budgets, e.g. macs=0.7,0.5 or latency_ms=4; those of the config if unset')
     parser.add_argument(
-        '--epochs', type=int,
+        '--epochs', type=parsed(Natural),
         help='of fine-tuning each network, 0 for none; a tenth of the config\'s if '
              'unset')
     parser.add_argument(
-        '--distill', type=float, metavar='WEIGHT', nargs='?', const=1.0,
+        '--distill', type=parsed(NotNegative), metavar='WEIGHT', nargs='?', const=1.0,
         help='fine-tune with the dense network as a teacher, with this weight (1)')
     parser.add_argument(
         '--int8', action='store_true', default=None,

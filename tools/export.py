@@ -15,6 +15,7 @@ from mmcompress.exporter.eight_bits import WEIGHT_BITS, EightBits
 from mmcompress.exporter.quantise.float_layers import LIMIT
 from mmcompress.openmmlab.cli import base_parser, load_config, run_tool
 from mmcompress.openmmlab.exporting import ExportRequest, export_checkpoint
+from mmcompress.options import Count, Natural, NotNegative, Positive, parsed
 from mmcompress.report import join_network
 from mmcompress.report.tradeoff import DENSE
 
@@ -29,23 +30,25 @@ def parse_args() -> argparse.Namespace:
         help='also write the model that computes what the quantised file does: its '
              'policy file, with the checkpoint (.pth) beside it')
     parser.add_argument(
-        '--shape', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
+        '--shape', type=parsed(Count), nargs=2, metavar=('HEIGHT', 'WIDTH'),
         help='size of the preprocessed image; that of the test pipeline if unset')
-    parser.add_argument('--batch', type=int, default=1, help='images per call')
+    parser.add_argument(
+        '--batch', type=parsed(Count), default=1,
+        help='images per call')
     parser.add_argument(
         '--dynamic-batch', action='store_true', help='take any number of images')
     parser.add_argument(
         '--boxes', action='store_true',
         help='decode boxes and suppress non-maxima inside the file (one stage)')
     parser.add_argument(
-        '--calibration-images', type=int, default=32,
+        '--calibration-images', type=parsed(Count), default=32,
         help='training images that set the ranges between quantised layers')
     parser.add_argument(
-        '--tolerance', type=float, default=QUANTISED_TOLERANCE,
+        '--tolerance', type=parsed(Positive), default=QUANTISED_TOLERANCE,
         help='largest root mean square difference of a quantised file from its model, '
              'as a share of the spread of an output')
     parser.add_argument(
-        '--fit-steps', type=int, default=0, metavar='N',
+        '--fit-steps', type=parsed(Natural), default=0, metavar='N',
         help='fit scales, zero points and biases to the float network\'s outputs for '
              'the calibration images, N steps of 4 images; needs no labels and leaves '
              'the weights as they are')
@@ -54,7 +57,7 @@ def parse_args() -> argparse.Namespace:
         help='put a network in float into 8 bits; its layers that cost most stay in '
              'float until the error is within --int8-limit')
     parser.add_argument(
-        '--int8-limit', type=float, metavar='SHARE',
+        '--int8-limit', type=parsed(NotNegative), metavar='SHARE',
         help='largest mean square difference of the outputs from the float network, as '
              f'a share of their variance, on calibration images ({LIMIT})')
     parser.add_argument(

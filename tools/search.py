@@ -18,6 +18,7 @@ from mmcompress.openmmlab.cli import (
 )
 from mmcompress.openmmlab.processes import PARENT
 from mmcompress.openmmlab.searching import check_complete, search_loop
+from mmcompress.options import Count, parsed
 
 
 def parse_args() -> argparse.Namespace:
@@ -26,7 +27,7 @@ def parse_args() -> argparse.Namespace:
         '--resume', action='store_true',
         help='accepted for symmetry: a search always continues its study')
     parser.add_argument(
-        '--workers', type=int, default=1,
+        '--workers', type=parsed(Count), default=1,
         help='processes that share the search on this machine; with GPUs, worker i '
              'uses GPU i')
     parser.add_argument(

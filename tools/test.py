@@ -15,6 +15,7 @@ from mmcompress.exporter.runtimes import RUNTIMES
 from mmcompress.files import write_text
 from mmcompress.openmmlab.cli import base_parser, load_config, run_tool
 from mmcompress.openmmlab.test_set import score_on_test_set
+from mmcompress.options import Count, parsed
 from mmcompress.report import join_network
 
 
@@ -27,7 +28,8 @@ def parse_args() -> argparse.Namespace:
         help='what runs the network; unless torch, CHECKPOINT is a file that '
              'tools/export.py wrote')
     parser.add_argument(
-        '--threads', type=int, help='threads of the backend; all cores if unset')
+        '--threads', type=parsed(Count),
+        help='threads of the backend; all cores if unset')
     parser.add_argument('--out', help='JSON file to write the metrics to')
     return parser.parse_args()
 

@@ -6,6 +6,7 @@ import os.path as osp
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.openmmlab.cli import base_parser, load_config, run_tool
 from mmcompress.openmmlab.training import TrainOptions, train
+from mmcompress.options import NotNegative, parsed
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,7 +19,7 @@ def parse_args() -> argparse.Namespace:
         '--from-scratch', action='store_true',
         help='start from random weights, not from a checkpoint')
     parser.add_argument(
-        '--distill', type=float, metavar='WEIGHT', nargs='?', const=1.0,
+        '--distill', type=parsed(NotNegative), metavar='WEIGHT', nargs='?', const=1.0,
         help='learn from the dense model (of load_from) with this weight, 1 if unset')
     parser.add_argument('--amp', action='store_true', help='mixed precision')
     parser.add_argument(

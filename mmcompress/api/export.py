@@ -13,15 +13,17 @@ from torch import Tensor, nn
 from ..data.images import Batch
 from ..data.items import read_batches
 from ..exporter.export import ExportOptions, export_onnx
+from ..options import Count, checking
 
 
+@checking
 def export(
     model: nn.Module,
     path: str | Path,
-    shape: Sequence[int],
+    shape: Sequence[Count],
     *,
     calibration: Iterable = (),
-    images: int = 32,
+    images: Count = 32,
     classes: Sequence[str] = (),
     **options: Any,
 ) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -13,12 +14,14 @@ from ..data.items import as_batch
 from ..errors import CompressionError
 from ..kinds import declare_kind
 from ..mutators.rebuild import rebuild
+from ..options import checking
 from ..policy.files import PolicyFile
 from ..surgery.copies import copy_of
 from .family import Family
 from .functions import FunctionKind
 
 
+@checking
 def load(
     work_dir: str | Path,
     model: nn.Module,
@@ -68,6 +71,13 @@ def _network(model: nn.Module, path: Path) -> nn.Module:
         raise CompressionError(
             f'There is no checkpoint {weights}; search with save_checkpoints on.')
     slim = rebuild(copy_of(model), PolicyFile.load(path))
-    state = torch.load(weights, map_location='cpu', weights_only=True)
-    slim.load_state_dict(state['state_dict'])
+    try:
+        state = torch.load(weights, map_location='cpu', weights_only=True)
+        slim.load_state_dict(state['state_dict'])
+    except (OSError, RuntimeError, UnpicklingError, EOFError, LookupError, TypeError,
+            AttributeError) as error:
+        raise CompressionError(
+            f'The checkpoint {weights} is damaged or of another network '
+            f'({str(error).splitlines()[0] if str(error) else "it is empty"}); make it '
+            'again by the search.') from error
     return slim.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +11,17 @@ from torch import Tensor, nn
 from ..data.items import as_batch, read_batches
 from ..errors import CompressionError, at_least
 from ..evaluation.distance import REFERENCES
+from ..evaluation.dynamic_bn import MODES
 from ..evaluation.function import FunctionEvaluator
+from ..evaluation.policy_evaluator import RULES
 from ..kinds import declare_kind
+from ..mutators.settings import check_compression
+from ..options import Count, Natural, checking
 from ..session import Session, find_units, open_session
 from .functions import FunctionKind
 
 
+@checking
 def prepare(
     model: nn.Module,
     inputs: Any,
@@ -29,10 +34,10 @@ def prepare(
     forward: Callable[[nn.Module, Any], Any] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     train: Iterable = (),
-    images: int = 512,
-    rule: str = 'greater',
-    dynamic_bn: str = 'paired',
-    seed: int = 0,
+    images: Count = 512,
+    rule: Literal[RULES] = 'greater',
+    dynamic_bn: Literal[MODES] = 'paired',
+    seed: Natural = 0,
     **mutators: Mapping[str, Any],
 ) -> Session:
     """Trace a module, verify its channel units, and make it ready to be searched.
@@ -93,6 +98,10 @@ def prepare(
         raise CompressionError(
             "A score needs a name that changes with it, e.g. score_name='top1-v1': "
             'studies are told apart by it.')
+    settings = dict(mutators)
+    settings |= {} if channel is None else dict(channel=dict(channel))
+    settings |= {} if quant is None else dict(quant=dict(quant))
+    check_compression(settings)
     first = next(model.parameters(), None)
     device = torch.device('cpu') if first is None else first.device
     example = as_batch(inputs, device)
@@ -111,9 +120,6 @@ def prepare(
         rule=rule, seed=seed)
     scored = labelled if metric == 'loss' else batches[1::2] if score is None else []
     evaluator.keep(model, scored or batches, batches[::2] if score is None else batches)
-    settings = dict(mutators)
-    settings |= {} if channel is None else dict(channel=dict(channel))
-    settings |= {} if quant is None else dict(quant=dict(quant))
     priced = sum(len(batch.inputs) for batch in labelled or evaluator.calibration)
     source = dict(type='GradientPrices') if loss else dict(
         type='MeasuredPrices', measure='distance')

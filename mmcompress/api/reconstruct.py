@@ -19,6 +19,7 @@ from ..kinds import declare_kind
 from ..mutators import Calibration, ChannelMutator, JointMutator, Mutator
 from ..mutators.quant import QuantMutator
 from ..mutators.reconstruct import ReconstructMutator
+from ..options import Count, checking
 from ..policy import ChannelScores, ModelGraph
 from ..policy.files import PolicyFile
 from ..surgery.copies import copy_of
@@ -26,6 +27,7 @@ from ..surgery.materialise import check_policy
 from .functions import FunctionKind
 
 
+@checking
 def reconstruct(
     dense: nn.Module,
     policy: str | Path | PolicyFile,
@@ -33,7 +35,7 @@ def reconstruct(
     *,
     forward: Callable[[nn.Module, Any], Any] | None = None,
     quant: Mapping[str, Any] | None = None,
-    limit: int = 512,
+    limit: Count = 512,
     **settings: Any,
 ) -> nn.Module:
     """Build the network of a policy and repair it, without labels or training.

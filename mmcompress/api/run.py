@@ -19,9 +19,10 @@ from ..plain import plain
 from ..policy import Policy
 from ..prices import PriceSource, Subject
 from ..prices.table import PriceTable
-from ..registry import PRICES, SEARCHERS, build
+from ..registry import PRICES, SEARCHERS, build, check_call, checked
 from ..report import Outcome, make_outcome, write_all
 from ..searchers import Evaluated, Listed, Searcher, best_per_target
+from ..searchers.base import GIVEN
 from ..session import Session
 from ..study import Claim, Study, choose
 from ..study.storage import STORAGE, STUDY, placed
@@ -96,6 +97,9 @@ class SearchRun:
         listener: Listener | None = None,
     ) -> None:
         self.work_dir = Path(work_dir)
+        checked(SEARCHERS, searcher, GIVEN)
+        checked(PRICES, {**session.price_source, **(prices or {})})
+        check_call('latency', latency or {}, latency_of, ('model', 'graph', 'space'))
         where = placed(storage, self.work_dir)
         begun = signature_of_begun(where, study)
         self.session = session = as_begun(session, begun)

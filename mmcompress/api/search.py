@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import CompressionError
+from ..options import Count, Natural, Positive, checking
 from ..policy.files import PolicyFile
 from ..session import Session
 from ..study.storage import STORAGE, STUDY
@@ -18,20 +19,21 @@ from .listener import Listener, ProgressBar
 from .run import SearchRun
 
 
+@checking
 def search(
     session: Session,
     searcher: str | Mapping[str, Any] = 'Evolution',
-    evaluations: int = 100,
+    evaluations: Count = 100,
     work_dir: str | Path = 'work_dirs/search',
     *,
-    targets: Mapping[str, float | Sequence] | None = None,
+    targets: Mapping[str, Any] | None = None,
     prices: Mapping[str, Any] | None = None,
     latency: Mapping[str, Any] | None = None,
     storage: str = STORAGE,
     study: str = STUDY,
-    seed: int | None = None,
-    time_limit: float | None = None,
-    stale_after: float = STALE_AFTER,
+    seed: Natural | None = None,
+    time_limit: Positive | None = None,
+    stale_after: Positive = STALE_AFTER,
     listener: Listener | None = None,
     **costs: float | Sequence[float],
 ) -> Family:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..data.images import Batch
-from ..errors import CompressionError
 from ..kinds import kind_of
+from ..options import Count, Natural, NotNegative, Positive, Share
+from ..registry import check_call
 
 
 @dataclass(frozen=True)
@@ -28,11 +29,11 @@ class Finetuning:
         batch_size (int): Images per step. Defaults to 128.
     """
 
-    steps: int = 0
-    lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    batch_size: int = 128
+    steps: Natural = 0
+    lr: Positive = 0.01
+    momentum: Share = 0.9
+    weight_decay: NotNegative = 5e-4
+    batch_size: Count = 128
 
     @classmethod
     def read(cls, options: dict | None) -> Finetuning:
@@ -41,15 +42,8 @@ class Finetuning:
         Raises:
             CompressionError: Unknown names, or numbers out of range.
         """
-        try:
-            found = cls(**(options or {}))
-        except TypeError as error:
-            raise CompressionError(f'finetune is malformed: {error}.') from None
-        if found.steps < 0 or found.lr <= 0 or found.batch_size < 1:
-            raise CompressionError(
-                'finetune needs steps >= 0, lr > 0 and batch_size >= 1, not '
-                f'{asdict(found)}.')
-        return found
+        check_call('finetune', options or {}, cls)
+        return cls(**(options or {}))
 
 
 def finetune(

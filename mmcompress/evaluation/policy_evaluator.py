@@ -8,20 +8,24 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 
 from ..data.images import Batch, first
-from ..errors import CompressionError, at_least
+from ..errors import CompressionError
 from ..kinds import kind_of
 from ..mutators import Mutator
+from ..options import Checked, Natural
 from ..policy import Policy
 from .distance import REFERENCES
-from .dynamic_bn import FRESH, dynamic_bn, pair, recalibrate
+from .dynamic_bn import FRESH, MODES, dynamic_bn, pair, recalibrate
 from .finetune import Finetuning, finetune
+
+RULES = ('greater', 'less')
+"""Which scores are better."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ FEWEST_FOR_NORMS = 6
 """Images that statistics of batch norms are found on at least, if there are so many."""
 
 
-class PolicyEvaluator(ABC):
+class PolicyEvaluator(Checked, ABC):
     """Scores policies on images that are decoded once and kept in memory.
 
     A subclass gets hold of a model and its images and hands them over by
@@ -95,15 +99,12 @@ class PolicyEvaluator(ABC):
     def __init__(
         self,
         metric: str,
-        dynamic_bn: str = 'paired',
-        rule: str = 'greater',
-        seed: int = 0,
+        dynamic_bn: Literal[MODES] = 'paired',
+        rule: Literal[RULES] = 'greater',
+        seed: Natural = 0,
         amp: bool = False,
         finetune: dict | None = None,
     ) -> None:
-        if rule not in ('greater', 'less'):
-            raise CompressionError(f"rule must be 'greater' or 'less', not {rule!r}.")
-        at_least('evaluator', 0, seed=seed)
         self.metric, self.mode = metric, dynamic_bn
         self.rule = 'less' if metric in ('loss', *REFERENCES) else rule
         self.seed, self.amp = seed, amp

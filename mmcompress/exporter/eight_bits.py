@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from torch import nn
 
+from ..arithmetic.ranges import OBSERVERS
 from ..data.images import Batch
 from ..errors import CompressionError
 from ..graph import trace
 from ..layers.quantised import QuantLayer, quantised_layers
 from ..layers.rule import obstacle
 from ..mutators.rebuild import quantise
+from ..options import NotNegative, check_values
 from ..policy import Bits, ModelGraph, Policy
 from ..quant.calibration import calibrate
 from ..quant.presets import preset
@@ -41,11 +44,14 @@ class EightBits:
         weight_bits (int): Defaults to :data:`WEIGHT_BITS`.
     """
 
-    limit: float = LIMIT
+    limit: NotNegative = LIMIT
     skip: tuple[str, ...] | None = None
-    observer: str = 'mse'
+    observer: Literal[OBSERVERS] = 'mse'
     symmetric: bool = False
-    weight_bits: int = WEIGHT_BITS
+    weight_bits: Literal[7, 8] = WEIGHT_BITS
+
+    def __post_init__(self) -> None:
+        check_values('8 bits', type(self), vars(self))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import nn
 from ..errors import ExportError
 from ..files import write_bytes
 from ..kinds import kind_of
+from ..options import Count, Positive, check_values
 from ..quant.points import file_points
 from ..surgery.modes import evaluating, in_float
 from .agreement import QUANTISED_TOLERANCE, TOLERANCE, compare, compare_quantised
@@ -50,15 +51,18 @@ class ExportOptions:
         quantised_tolerance (float): See :func:`.agreement.compare_quantised`.
     """
 
-    shape: tuple[int, ...]
-    batch: int = 1
+    shape: tuple[Count, ...]
+    batch: Count = 1
     dynamic_batch: bool = False
     classes: Sequence[str] = ()
     images: Sequence[np.ndarray] = ()
     boxes: bool = False
     layout: bool = False
-    tolerance: float = TOLERANCE
-    quantised_tolerance: float = QUANTISED_TOLERANCE
+    tolerance: Positive = TOLERANCE
+    quantised_tolerance: Positive = QUANTISED_TOLERANCE
+
+    def __post_init__(self) -> None:
+        check_values('the export', type(self), vars(self))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -73,8 +74,9 @@ class OnnxRuntime:
             options.enable_profiling = True
             options.profile_file_prefix = f'{self._folder.name}/profile'
         source = model if isinstance(model, bytes) else os.fspath(model)
-        self.session = onnxruntime.InferenceSession(
-            source, options, providers=list(providers))
+        with _opening(model):
+            self.session = onnxruntime.InferenceSession(
+                source, options, providers=list(providers))
         self._names = [x.name for x in self.session.get_inputs()]
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
@@ -127,7 +129,8 @@ class OpenVinoRuntime:
         if threads:
             options['INFERENCE_NUM_THREADS'] = str(threads)
         source = model if isinstance(model, bytes) else os.fspath(model)
-        self.compiled = core.compile_model(core.read_model(source), 'CPU', options)
+        with _opening(model):
+            self.compiled = core.compile_model(core.read_model(source), 'CPU', options)
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
         """Outputs for one set of inputs."""
@@ -152,6 +155,16 @@ def load_runtime(
         raise ExportError(
             f'Unknown backend {backend!r}; known: {", ".join(RUNTIMES)}.')
     return RUNTIMES[backend](model, threads=threads)
+
+
+@contextmanager
+def _opening(model: str | os.PathLike | bytes) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # runtimes have many of their own
+        what = 'The network' if isinstance(model, bytes) else model
+        raise ExportError(
+            f'{what} cannot be opened: {" ".join(str(error).split())}') from error
 
 
 def _check_file(model: str | os.PathLike | bytes) -> None:

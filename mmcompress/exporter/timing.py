@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from ..errors import ExportError
 from .editing import is_constant
+from .metadata import load_onnx
 from .passes.layers import layer_of
 from .runtimes import OnnxRuntime, Runtime, load_runtime
 
@@ -80,11 +81,7 @@ def random_inputs(path: str | os.PathLike, batch: int = 1) -> list[np.ndarray]:
         batch (int): Length of an axis that may have any.
     """
     rng = np.random.default_rng(0)
-    try:
-        graph = ir.load(path).graph
-    except FileNotFoundError:
-        raise ExportError(
-            f'There is no file {str(path)!r}; make it with tools/export.py.') from None
+    graph = load_onnx(path).graph
     return [rng.random([n if isinstance(n, int) else batch for n in value.shape],
                        dtype=np.float32)
             for value in graph.inputs if not is_constant(value)]
@@ -164,7 +161,7 @@ def layer_times(
         threads (int | None): Threads of the runtime.
         repeats (int): Calls; the median counts.
     """
-    layers = node_layers(ir.load(path).graph)
+    layers = node_layers(load_onnx(path).graph)
     inputs = random_inputs(path)
     runtime = OnnxRuntime(path, threads, profile=True)
     for _ in range(repeats):

@@ -7,13 +7,14 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
+from ..errors import DataError
 from ..exporter.editing import array, to_bytes
 from ..exporter.passes.layers import LAYER
 from ..exporter.quantise.placement import place
@@ -22,7 +23,8 @@ from ..exporter.quantise.qdq import write_placement
 from ..exporter.runtimes import OnnxRuntime, Runtime, load_runtime
 from ..exporter.timing import call_times
 from ..exporter.translate import OPSET
-from ..files import write_text
+from ..files import read_json, write_text
+from ..options import Positive, fits
 
 WARM_UP, REPEATS = 3, 15
 SECONDS = 0.05
@@ -86,7 +88,17 @@ class LayerTimer:
         self.measured = 0
 
     def _read(self) -> dict[str, dict[str, float]]:
-        return json.loads(self.path.read_text()) if self.path.is_file() else {}
+        if not self.path.is_file():
+            return {}
+        try:
+            data = read_json(self.path)
+            if not fits(data, Mapping[str, Mapping[str, Positive]]):
+                raise ValueError('it does not hold milliseconds by device and layer')
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f'{self.path} is damaged ({error}); delete it, and the layers are '
+                'measured again.') from error
+        return data
 
     def save(self) -> None:
         """Write what is known; measurements of other processes are kept."""

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +17,9 @@ from torch import nn
 
 from ..costs import CostTable
 from ..exporter.export import ExportOptions, export_onnx
+from ..exporter.runtimes import RUNTIMES
 from ..kinds import kind_of
+from ..options import Count
 from ..policy import ModelGraph, Policy, SearchSpace
 from ..surgery.materialise import materialise
 from .layer_timer import LayerTimer
@@ -31,7 +34,8 @@ UNCHECKED = 1.0
 
 def latency_of(
     model: nn.Module, graph: ModelGraph, space: SearchSpace,
-    path: str | os.PathLike, backend: str = 'onnxruntime', threads: int = 1,
+    path: str | os.PathLike, backend: Literal[tuple(RUNTIMES)] = 'onnxruntime',
+    threads: Count = 1,
 ) -> LatencyTable:
     """A latency table that was fitted to a few whole networks.
 

@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..data.images import Batch
+from ..options import Checked
 from ..policy import ChannelScores, ModelGraph, Policy
 from ..reconstruction.kept import measured_once
 from ..reconstruction.moments import Moments, readers
@@ -68,7 +69,7 @@ class Calibration:
 NO_IMAGES = Calibration()
 
 
-class Mutator(ABC):
+class Mutator(Checked, ABC):
     """Makes a live model behave as a policy says, and back.
 
     A mutator is prepared once on the dense model. Then :meth:`apply` and
@@ -117,7 +118,7 @@ class Mutator(ABC):
             calibration (Calibration): Images.
         """
 
-    def check(self, policy: Policy) -> None:  # noqa: B027  (most have nothing to check)
+    def check(self, policy: Policy) -> None:
         """Raise :class:`PolicyError` unless the policy fits the model."""
 
     def kept(self, policy: Policy) -> Kept:

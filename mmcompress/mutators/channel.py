@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..options import Count, PositiveShare, Share
 from ..plain import names_of
 from ..policy import IN, ChannelScores, ModelGraph, Policy
 from ..registry import MUTATORS
@@ -15,7 +17,7 @@ from ..surgery.materialise import check_policy, materialise
 from ..surgery.permute import permute
 from ..surgery.selection import Selection
 from .base import NO_IMAGES, Calibration, Kept, Mutator, Values
-from .importance import channel_scores
+from .importance import KINDS, channel_scores
 
 
 @MUTATORS.register_module()
@@ -34,8 +36,9 @@ class ChannelMutator(Mutator):
     """
 
     def __init__(
-        self, importance: str = 'l2', divisor: int = 8, min_ratio: float = 0.1,
-        step: float | None = None, dense: str | Sequence[str] = (),
+        self, importance: Literal[KINDS] = 'l2', divisor: Count = 8,
+        min_ratio: Share = 0.1, step: PositiveShare | None = None,
+        dense: str | Sequence[str] = (),
     ) -> None:
         self.importance = importance
         self.divisor = divisor

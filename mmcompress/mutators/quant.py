@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,10 +12,10 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..arithmetic.quantizers import fake_quantise
-from ..arithmetic.ranges import Sample, activation_range, check_observer, weight_scales
+from ..arithmetic.ranges import OBSERVERS, Sample, activation_range, weight_scales
 from ..arithmetic.slices import put, take
 from ..data.images import Batch
-from ..errors import CompressionError, PolicyError
+from ..errors import PolicyError
 from ..layers.quantised import QuantLayer
 from ..layers.rule import rule_of
 from ..plain import names_of
@@ -29,6 +30,7 @@ from ..surgery.quantise import make_quantisable
 from .base import NO_IMAGES, Calibration, Kept, Mutator, Values
 
 ROUNDINGS = ('nearest', 'gptq')
+BITS = (*range(2, 9), FLOAT)
 
 
 @MUTATORS.register_module()
@@ -70,21 +72,16 @@ class QuantMutator(Mutator):
 
     def __init__(
         self,
-        bits: Sequence[int] = (4, 6, 8),
-        weight_bits: Sequence[int] | None = None,
-        activation_bits: Sequence[int] | None = None,
+        bits: Sequence[Literal[BITS]] = (4, 6, 8),
+        weight_bits: Sequence[Literal[BITS]] | None = None,
+        activation_bits: Sequence[Literal[BITS]] | None = None,
         keep8: str | Sequence[str] = ('first', 'predictors'),
         skip: str | Sequence[str] = (),
-        observer: str = 'mse',
+        observer: Literal[OBSERVERS] = 'mse',
         symmetric: bool = False,
         bias_correction: bool = True,
-        rounding: str = 'nearest',
+        rounding: Literal[ROUNDINGS] = 'nearest',
     ) -> None:
-        check_observer(observer)
-        if rounding not in ROUNDINGS:
-            raise CompressionError(
-                f'Unknown rounding {rounding!r}; choose one of '
-                f'{", ".join(ROUNDINGS)}.')
         self.weight_bits = tuple(weight_bits or bits)
         self.activation_bits = tuple(activation_bits or bits)
         self.keep8, self.skip = names_of(keep8), names_of(skip)

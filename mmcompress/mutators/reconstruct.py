@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..layers.rule import rule_of, sliced
+from ..options import Count, Positive
 from ..policy import IN, OUT, ModelGraph, Policy
 from ..quant.presets import preset
 from ..reconstruction.columns import has_columns
@@ -50,8 +51,8 @@ class ReconstructMutator(Mutator):
     """
 
     def __init__(
-        self, ridge: float = RIDGE, sequential: bool | None = None,
-        residual: bool = True, norm_images: int = 32,
+        self, ridge: Positive = RIDGE, sequential: bool | None = None,
+        residual: bool = True, norm_images: Count = 32,
     ) -> None:
         self.ridge, self.sequential, self.residual = ridge, sequential, residual
         self.norm_images = norm_images

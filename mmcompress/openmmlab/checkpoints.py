@@ -78,6 +78,21 @@ def load(
         return CheckpointLoader.load_checkpoint(path, map_location)
 
 
+def state_of(checkpoint: Any, path: str) -> dict[str, Any]:
+    """The tensors of a checkpoint by name.
+
+    Raises:
+        CheckpointError: It holds something else.
+    """
+    found = checkpoint.get('state_dict', checkpoint) \
+        if isinstance(checkpoint, dict) else checkpoint
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise CheckpointError(
+            f'The checkpoint {path!r} holds a {type(found).__name__}, not tensors by '
+            'name; take one that a training or a search has written.')
+    return found
+
+
 @contextmanager
 def loading(trust: bool | None = None) -> Iterator[None]:
     """Make every ``torch.load`` of this process safe, and that of its children.

@@ -22,7 +22,7 @@ from mmengine.runner import Runner
 
 from ..errors import CheckpointError, CompressionError, TargetError
 from ..study.storage import concealed
-from .checkpoints import TRUST_FLAG, load, loading
+from .checkpoints import TRUST_FLAG, load, loading, state_of
 from .console import calm
 from .processes import Terminated, ending_in_order
 from .search_seed import with_seed
@@ -117,6 +117,27 @@ def conceal_password(cfg: Config) -> None:
         search['storage'] = concealed(search['storage'])
 
 
+def read_checkpoint(path: str) -> dict:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: It would run code, see :mod:`mmcompress.openmmlab.checkpoints`,
+            or holds no tensors by name.
+        CompressionError: The file is missing or unreadable.
+    """
+    try:
+        checkpoint = load(path)
+    except CheckpointError:
+        raise
+    except (OSError, RuntimeError, ValueError, EOFError) as error:
+        reason = str(error).rstrip('.') or 'it is empty or ends too early'
+        raise CompressionError(
+            f'The checkpoint {path!r} cannot be loaded: {reason}. Check load_from.'
+        ) from error
+    state_of(checkpoint, path)
+    return checkpoint
+
+
 def load_weights(model: torch.nn.Module, path: str) -> None:
     """Load a checkpoint: every tensor of the model, in its shape, and no more.
 
@@ -130,17 +151,9 @@ def load_weights(model: torch.nn.Module, path: str) -> None:
         CheckpointError: It would run code, see :mod:`mmcompress.openmmlab.checkpoints`.
         CompressionError: The file is missing, unreadable, or does not fit.
     """
-    try:
-        checkpoint = load(path)
-    except CheckpointError:
-        raise
-    except (OSError, RuntimeError, ValueError, EOFError) as error:
-        reason = str(error).rstrip('.') or 'it is empty or ends too early'
-        raise CompressionError(
-            f'The checkpoint {path!r} cannot be loaded: {reason}. Check load_from.'
-        ) from error
-    found = checkpoint.get('state_dict', checkpoint)
-    found = {k.removeprefix('module.'): v for k, v in found.items()}
+    checkpoint = read_checkpoint(path)
+    found = {k.removeprefix('module.'): v
+             for k, v in state_of(checkpoint, path).items()}
     try:
         keys = model.load_state_dict(found, strict=False)
     except RuntimeError as error:

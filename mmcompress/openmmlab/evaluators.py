@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os.path as osp
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
@@ -13,11 +13,13 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 from ..data.images import Batch, pick
-from ..errors import CompressionError, at_least
+from ..errors import CompressionError
 from ..evaluation import PolicyEvaluator
 from ..evaluation.distance import REFERENCES
-from ..evaluation.policy_evaluator import Images
+from ..evaluation.dynamic_bn import MODES
+from ..evaluation.policy_evaluator import RULES, Images
 from ..kinds import kind_of
+from ..options import Count, Natural
 from ..plain import plain
 from ..quiet import quiet
 from ..registry import EVALUATORS
@@ -65,14 +67,14 @@ class DatasetEvaluator(PolicyEvaluator):
     def __init__(
         self,
         metric: str,
-        images: int = 256,
-        calibration_images: int = 64,
-        dynamic_bn: str = 'paired',
+        images: Count = 256,
+        calibration_images: Natural = 64,
+        dynamic_bn: Literal[MODES] = 'paired',
         dataset: dict | None = None,
         evaluator: dict | list | None = None,
-        batch_size: int = 16,
-        rule: str = 'greater',
-        seed: int = 0,
+        batch_size: Count = 16,
+        rule: Literal[RULES] = 'greater',
+        seed: Natural = 0,
         amp: bool = False,
         finetune: dict | None = None,
         augment: bool = False,
@@ -82,8 +84,6 @@ class DatasetEvaluator(PolicyEvaluator):
             raise CompressionError(
                 'augment takes images of the training set; leave out the dataset of '
                 'the evaluator, or augment.')
-        at_least('evaluator', 1, images=images, batch_size=batch_size)
-        at_least('evaluator', 0, calibration_images=calibration_images)
         self.images, self.calibration_images = images, calibration_images
         self.dataset, self.evaluator = dataset, evaluator
         self.batch_size, self.augment = batch_size, augment

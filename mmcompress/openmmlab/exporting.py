@@ -24,6 +24,7 @@ from ..exporter.quantise.plan import plan_of
 from ..exporter.twin.fitting import fit_quantisers
 from ..exporter.twin.twin import twin_of
 from ..graph import trace
+from ..options import Count, Natural, Positive, check_values
 from ..policy import ModelGraph, Policy, SearchSpace
 from ..policy.files import PolicyFile
 from .class_names import class_names_of
@@ -54,15 +55,18 @@ class ExportRequest:
 
     out: str | Path
     policy: str | None = None
-    shape: tuple[int, ...] | None = None
-    batch: int = 1
+    shape: tuple[Count, ...] | None = None
+    batch: Count = 1
     dynamic_batch: bool = False
     boxes: bool = False
-    images: int = 32
-    tolerance: float = QUANTISED_TOLERANCE
-    fit_steps: int = 0
+    images: Count = 32
+    tolerance: Positive = QUANTISED_TOLERANCE
+    fit_steps: Natural = 0
     model_out: str | Path | None = None
     int8: EightBits | None = None
+
+    def __post_init__(self) -> None:
+        check_values('the export', type(self), vars(self))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -12,8 +13,10 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
 from ..errors import CompressionError
+from ..options import NotNegative, check_values
 from .checkpoints import loading
-from .cli import load_weights
+from .cli import load_weights, read_checkpoint
+from .hooks import EpochSeedHook
 from .images import reading
 from .policy_config import compress_config, distil_config
 
@@ -35,8 +38,11 @@ class TrainOptions:
     policy: str | None = None
     checkpoint: str | None = None
     from_scratch: bool = False
-    distil: float | None = None
+    distil: NotNegative | None = None
     resume: str | None = None
+
+    def __post_init__(self) -> None:
+        check_values('the training', type(self), vars(self))
 
 
 @loading()  # the runner loads the weights, too
@@ -71,12 +77,20 @@ def train(cfg: Config, options: TrainOptions, hooks: Sequence[Hook] = ()) -> Run
     resume = options.resume
     if resume == 'auto':
         # mmengine would forget load_from where there is nothing to resume yet.
-        resume = find_latest_checkpoint(cfg.work_dir)
+        resume = newest_checkpoint(cfg.work_dir)
     if resume:
         cfg.resume, cfg.load_from = True, resume
+    if cfg.get('load_from'):
+        meta = read_checkpoint(cfg.load_from).get('meta') or {}
+        if resume and meta.get('seed') is not None:
+            # mmengine takes it over when the images have their order.
+            cfg.randomness = dict(cfg.get('randomness') or {}, seed=meta['seed'])
+    _make_resumable(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     for hook in hooks:
         runner.register_hook(hook)
+    if not any(isinstance(hook, EpochSeedHook) for hook in runner.hooks):
+        runner.register_hook(EpochSeedHook())
     if options.policy and cfg.get('load_from') and not resume:
         # mmengine only warns of tensors that do not fit.
         wrapped = is_model_wrapper(runner.model)
@@ -85,3 +99,27 @@ def train(cfg: Config, options: TrainOptions, hooks: Sequence[Hook] = ()) -> Run
         runner.train_loop  # noqa: B018  (builds it)
     runner.train()
     return runner
+
+
+def newest_checkpoint(work_dir: str) -> str | None:
+    """The checkpoint to resume from.
+
+    It is what mmengine noted, unless a kill left the note empty or the folder moved.
+    """
+    noted = find_latest_checkpoint(work_dir)
+    if noted and ('://' in noted or Path(noted).exists()):
+        return noted
+    found = [path for kind in ('epoch', 'iter')
+             for path in Path(work_dir).glob(f'{kind}_*.pth')]
+    return str(max(found, key=lambda path: path.stat().st_mtime)) if found else None
+
+
+def _make_resumable(cfg: Config) -> None:
+    """Let a kill cost no checkpoint, and workers be seeded in every epoch, in place."""
+    hooks = cfg.get('default_hooks') or {}
+    checkpoint = hooks.get('checkpoint', dict(type='CheckpointHook', interval=1))
+    if checkpoint and checkpoint.get('type') == 'CheckpointHook':
+        cfg.default_hooks = dict(
+            hooks, checkpoint=dict(checkpoint, type='mmcompress.WholeCheckpointHook'))
+    if cfg.train_dataloader.get('persistent_workers'):
+        cfg.train_dataloader.persistent_workers = False

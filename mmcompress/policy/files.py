@@ -7,16 +7,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from operator import index
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import PolicyError
-from ..files import write_text
+from ..files import read_json, write_text
+from ..options import Count, check_values, record
 from .points import PointSite
-from .policy import Policy
+from .policy import FLOAT, Policy
 
 FORMAT, VERSION = 'mmcompress.policy', 1
+
+DAMAGE = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+"""What reading data of another form than expected raises."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +39,7 @@ class PolicyFile:
 
     policy: Policy
     fingerprint: str
-    input_shape: tuple[int, ...]
+    input_shape: tuple[Count, ...]
     channels: Mapping[str, np.ndarray] = field(default_factory=dict)
     facts: Mapping = field(default_factory=dict)
     points: tuple[PointSite, ...] = ()
@@ -70,9 +73,15 @@ class PolicyFile:
                 {k: np.array([index(i) for i in v], int)
                  for k, v in data['channels'].items()},
                 data.get('facts', {}),
-                tuple(PointSite(**site) for site in data.get('points', ())))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+                tuple(record(PointSite, site) for site in data.get('points', ())))
+            check_values('the policy', cls, vars(loaded))
+        except DAMAGE as error:
             raise PolicyError(f'{path} is damaged: {error!r}.') from error
+        for layer, bits in loaded.policy.bits.items():
+            if not all(2 <= value <= 8 or value == FLOAT for value in bits):
+                raise PolicyError(
+                    f'{path} is damaged: layer {layer!r} has {tuple(bits)} bits, which '
+                    f'are neither 2 to 8 nor {FLOAT}.')
         for unit, kept in loaded.channels.items():
             if len(kept) != loaded.policy.widths.get(unit):
                 raise PolicyError(
@@ -109,7 +118,7 @@ def read_versioned(
         PolicyError: Missing, not JSON, of another kind or of another version.
     """
     try:
-        data = json.loads(Path(path).read_text())
+        data = read_json(path)
     except FileNotFoundError:
         raise PolicyError(
             f'There is no {what} file {str(path)!r}. {hint}') from None

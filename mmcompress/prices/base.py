@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..data.images import Batch
-from ..errors import at_least
+from ..options import Checked, Count
 from ..policy import ModelGraph, SearchSpace
 from ..surgery.weights import weights_digest
 from .store import PriceStore
@@ -43,7 +43,7 @@ class Subject:
     log: Callable[[str], None] = print
 
 
-class PriceSource(ABC):
+class PriceSource(Checked, ABC):
     """Computes the price of every choice from labelled images.
 
     The images should not be those the network was trained on: where it fits its
@@ -61,12 +61,11 @@ class PriceSource(ABC):
 
     def __init__(
         self,
-        images: int,
-        batch_size: int = 16,
+        images: Count,
+        batch_size: Count = 16,
         dataset: dict | None = None,
         augment: bool = False,
     ) -> None:
-        at_least('source of prices', 1, images=images, batch_size=batch_size)
         self.images, self.batch_size, self.dataset = images, batch_size, dataset
         self.augment = augment
 

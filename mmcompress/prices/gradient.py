@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..data.images import Batch
 from ..errors import CompressionError, DataError
 from ..kinds import kind_of
+from ..options import Count
 from ..registry import PRICES
 from .base import PriceSource, Subject
 from .layout import Layout
@@ -42,8 +43,8 @@ class GradientPrices(PriceSource):
 
     def __init__(
         self,
-        images: int = 1024,
-        batch_size: int = 16,
+        images: Count = 1024,
+        batch_size: Count = 16,
         dataset: dict | None = None,
         augment: bool = False,
     ) -> None:
@@ -64,7 +65,8 @@ class GradientPrices(PriceSource):
         probes, mixed = None, None
         for start in range(0, self.images, PART):
             name = f'terms_{start:06d}'
-            part = store.get(name)
+            part = store.get(
+                name, (min(PART, self.images - start), sum(layout.sizes())))
             if part is None:
                 torch.manual_seed(start)  # detectors draw which boxes they train on
                 batches = load(slice(start, start + PART))

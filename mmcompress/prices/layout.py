@@ -188,7 +188,7 @@ class Layout:
 
     def table(self, prices: np.ndarray) -> PriceTable:
         """Arrange the price ``(T,)`` of every term as a table of the space."""
-        parts = iter(np.split(prices, np.cumsum(self._sizes())[:-1]))
+        parts = iter(np.split(prices, np.cumsum(self.sizes())[:-1]))
         columns = {unit: next(parts) for unit in self.readers}
         for column in chain(*self._bits):
             if len(self.space.choices[column]) > 1:
@@ -209,7 +209,7 @@ class Layout:
             prices = (prices[:, None] + columns[activation]).ravel()
         return PriceGroup(tuple(names), np.array(list(product(*choices))), prices)
 
-    def _sizes(self) -> list[int]:
+    def sizes(self) -> list[int]:
         """Number of terms of each part, in the order of :meth:`terms`."""
         sizes = [len(self.space.choices[unit]) for unit in self.readers]
         sizes += [len(self.space.choices[c]) for c in chain(*self._bits)

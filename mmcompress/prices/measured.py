@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..data.images import Batch
-from ..errors import CompressionError, DataError
+from ..errors import DataError
 from ..evaluation.distance import REFERENCES
-from ..evaluation.dynamic_bn import FRESH, dynamic_bn
+from ..evaluation.dynamic_bn import FRESH, MODES, dynamic_bn
 from ..kinds import kind_of
+from ..options import Count
 from ..registry import PRICES
 from .base import PriceSource, Subject
 from .store import PriceStore
@@ -45,17 +47,14 @@ class MeasuredPrices(PriceSource):
 
     def __init__(
         self,
-        images: int = 256,
-        batch_size: int = 16,
+        images: Count = 256,
+        batch_size: Count = 16,
         dataset: dict | None = None,
         augment: bool = False,
-        dynamic_bn: str = 'off',
-        measure: str = 'loss',
+        dynamic_bn: Literal[MODES] = 'off',
+        measure: Literal[MEASURES] = 'loss',
     ) -> None:
         super().__init__(images, batch_size, dataset, augment)
-        if measure not in MEASURES:
-            raise CompressionError(
-                f'Unknown measure {measure!r}; choose one of {", ".join(MEASURES)}.')
         self.mode, self.measure = dynamic_bn, measure
 
     @property
@@ -79,14 +78,14 @@ class MeasuredPrices(PriceSource):
             with torch.no_grad(), self._acting(subject, row):
                 return measure(subject.model)
 
-        dense = store.get('dense')
+        dense = store.get('dense', ())
         if dense is None:
             dense = np.array(loss(space.highest))
             store.put('dense', dense)
         prices = {}
         for done, column in enumerate(space.free.tolist()):
             name = f'column_{column:05d}'
-            losses = store.get(name)
+            losses = store.get(name, (len(space.choices[column]),))
             if losses is None:
                 rows = np.repeat(space.highest[None], len(space.choices[column]), 0)
                 rows[:, column] = space.choices[column]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from ..errors import CompressionError, DataError
 from ..evaluation.distance import REFERENCES, DetectionReference, Reference
 from ..kinds import kind_of
 from ..layers.rule import rule_of, with_weight
+from ..options import Count
 from ..policy import FLOAT
 from ..reconstruction.moments import measure, readers
 from ..reconstruction.order import eliminate
@@ -26,6 +28,8 @@ from ..surgery.weights import tensors_digest
 from .base import PriceSource, Subject
 from .store import PriceStore
 from .table import PriceTable
+
+MEASURES = (*REFERENCES, '')
 
 WEIGHED_AT = 0.02
 """Closed-form price of the choice at which a column is weighed, if it has one."""
@@ -56,12 +60,10 @@ class ReconstructionPrices(PriceSource):
             (proposals of two-stage detectors).
     """
 
-    def __init__(self, images: int = 32, measure: str | None = None) -> None:
+    def __init__(
+        self, images: Count = 32, measure: Literal[MEASURES] | None = None,
+    ) -> None:
         super().__init__(images)
-        if measure and measure not in REFERENCES:
-            raise CompressionError(
-                f'Unknown measure {measure!r}; choose one of '
-                f'{", ".join(REFERENCES)}, or "" for none.')
         self.measure = measure
 
     @property
@@ -92,7 +94,7 @@ class ReconstructionPrices(PriceSource):
     ) -> PriceTable:
         images, curves = load(slice(None)), {}
         for name, find in (('widths', width_errors), ('bits', bit_errors)):
-            known = store.get(name)
+            known = store.get(name, (-1, 3))
             if known is None:
                 subject.log(f'Prices: errors of {name}')
                 found = find(subject, images)
@@ -115,7 +117,7 @@ class ReconstructionPrices(PriceSource):
         reference = cache(lambda: self._reference(subject, images))
         for column, curve in curves.items():
             name, choice = f'weight_{column:05d}', weighed_choice(curve)
-            weight = store.get(name)
+            weight = store.get(name, ())
             if weight is None:
                 try:
                     distance = _distance_of(subject, reference(), column, choice)

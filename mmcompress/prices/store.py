@@ -6,9 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
+from ..errors import DataError
 from ..files import replacing, write_text
 
 
@@ -30,10 +32,30 @@ class PriceStore:
         self.folder = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
         write_text(self.folder / 'key.json', text)
 
-    def get(self, name: str) -> np.ndarray | None:
-        """An array that was put under this name, else None."""
+    def get(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+        """An array that was put under this name, else None.
+
+        Args:
+            name (str): The name.
+            shape (tuple[int, ...]): Its shape; -1 for any length.
+
+        Raises:
+            DataError: The file is damaged.
+        """
         path = self.folder / f'{name}.npy'
-        return np.load(path, allow_pickle=False) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            array = np.load(path, allow_pickle=False)
+            if not np.isfinite(array).all() or len(array.shape) != len(shape) or any(
+                    n not in (-1, m) for n, m in zip(shape, array.shape)):
+                raise ValueError('its numbers are not those of prices')
+        except (OSError, ValueError, TypeError, AttributeError, EOFError, MemoryError,
+                BadZipFile) as error:
+            raise DataError(
+                f'{path} is damaged ({error}); delete it, and run the command again, '
+                'which computes it anew.') from error
+        return array
 
     def put(self, name: str, array: np.ndarray) -> None:
         """Keep an array."""

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import CompressionError
-from ..files import write_text
+from ..files import read_json, write_text
 from ..policy import SearchSpace
 
 FORMAT, VERSION = 'mmcompress.prices', 1
@@ -174,7 +173,7 @@ class PriceTable:
             CompressionError: Not a price table, or damaged.
         """
         try:
-            data = json.loads(Path(path).read_text())
+            data = read_json(path)
             if (data['format'], data['version']) != (FORMAT, VERSION):
                 raise ValueError('another format or version')
             groups = tuple(

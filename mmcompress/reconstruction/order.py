@@ -137,8 +137,9 @@ def eliminate(
         fixed (Sequence[int] | None): An order to price instead, the first to go first.
     """
     surgeries = [_Surgery(reader, ridge) for reader in readers]
-    left = torch.ones(width, dtype=torch.bool)
-    order, losses = [], [torch.zeros((), dtype=torch.float64)]
+    device = readers[0].covariance.device
+    left = torch.ones(width, dtype=torch.bool, device=device)
+    order, losses = [], [torch.zeros((), dtype=torch.float64, device=device)]
     for step in range(width):
         if fixed is None:
             total = torch.stack([surgery.costs() for surgery in surgeries]).sum(0)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..costs import Target
 from ..errors import DataError
-from ..files import write_text
+from ..files import read_json, write_text
+from ..options import check_values, record
 from ..policy import ModelGraph, Policy
 from .html import write_report
 from .networks import OUTCOME, load_networks, note_network, with_networks
@@ -129,40 +130,36 @@ def load_outcome(path: str | Path) -> Outcome:
         raise DataError(f'No search outcome at {path}. Run tools/search.py first, or '
                         'give the work directory of a search.')
     try:
-        data = json.loads(path.read_text(encoding='utf-8'))
+        data = read_json(path)
         if data['version'] != VERSION:
             raise DataError(f'{path} has version {data["version"]}, this mmcompress '
                             f'reads {VERSION}. Use the release that wrote it.')
-        return Outcome(
+        found = Outcome(
             with_networks(_tradeoff(data['tradeoff']), load_networks(path.parent)),
             _graph(data['graph']),
             {k: Policy.from_dict(p) for k, p in data['policies'].items()},
             data['facts'])
+        check_values('the outcome', Outcome, vars(found))
+        return found
     except DataError:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f'{path} is not a search outcome ({error!r}). Delete it and '
                         're-run tools/search.py, which resumes.') from error
 
 
 def _tradeoff(data: dict) -> Tradeoff:
-    return Tradeoff(**{
+    return record(Tradeoff, {
         **data,
-        'rows': tuple(TradeoffRow(**r) for r in data['rows']),
-        'points': tuple(Scored(**p) for p in data['points']),
-        'targets': tuple(Target(**t) for t in data['targets']),
-        'best': tuple(data['best'])})
+        'rows': [record(TradeoffRow, r, 'a row') for r in data['rows']],
+        'points': [record(Scored, p, 'a point') for p in data['points']],
+        'targets': [record(Target, t, 'a target') for t in data['targets']]})
 
 
 def _graph(data: dict) -> GraphSummary:
-    units = tuple(
-        UnitSummary(**{k: tuple(v) if isinstance(v, list) else v for k, v in u.items()})
-        for u in data['units'])
-    return GraphSummary(**{
-        **data, 'units': units,
-        'layers': tuple(LayerSummary(**x) for x in data['layers']),
-        'input_shape': tuple(data['input_shape']),
-        'unvisited': tuple(data['unvisited'])})
+    return record(GraphSummary, {
+        **data, 'units': [record(UnitSummary, u, 'a unit') for u in data['units']],
+        'layers': [record(LayerSummary, x, 'a layer') for x in data['layers']]})
 
 
 def join_network(path: str | os.PathLike, target: str | None = None, **facts: Any

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..files import write_text
+from ..errors import DataError
+from ..files import read_json, write_text
+from ..options import record
 from ..policy import ModelGraph, Policy
 from .drawing import HEIGHT, MIDDLE, WIDTH
 from .formats import format_share
@@ -39,8 +40,10 @@ def write_report(
     """
     folder = Path(path).parent
     pictures = folder / GALLERY
-    gallery = Gallery(**json.loads(pictures.read_text(encoding='utf-8'))) \
-        if pictures.is_file() else None
+    try:
+        gallery = record(Gallery, read_json(pictures)) if pictures.is_file() else None
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f'{pictures} is damaged ({error}); delete it.') from error
     return write_text(path, render_report(
         tradeoff, graph, policies, facts, _shown(folder), gallery,
         load_results(folder)))

@@ -8,14 +8,26 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..files import write_text
+from ..errors import DataError
+from ..files import read_json, write_text
+from ..options import check_values, fits
 from .tradeoff import Tradeoff, TradeoffRow
 
 NETWORKS, OUTCOME = 'networks.json', 'outcome.json'
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What may be known of a network; see :func:`note_network`."""
+
+    target: str
+    test: Mapping[str, float] | None = None
+    bytes: float | None = None
+    ms: float | None = None
 
 
 def search_of(path: str | os.PathLike) -> Path | None:
@@ -27,7 +39,19 @@ def search_of(path: str | os.PathLike) -> Path | None:
 def load_networks(work_dir: Path) -> dict[str, dict[str, Any]]:
     """What is known of the networks of a search, by their path in its work dir."""
     path = work_dir / NETWORKS
-    return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        found = read_json(path)
+        if not fits(found, Mapping[str, Mapping[str, Any]]):
+            raise ValueError('it does not hold networks by path')
+        for name, facts in found.items():
+            check_values(name, Noted, {'target': None, **facts})
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f'{path} is damaged ({error}); delete it, and test, export and time the '
+            'networks again.') from error
+    return found
 
 
 def note_network(

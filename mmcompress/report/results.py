@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
-from ..files import write_text
+from ..files import read_json, write_text
+from ..options import record
 from .formats import UNKNOWN, format_cost, format_score, format_share, score_decimals
 from .tables import TextTable
 from .tradeoff import DENSE
@@ -145,10 +146,9 @@ def load_results(folder: str | Path) -> Results | None:
     if not path.is_file():
         return None
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
-        return Results(**{
-            **data, 'rows': tuple(Result(**row) for row in data['rows']),
-            'notes': tuple(data['notes'])})
+        data: dict[str, Any] = read_json(path)
+        return record(Results, {
+            **data, 'rows': [record(Result, row, 'a row') for row in data['rows']]})
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f'{path} is damaged ({error!r}); delete it, and run '
                         'tools/compress.py again.') from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..costs import Costs, Target, joined
-from ..errors import at_least
+from ..options import Checked, Count, Natural
 from ..policy import Policy, SearchSpace
 from .budget import fit_to_budget
 from .evaluated import Evaluated, Taken
@@ -16,7 +16,11 @@ from .starts import random_rows
 __all__ = ['Evaluated', 'Searcher']
 
 
-class Searcher:
+GIVEN = ('space', 'costs', 'targets', 'scores', 'prices')
+"""Arguments that a search adds to the user's."""
+
+
+class Searcher(Checked):
     """Proposes policies from the history of evaluated ones. Pure, no I/O.
 
     The life of a search: the targets take turns, so evaluation ``number`` serves
@@ -63,11 +67,9 @@ class Searcher:
         space: SearchSpace,
         costs: Costs,
         targets: Sequence[Target],
-        evaluations: int = 100,
-        seed: int = 0,
+        evaluations: Count = 100,
+        seed: Natural = 0,
     ) -> None:
-        at_least('searcher', 1, evaluations=evaluations)
-        at_least('searcher', 0, seed=seed)
         self.space = space
         self.costs = joined(costs, targets)
         self.targets = tuple(targets)

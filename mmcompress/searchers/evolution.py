@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..costs import Costs, Target
+from ..options import Count, Natural, Positive, Share
 from ..policy import ChannelScores, SearchSpace
 from ..registry import SEARCHERS
 from .base import Evaluated, Searcher
@@ -53,15 +54,15 @@ class Evolution(Searcher):
         space: SearchSpace,
         costs: Costs,
         targets: Sequence[Target],
-        evaluations: int = 100,
-        seed: int = 0,
+        evaluations: Count = 100,
+        seed: Natural = 0,
         scores: ChannelScores | None = None,
-        initial: float = 0.15,
-        elite: int = 6,
-        tournament: int = 3,
-        crossover: float = 0.7,
-        mutation: float = 0.1,
-        step: float = 0.25,
+        initial: Share = 0.15,
+        elite: Count = 6,
+        tournament: Count = 3,
+        crossover: Share = 0.7,
+        mutation: Share = 0.1,
+        step: Positive = 0.25,
     ) -> None:
         super().__init__(space, costs, targets, evaluations, seed)
         self.ladder = Ladder(space, scores) if scores and space.units else None

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..costs import Costs, Target
+from ..options import Count, Natural, Share
 from ..policy import SearchSpace
 from ..registry import SEARCHERS
 from .base import Evaluated, Searcher
@@ -45,14 +46,14 @@ class Islands(Searcher):
         space: SearchSpace,
         costs: Costs,
         targets: Sequence[Target],
-        evaluations: int = 1000,
-        seed: int = 0,
-        population: int = 50,
-        islands: int = 1,
-        top: int = 50,
-        mutation: float = 0.1,
-        migrants: int = 2,
-        every: int = 5,
+        evaluations: Count = 1000,
+        seed: Natural = 0,
+        population: Count = 50,
+        islands: Count = 1,
+        top: Count = 50,
+        mutation: Share = 0.1,
+        migrants: Natural = 2,
+        every: Count = 5,
     ) -> None:
         super().__init__(space, costs, targets, evaluations, seed)
         self.population, self.islands, self.top = population, islands, top

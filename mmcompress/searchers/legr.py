@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 
 from ..costs import Costs, Target, parse_targets, tightest
 from ..errors import CompressionError, TargetError
+from ..options import Count, Natural, Positive, Share
 from ..policy import ChannelScores, Policy, SearchSpace
 from ..registry import SEARCHERS
 from .base import Evaluated, Searcher
-from .ladder import Ladder
+from .ladder import REDUCTIONS, Ladder
 from .ranking import Ranking
 
 ATTEMPTS = 16
@@ -79,7 +81,7 @@ class LeGR(Searcher):
             searched then.
 
     Raises:
-        CompressionError: No scores, or an option out of range.
+        CompressionError: No scores.
         TargetError: A target below what the floors allow.
         PolicyError: ``ranking`` is not one of this model.
     """
@@ -93,15 +95,15 @@ class LeGR(Searcher):
         costs: Costs,
         targets: Sequence[Target],
         scores: ChannelScores | None,
-        evaluations: int = 400,
-        seed: int = 0,
-        population: int = 64,
-        tournament: int = 16,
-        mutation: float = 0.1,
-        deviation: float = 1.0,
-        reduction: str = 'sum',
-        min_channels: int = 2,
-        search_at: Mapping[str, float | Sequence[float]] | None = None,
+        evaluations: Count = 400,
+        seed: Natural = 0,
+        population: Count = 64,
+        tournament: Count = 16,
+        mutation: Share = 0.1,
+        deviation: Positive = 1.0,
+        reduction: Literal[REDUCTIONS] = 'sum',
+        min_channels: Natural = 2,
+        search_at: Mapping[str, Any] | None = None,
         ranking: str | None = None,
     ) -> None:
         super().__init__(space, costs, targets, evaluations, seed)
@@ -109,11 +111,6 @@ class LeGR(Searcher):
             raise CompressionError(
                 'LeGR ranks channels; add channel=dict(...) to compression, or choose '
                 'another searcher.')
-        for name, value in (('population', population), ('tournament', tournament)):
-            if value < 1:
-                raise CompressionError(f'{name} of LeGR must be at least 1.')
-        if deviation <= 0:
-            raise CompressionError('deviation of LeGR must be above 0.')
         goals = parse_targets(search_at, costs) if search_at else self.targets
         self.goal = Target('goal', 1.0, 1.0, tuple(tightest(goals).items()))
         self.population, self.tournament = population, tournament

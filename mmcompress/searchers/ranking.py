@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import PolicyError
 from ..files import write_text
-from ..policy.files import read_versioned
+from ..policy.files import DAMAGE, read_versioned
 
 FORMAT, VERSION = 'mmcompress.ranking', 1
 
@@ -75,7 +75,7 @@ class Ranking:
                 {k: (float(a), float(b)) for k, (a, b) in data['factors'].items()},
                 {k: int(v) for k, v in data['floors'].items()},
                 dict(data.get('facts', {})))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except DAMAGE as error:
             raise PolicyError(f'{path} is damaged: {error!r}.') from error
         for layer, (alpha, kappa) in ranking.factors.items():
             if not (0 < alpha < float('inf') and isfinite(kappa)):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 
 from ..costs import Costs, Target
 from ..errors import CompressionError
+from ..options import Count, Natural, PositiveShare, Share, Within
 from ..policy import Policy, SearchSpace
-from ..registry import PREDICTORS, SEARCHERS, build
-from .active import acquisition, counterfactual_weights, diverse, evolve
+from ..registry import PREDICTORS, SEARCHERS, build, checked
+from .active import ACQUISITIONS, acquisition, counterfactual_weights, diverse, evolve
 from .base import Evaluated, Searcher
 from .budget import fit_to_budget
 from .front import best_per_target
@@ -59,29 +61,29 @@ class SeerNet(Searcher):
         space: SearchSpace,
         costs: Costs,
         targets: Sequence[Target],
-        evaluations: int = 100,
-        seed: int = 0,
-        initial: float = 0.3,
-        verify: float = 0.4,
-        batch: int = 8,
-        acquisition: str = 'counterfactual',
+        evaluations: Count = 100,
+        seed: Natural = 0,
+        initial: PositiveShare = 0.3,
+        verify: Share = 0.4,
+        batch: Count = 8,
+        acquisition: Literal[tuple(ACQUISITIONS)] = 'counterfactual',
         weighting: bool = False,
         predictor: dict | None = None,
         load: str | None = None,
-        population: int = 200,
-        generations: int = 30,
-        starts: int = 10,
-        steps: int = 40,
+        population: Annotated[int, Within(2)] = 200,
+        generations: Natural = 30,
+        starts: Count = 10,
+        steps: Count = 40,
     ) -> None:
         super().__init__(space, costs, targets, evaluations, seed)
-        if not (initial > 0 and verify >= 0 and initial + verify <= 1 and batch >= 1):
+        if initial + verify > 1:
             raise CompressionError(
-                'SeerNet needs initial > 0, verify >= 0, initial + verify <= 1 and '
-                f'batch >= 1, not {initial}, {verify} and {batch}.')
+                f'SeerNet needs initial + verify <= 1, not {initial} + {verify}.')
         self.initial = max(round(initial * evaluations), len(self.targets))
         self.labels = max(evaluations - round(verify * evaluations), self.initial)
         self.batch, self.acquisition, self.weighting = batch, acquisition, weighting
         self.predictor_cfg = dict({'type': 'GPPredictor'}, **(predictor or {}))
+        checked(PREDICTORS, self.predictor_cfg, ('space',))
         self.loaded = Predictor.load(load, space) if load else None
         self.population, self.generations = population, generations
         self.starts, self.steps = starts, steps

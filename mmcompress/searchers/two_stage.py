@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..costs import Costs, Target, joined
+from ..options import Count, Natural
 from ..policy import Policy, SearchSpace
 from ..prices.table import PriceTable
 from ..registry import SEARCHERS
@@ -43,8 +44,8 @@ class TwoStage(Searcher):
         space: SearchSpace,
         costs: Costs,
         targets: Sequence[Target],
-        evaluations: int = 100,
-        seed: int = 0,
+        evaluations: Count = 100,
+        seed: Natural = 0,
         *,
         prices: PriceTable,
         exact: bool = True,

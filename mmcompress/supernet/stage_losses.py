@@ -12,6 +12,7 @@ from ..errors import CompressionError
 from ..evaluation import PolicyEvaluator, Score
 from ..kinds import kind_of
 from ..mutators import ChannelMutator, JointMutator
+from ..options import Positive
 from ..policy import Policy
 from .recording import Recording
 from .stages import read_stages
@@ -35,7 +36,7 @@ class StageLosses(PolicyEvaluator):
     """
 
     def __init__(
-        self, stages: str | Sequence = 'auto', temperature: float = 4.0, **kwargs
+        self, stages: str | Sequence = 'auto', temperature: Positive = 4.0, **kwargs
     ) -> None:
         super().__init__(**{**kwargs, 'metric': 'stage_loss', 'rule': 'less'})
         self.stages_cfg, self.temperature = stages, temperature

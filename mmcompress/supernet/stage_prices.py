@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import numpy as np
 
 from ..data.images import Batch
 from ..errors import CompressionError
+from ..options import Count, Positive, Within
 from ..policy import ModelGraph, SearchSpace
 from ..prices import PriceSource, Subject
 from ..prices.store import PriceStore
@@ -39,8 +41,9 @@ class StageLossPrices(PriceSource):
     """
 
     def __init__(
-        self, images: int = 256, batch_size: int = 64, dataset: dict | None = None,
-        choices: int = 64, stages: str | Sequence = 'auto', temperature: float = 4.0,
+        self, images: Count = 256, batch_size: Count = 64, dataset: dict | None = None,
+        choices: Annotated[int, Within(4)] = 64, stages: str | Sequence = 'auto',
+        temperature: Positive = 4.0,
     ) -> None:
         super().__init__(images, batch_size, dataset)
         self.choices, self.stages_cfg, self.temperature = choices, stages, temperature
@@ -64,7 +67,7 @@ class StageLossPrices(PriceSource):
             subject.model, subject.graph, channel, stages, self.temperature)
         columns = columns_of(subject.graph, space, stages)
         rows = self._rows(subject)
-        prices = store.get('stages')
+        prices = store.get('stages', (len(rows), len(stages)))
         if prices is None:
             batches = load(slice(None))
             found = mean_stage_losses(supernet, batches, space.decode(rows))

@@ -25,16 +25,16 @@ def search(work_dir, listener=None, **options):
 
 
 @pytest.mark.parametrize('mistake, message', [
-    (dict(evaluations=0), 'evaluations of the searcher is a whole number of at least'),
-    (dict(evaluations=-3), 'evaluations of the searcher'),
-    (dict(evaluations=2.5), 'evaluations of the searcher'),
-    (dict(seed=-1), 'seed of the searcher is a whole number of at least 0, not -1'),
-    (dict(time_limit=0), 'time_limit is a number of seconds above 0'),
-    (dict(stale_after=-1), 'stale_after is a number of seconds above 0'),
-    (dict(searcher=dict(type='LeGR', population=0)), 'population of LeGR'),
+    (dict(evaluations=0), r'evaluations of search\(\) is a whole number of at least'),
+    (dict(evaluations=-3), 'evaluations of search'),
+    (dict(evaluations=2.5), 'evaluations of search'),
+    (dict(seed=-1), 'seed of search.* is a whole number of at least 0 or None, not -1'),
+    (dict(time_limit=0), 'time_limit of search.* is a number above 0'),
+    (dict(searcher=dict(type='LeGR', population=0)), "population of the searcher 'LeG"),
+    (dict(stale_after=-1), 'stale_after of search.* is a number above 0'),
     # Random needs no prices, but their settings are signed.
-    (dict(prices=dict(images=0)), 'images of the source of prices is a whole number'),
-    (dict(prices=dict(batch_size=0)), 'batch_size of the source of prices'),
+    (dict(prices=dict(images=0)), 'images of .* is a whole number'),
+    (dict(prices=dict(batch_size=0)), 'batch_size of .* is a whole number'),
 ])
 def test_a_mistaken_value_does_not_block_the_corrected_search(
         tmp_path, mistake, message):

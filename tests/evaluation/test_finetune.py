@@ -219,9 +219,9 @@ def test_no_steps_change_nothing(cfg):
 
 
 def test_errors(cfg):
-    with pytest.raises(CompressionError, match='finetune is malformed'):
+    with pytest.raises(CompressionError, match="no option 'step'"):
         Finetuning.read(dict(step=5))
-    with pytest.raises(CompressionError, match='steps >= 0'):
+    with pytest.raises(CompressionError, match='steps of finetune is a whole number'):
         Finetuning.read(dict(steps=-1))
     _, _, model = prepare(cfg)
     with pytest.raises(DataError, match='40 training images are left beside the 20'):

@@ -107,8 +107,8 @@ def test_presets(keep8, expected):
 
 @pytest.mark.parametrize('options, message', [
     (dict(keep8=['nope']), "'nope' in keep8 or skip matches no layer"),
-    (dict(bits=[9]), '9 bits are not supported'),
-    (dict(observer='kl'), 'Unknown observer')])
+    (dict(bits=[9]), 'bits of QuantMutator is a list'),
+    (dict(observer='kl'), 'observer of QuantMutator is one of')])
 def test_mistakes_show_before_the_search(options, message):
     with pytest.raises(CompressionError, match=message):
         prepared(QuantMutator(**options))

@@ -139,7 +139,7 @@ def test_terms_are_inner_products_with_per_sample_gradients():
     subject = make_subject(weight_bits=(2, 4, FLOAT))
     layout = Layout(subject.graph, subject.space)
     terms = GradientPrices(70).sample_terms(subject, loader(subject, 70), Nowhere())
-    parts = iter(np.split(terms, np.cumsum(layout._sizes())[:-1], axis=1))
+    parts = iter(np.split(terms, np.cumsum(layout.sizes())[:-1], axis=1))
     modules, g = dict(subject.model.named_modules()), gradients(subject.model, 70)
 
     def inner(name: str, change: Tensor) -> np.ndarray:
@@ -295,7 +295,7 @@ def test_measured_prices_are_distances_of_the_outputs(tmp_path):
     wanted = (cut - dense).square().mean() / dense.var(unbiased=False)
     assert wanted > 0
     assert table.of_rows(row)[0] == pytest.approx(float(wanted), rel=1e-4)
-    with pytest.raises(CompressionError, match='Unknown measure'):
+    with pytest.raises(CompressionError, match='measure of MeasuredPrices is one of'):
         MeasuredPrices(40, measure='taste')
 
 

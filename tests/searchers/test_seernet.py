@@ -106,12 +106,13 @@ def test_a_batch_is_computed_once(searched, monkeypatch):
     assert second not in (None, first) and time.perf_counter() - begun < 5
 
 
-@pytest.mark.parametrize('options', [
-    dict(initial=0), dict(initial=0.7, verify=0.5), dict(batch=0)])
-def test_bad_options_are_refused(options):
+@pytest.mark.parametrize('options, message', [
+    (dict(initial=0), 'initial of SeerNet'), (dict(batch=0), 'batch of SeerNet'),
+    (dict(initial=0.7, verify=0.5), r'initial \+ verify <= 1')])
+def test_bad_options_are_refused(options, message):
     costs = toy_costs()
     targets = parse_targets({'macs': [0.5]}, costs)
-    with pytest.raises(CompressionError, match='SeerNet needs'):
+    with pytest.raises(CompressionError, match=message):
         SeerNet(costs.space, costs, targets, **options)
 
 

@@ -25,6 +25,7 @@ def products(folder: Path) -> list[str]:
             and 'vis_data' not in p.parts]
 
 
+# Values of the wrong type or range: tests/faults/test_bad_inputs.py.
 SEARCHES = {
     'unknown_cost': (['search_cfg.targets.mcas=0.5'],
                      r"Unknown cost 'mcas' in targets; known: .*bops, .*macs"),
@@ -41,8 +42,6 @@ SEARCHES = {
                  "unexpected keyword argument 'evalutions'; it takes .*evaluations"),
     'evaluator_argument': (['search_cfg.evaluator.image=3'],
                            "unexpected keyword argument 'image'; it takes metric"),
-    'importance': (['compression.channel.importance=l3'], "Unknown importance 'l3'"),
-    'dynamic_bn': (['search_cfg.evaluator.dynamic_bn=on'], "Unknown dynamic_bn 'on'"),
     'no_data': (['train_dataloader.dataset.data_root=/nowhere'],
                 r'Cifar10Subset are missing.*/nowhere.*data_root'),
     'no_checkpoint': (['load_from=nowhere.pth'],
@@ -56,16 +55,6 @@ SEARCHES = {
     'option': (['search_cfg.targets.macs.deep.er=1'], '--cfg-options does not fit'),
     'section': (['serach_cfg.targets.macs=0.5'], "Did you mean 'search_cfg'"),
     'mutator': (['compression.chanel.divisor=4'], "Did you mean 'channel'"),
-    'no_evaluations': (['search_cfg.searcher.evaluations=0'],
-                       'evaluations of the searcher is a whole number of at least 1'),
-    'no_images': (['search_cfg.evaluator.images=0'],
-                  'images of the evaluator is a whole number of at least 1, not 0'),
-    'prices': (['search_cfg.prices.images=0'],
-               'images of the source of prices is a whole number of at least 1'),
-    'negative_images': (['search_cfg.evaluator.images=-5'],
-                        'images of the evaluator is a whole number of at least 1'),
-    'seed': (['search_cfg.searcher.seed=-1'],
-             'seed of the searcher is a whole number of at least 0, not -1'),
 }
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from ...arithmetic.ranges import OBSERVERS
 from ...data.images import pick
 from ...layers.quantised import quantised_layers, uncalibrated
+from ...options import Count, checking
 from ...quant.calibration import calibrate
 from ...registry import HOOKS
 from ...surgery.modes import evaluating
@@ -34,8 +38,10 @@ class CalibrationHook(Hook):
 
     priority = 'VERY_HIGH'
 
+    @checking
     def __init__(
-        self, images: int = 64, batch_size: int = 16, observer: str = 'mse',
+        self, images: Count = 64, batch_size: Count = 16,
+        observer: Literal[OBSERVERS] = 'mse',
         symmetric: bool = False,
     ) -> None:
         self.images, self.batch_size = images, batch_size

@@ -15,6 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from ...api.listener import ProgressBar
+from ...options import Count, checking
 from ...registry import HOOKS
 from ...report import Outcome, print_table, table_text
 from ...searchers import Evaluated
@@ -28,7 +29,8 @@ class SearchLoggerHook(Hook):
         interval (int): Evaluations between two lines of the log. Defaults to 1.
     """
 
-    def __init__(self, interval: int = 1) -> None:
+    @checking
+    def __init__(self, interval: Count = 1) -> None:
         self.interval = interval
         self._begun: tuple[float, int] | None = None
 

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from ...api.listener import Listener
 from ...api.run import SearchRun
 from ...errors import CompressionError
+from ...options import Natural, Positive
 from ...registry import LOOPS
 from ...report import Outcome, table_text
 from ...report.tradeoff import DENSE
@@ -66,15 +67,15 @@ class PolicySearchLoop:
         runner: Runner,
         searcher: dict,
         evaluator: dict,
-        targets: Mapping[str, float | Sequence[float]],
+        targets: Mapping[str, Any],
         storage: str = STORAGE,
         study: str = STUDY,
         save_checkpoints: bool = True,
-        seed: int | None = None,
+        seed: Natural | None = None,
         prices: dict | None = None,
         latency: dict | None = None,
-        time_limit: float | None = None,
-        stale_after: float = STALE_AFTER,
+        time_limit: Positive | None = None,
+        stale_after: Positive = STALE_AFTER,
     ) -> None:
         self.runner, self.evaluator_cfg = runner, evaluator
         self.searcher_cfg = dict(searcher)

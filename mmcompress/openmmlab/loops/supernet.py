@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from ...errors import CompressionError
 from ...graph import trace, verify
 from ...kinds import kind_of
 from ...mutators import importance
+from ...mutators.importance import KINDS
+from ...options import Natural, NotNegative, Positive, checking
 from ...policy import Policy, SearchSpace
 from ...registry import LOOPS, MUTATORS, build
 from ...supernet.draws import drawn_policies
@@ -67,6 +70,7 @@ class SupernetTraining:
         kwargs: Of the loop, e.g. ``max_epochs``.
     """
 
+    @checking
     def __init__(
         self,
         runner: Runner,
@@ -74,10 +78,10 @@ class SupernetTraining:
         stages: str | Sequence | None = 'auto',
         full: bool = True,
         tiny: bool = True,
-        random: int = 1,
-        weight: float = 1.0,
-        temperature: float = 4.0,
-        sort: str | None = None,
+        random: Natural = 1,
+        weight: NotNegative = 1.0,
+        temperature: Positive = 4.0,
+        sort: Literal[KINDS] | None = None,
         teacher: str | None = None,
         **kwargs,
     ) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
+from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from mmengine.config import Config
 
@@ -14,7 +13,10 @@ from ...errors import CompressionError
 from ...exporter.eight_bits import WEIGHT_BITS
 from ...exporter.quantise.float_layers import LIMIT
 from ...exporter.runtimes import RUNTIMES, OnnxRuntime
+from ...exporter.timing import ROUNDS
+from ...options import Count, Natural, NotNegative, Positive, Within
 from ...plain import plain
+from ...registry import check_call
 from ..test_set import check_test_set
 
 METRICS = dict(CocoMetric='coco/bbox_mAP', Accuracy='accuracy/top1')
@@ -48,36 +50,30 @@ class CompressOptions:
         repeats (int): Timed calls of each file. Defaults to 100.
     """
 
-    epochs: int | None = None
-    lr: float | None = None
-    distill: float | None = None
+    epochs: Natural | None = None
+    lr: Positive | None = None
+    distill: NotNegative | None = None
     finetune: Mapping[str, Any] = field(default_factory=dict)
     int8: bool = False
-    int8_limit: float = LIMIT
+    int8_limit: NotNegative = LIMIT
     skip: Sequence[str] | None = None
-    weight_bits: int = WEIGHT_BITS
-    calibration_images: int = 64
-    runtime: str = OnnxRuntime.name
-    threads: int = 1
-    repeats: int = 100
+    weight_bits: Literal[7, 8] = WEIGHT_BITS
+    calibration_images: Count = 64
+    runtime: Literal[tuple(RUNTIMES)] = OnnxRuntime.name
+    threads: Count = 1
+    repeats: Annotated[int, Within(ROUNDS)] = 100
 
     @classmethod
     def of(cls, cfg: Config, **given: Any) -> CompressOptions:
         """Those of a config, with others on top; None leaves the config's.
 
         Raises:
-            CompressionError: A key is unknown.
+            CompressionError: A key or its value does not fit.
         """
-        options = {**(cfg.get('compress_cfg') or {}),
-                   **{name: x for name, x in given.items() if x is not None}}
-        known = [x.name for x in fields(cls)]
-        for name in options:
-            if name not in known:
-                near = get_close_matches(name, known, 1)
-                hint = f'did you mean {near[0]!r}?' if near else \
-                    f'it takes {", ".join(known)}.'
-                raise CompressionError(f'compress_cfg has no key {name!r}; {hint}')
-        return cls(**options)
+        given = {name: x for name, x in given.items() if x is not None}
+        for options in (cfg.get('compress_cfg') or {}, given):
+            check_call('compress_cfg', options, cls)
+        return cls(**{**(cfg.get('compress_cfg') or {}), **given})
 
 
 def complete(

@@ -20,6 +20,7 @@ from ...report.tradeoff import DENSE
 from ..checkpoints import loading
 from ..cli import conceal_password
 from ..searching import search_loop
+from ..settings import check_settings
 from .console import Console
 from .networks import Network
 from .options import CompressOptions, check, complete
@@ -46,6 +47,7 @@ def compress(
         CompressionError: Something in the config does not fit.
     """
     cfg = copy.deepcopy(cfg)
+    check_settings(cfg)
     options = CompressOptions.of(cfg, **given)
     complete(cfg, targets, options)
     conceal_password(cfg)

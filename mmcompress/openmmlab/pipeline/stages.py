@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...exporter.quantise.float_layers import Progress
-from ...files import write_text
+from ...files import read_json, write_text
+from ...options import record
 from ...plain import plain
 from .console import Console, clock
 
@@ -142,8 +143,6 @@ class Stages:
 def read(path: Path, kind: type[Result]) -> Result | None:
     """A result that was kept; None if there is none that this version understands."""
     try:
-        data = json.loads(path.read_text(encoding='utf-8'))
-        return kind(**{
-            k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+        return record(kind, read_json(path))
     except (OSError, ValueError, TypeError, AttributeError):
         return None  # the stage is done again

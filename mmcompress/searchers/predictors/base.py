@@ -19,8 +19,9 @@ from torch import Tensor
 
 from ...errors import PredictorError
 from ...files import write_bytes
+from ...options import Checked, Natural, record
 from ...policy import SearchSpace
-from ...registry import PREDICTORS
+from ...registry import PREDICTORS, build
 from .features import PolicyFeatures
 
 FORMAT, VERSION = 'mmcompress.predictor', 1
@@ -51,7 +52,7 @@ class Agreement:
                    float(kendalltau(predicted, measured)[0]), len(measured))
 
 
-class Predictor(ABC):
+class Predictor(Checked, ABC):
     """Predicts the score of policies from a few labelled ones.
 
     A new predictor implements :meth:`_fit`, :meth:`_mean` and :meth:`_std` on
@@ -67,7 +68,7 @@ class Predictor(ABC):
         state (dict[str, Tensor]): What was learned.
     """
 
-    def __init__(self, space: SearchSpace, seed: int = 0) -> None:
+    def __init__(self, space: SearchSpace, seed: Natural = 0) -> None:
         self.space = space
         self.seed = seed
         self.features = PolicyFeatures(space)
@@ -201,12 +202,17 @@ class Predictor(ABC):
             raise PredictorError(
                 f'{path} was fitted on another search space. Use the config it was '
                 'searched with, or search again.')
-        predictor: Predictor = PREDICTORS.build(dict(
-            header['options'], type=header['type'], space=space,
-            _scope_='mmcompress'))
-        predictor.state = {k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}
-        if header['agreement']:
-            predictor.agreement = Agreement(**header['agreement'])
+        try:
+            predictor: Predictor = build(
+                PREDICTORS, dict(header['options'], type=header['type']), space=space)
+            predictor.state = {
+                k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}
+            predictor.predict(space.highest[None])
+            if header['agreement']:
+                predictor.agreement = record(Agreement, header['agreement'])
+        except (KeyError, ValueError, TypeError, RuntimeError, IndexError) as error:
+            raise PredictorError(
+                f'{path} is damaged ({error}). Search again.') from error
         return predictor
 
 
@@ -220,10 +226,12 @@ def _read(path: str | os.PathLike) -> tuple[Mapping, dict[str, np.ndarray]]:
         raise PredictorError(
             f'There is no predictor {str(path)!r}. A SeerNet search writes it to its '
             'work dir.') from None
-    except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, BadZipFile, EOFError,
+            MemoryError, RecursionError) as error:
         raise PredictorError(
             f'{path} cannot be read as a predictor: {error}. Search again.') from error
-    if header.get('format') != FORMAT or header.get('version') != VERSION:
+    if not isinstance(header, dict) or 'space' not in header or (
+            header.get('format'), header.get('version')) != (FORMAT, VERSION):
         raise PredictorError(
             f'{path} is not a predictor of version {VERSION}. Search again or use a '
             'matching mmcompress.')

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...options import Count, Natural
 from ...policy import SearchSpace
 from ...registry import PREDICTORS
 from .base import Predictor
@@ -34,7 +35,7 @@ class GPPredictor(Predictor):
     """
 
     def __init__(
-        self, space: SearchSpace, seed: int = 0, iterations: int = 40
+        self, space: SearchSpace, seed: Natural = 0, iterations: Count = 40
     ) -> None:
         super().__init__(space, seed)
         self.iterations = iterations

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import PredictorError
+from ...options import Count, Natural, NotNegative, Positive, Within
 from ...policy import SearchSpace
 from ...registry import PREDICTORS
 from .base import Predictor
@@ -40,16 +40,14 @@ class MLPEnsemblePredictor(Predictor):
     def __init__(
         self,
         space: SearchSpace,
-        seed: int = 0,
-        members: int = 10,
-        hidden: int = 15,
-        steps: int = 200,
-        lr: float = 0.05,
-        weight_decay: float = 10.0,
+        seed: Natural = 0,
+        members: Annotated[int, Within(2)] = 10,
+        hidden: Count = 15,
+        steps: Annotated[int, Within(2)] = 200,
+        lr: Positive = 0.05,
+        weight_decay: NotNegative = 10.0,
     ) -> None:
         super().__init__(space, seed)
-        if members < 2:
-            raise PredictorError(f'An ensemble needs 2 members or more, not {members}.')
         self.members, self.hidden, self.steps = members, hidden, steps
         self.lr, self.weight_decay = lr, weight_decay
 

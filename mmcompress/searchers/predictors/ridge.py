@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...options import Natural, Positive
 from ...policy import SearchSpace
 from ...registry import PREDICTORS
 from .base import Predictor
@@ -31,8 +32,8 @@ class RidgePredictor(Predictor):
     def __init__(
         self,
         space: SearchSpace,
-        seed: int = 0,
-        penalties: Sequence[float] = PENALTIES,
+        seed: Natural = 0,
+        penalties: Sequence[Positive] = PENALTIES,
     ) -> None:
         super().__init__(space, seed)
         self.penalties = tuple(penalties)

@@ -83,7 +83,7 @@ def test_clock():
 
 def test_unknown_keys_are_refused():
     cfg = Config(dict(compress_cfg=dict(epoch=3)))
-    with pytest.raises(CompressionError, match="no key 'epoch'; did you mean 'epochs'"):
+    with pytest.raises(CompressionError, match="Did you mean 'epochs'"):
         CompressOptions.of(cfg)
     cfg.compress_cfg = dict(epochs=3, int8=True)
     found = CompressOptions.of(cfg, epochs=4, int8=None)
