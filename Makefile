@@ -29,4 +29,4 @@ lint: install
 	.venv/bin/lint-imports
 
 docs: install
-	$(PYTHON_BIN) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(PYTHON_BIN) -m mkdocs build --strict

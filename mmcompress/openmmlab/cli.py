@@ -19,6 +19,7 @@ from mmengine.runner import Runner
 
 from ..errors import CheckpointError, CompressionError, TargetError
 from .checkpoints import TRUST_FLAG, load, loading
+from .config_files import read_config
 from .console import calm
 from .search_seed import with_seed
 from .settings import check_settings
@@ -70,7 +71,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if DATA_ROOT in options:  # configs read it while they are parsed
         os.environ[DATA_ROOT] = str(options.pop(DATA_ROOT))
     try:
-        cfg = Config.fromfile(args.config)
+        cfg = read_config(args.config)
     except CONFIG_ERRORS as error:
         raise CompressionError(
             f'{args.config} cannot be read: {type(error).__name__}: {error}'
