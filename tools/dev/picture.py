@@ -70,17 +70,19 @@ def draw(scheme: str, text: str) -> None:
             shares = table['share of the MACs']
             dense = table['dense'][0]
             axis.axhline(dense, color=grey, linestyle=':', linewidth=1)
-            axis.text(100, dense, ' dense', color=grey, va='center')
+            axis.annotate('dense', (100, dense), (7, 0), color=grey,
+                          textcoords='offset points', va='center')
             for label, name, colour in (
                     (BASELINE, 'equal widths', grey),
                     (panel.result, 'mmcompress', accent)):
                 axis.plot([100, *shares], [dense, *table[label]], 'o-', color=colour,
                           linewidth=2, markersize=5)
-                axis.annotate(f'{name} ', (shares[-1], table[label][-1]), color=colour,
-                              ha='right', va='center')
+                axis.annotate(
+                    name, (shares[-1], table[label][-1]), (-7, 0), color=colour,
+                    textcoords='offset points', ha='right', va='center')
             axis.set_title(panel.title, loc='left', fontsize=11)
             axis.set_xlabel('MACs kept, %; no training, no labels', color=grey)
-            axis.set_xlim(min(shares) - 0.32 * (100 - min(shares)), 101)
+            axis.set_xlim(min(shares) - 0.48 * (100 - min(shares)), 101)
             axis.set_ylim(0, None)
         figure.savefig(
             DOCS / f'images/tradeoff-{scheme}.svg', transparent=True,
