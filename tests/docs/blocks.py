@@ -28,8 +28,8 @@ NAME = re.compile(r'# (\w+\.py)\n')
 SHELL = ('bash', 'shell', 'sh', 'console')
 TINY = (
     (r'evaluations=\d+', 'evaluations=3'),
-    (r'max_epochs=\d+', 'max_epochs=3'),
-    (r'epoch_\d+', 'epoch_3'),
+    (r'(?<=epochs=|.epoch_)12\b', '3'),  # trainings of the dense network
+    (r'(?<=epochs=|.epoch_)4\b', '1'),
     (r'--epochs \d+', '--epochs 1'),
     (r'range\(10\)', 'range(2)'),
     (r'(?<=[ (_])images[ =]\d+', lambda found: f'{found[0][:7]}16'),
