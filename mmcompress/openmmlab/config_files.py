@@ -19,11 +19,12 @@ def read_config(path: str | Path) -> Config:
     itself.
     """
     cfg = Config.fromfile(path)
-    _forget_scope(cfg._cfg_dict)
+    forget_scope(cfg._cfg_dict)
     return cfg
 
 
-def _forget_scope(value: Any) -> None:
+def forget_scope(value: Any) -> None:
+    """Let the types of a part of a config belong to the ``default_scope``."""
     if isinstance(value, dict):
         # dict's own methods, as those of a ConfigDict build lazy objects.
         if dict.get(value, SCOPE) == 'mmcompress':
@@ -32,4 +33,4 @@ def _forget_scope(value: Any) -> None:
     elif not isinstance(value, list | tuple):
         return
     for part in value:
-        _forget_scope(part)
+        forget_scope(part)
