@@ -6,13 +6,10 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from ..config_files import forget_scope
-
 
 def with_preprocessor(architecture: dict, data_preprocessor: dict | None) -> dict:
     """The config of a model with a data preprocessor, unless it has its own."""
     architecture = copy.deepcopy(architecture)
-    forget_scope(architecture)  # where mmdet read the config itself
     if data_preprocessor is not None:
         architecture.setdefault('data_preprocessor', data_preprocessor)
     return architecture
