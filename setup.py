@@ -47,9 +47,15 @@ def read_requirements(name: str) -> list[str]:
 
 
 def read_readme() -> str:
-    """Read the README, which a trimmed source tree need not have."""
+    """Read the README, which a trimmed source tree need not have.
+
+    Returns:
+        Its text with links and pictures that also work where a package is shown.
+    """
     path = ROOT / 'README.md'
-    return path.read_text(encoding='utf-8') if path.exists() else ''
+    text = path.read_text(encoding='utf-8') if path.exists() else ''
+    text = re.sub(r'(src(?:set)?=")(?!https?:)', rf'\1{HOME}/raw/main/', text)
+    return re.sub(r'(\]\()(?!https?:|#)', rf'\1{HOME}/blob/main/', text)
 
 
 def write_model_index(mim: Path) -> None:
@@ -121,7 +127,6 @@ if __name__ == '__main__':
             'Environment :: Console',
             'Intended Audience :: Developers',
             'Intended Audience :: Science/Research',
-            'License :: OSI Approved :: Apache Software License',
             'Operating System :: OS Independent',
             'Programming Language :: Python :: 3',
             'Programming Language :: Python :: 3 :: Only',
