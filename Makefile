@@ -1,5 +1,5 @@
 # Every target sets the environment up first; that takes a moment once it is done.
-.PHONY: install test golden demo lint
+.PHONY: install test golden demo lint docs
 
 PYTHON_BIN := .venv/bin/python
 
@@ -27,3 +27,6 @@ demo: install
 lint: install
 	$(PYTHON_BIN) -m ruff check .
 	.venv/bin/lint-imports
+
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(PYTHON_BIN) -m mkdocs build --strict

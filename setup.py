@@ -15,6 +15,8 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 PACKAGE = 'mmcompress'
+# The one place that names where the project is published.
+HOME = 'https://github.com/mmcompress/mmcompress'
 
 
 def read_version() -> str:
@@ -45,9 +47,15 @@ def read_requirements(name: str) -> list[str]:
 
 
 def read_readme() -> str:
-    """Read the README, which a trimmed source tree need not have."""
+    """Read the README, which a trimmed source tree need not have.
+
+    Returns:
+        Its text with links and pictures that also work where a package is shown.
+    """
     path = ROOT / 'README.md'
-    return path.read_text(encoding='utf-8') if path.exists() else ''
+    text = path.read_text(encoding='utf-8') if path.exists() else ''
+    text = re.sub(r'(src(?:set)?=")(?!https?:)', rf'\1{HOME}/raw/main/', text)
+    return re.sub(r'(\]\()(?!https?:|#)', rf'\1{HOME}/blob/main/', text)
 
 
 def write_model_index(mim: Path) -> None:
@@ -116,11 +124,27 @@ if __name__ == '__main__':
         keywords='computer vision, model compression, pruning, quantisation',
         classifiers=[
             'Development Status :: 3 - Alpha',
+            'Environment :: Console',
+            'Intended Audience :: Developers',
+            'Intended Audience :: Science/Research',
             'Operating System :: OS Independent',
             'Programming Language :: Python :: 3',
+            'Programming Language :: Python :: 3 :: Only',
+            *(f'Programming Language :: Python :: 3.{n}' for n in range(10, 14)),
+            'Topic :: Scientific/Engineering :: Artificial Intelligence',
+            'Topic :: Scientific/Engineering :: Image Recognition',
+            'Typing :: Typed',
         ],
+        url=HOME,
+        project_urls={
+            'Change log': f'{HOME}/blob/main/CHANGELOG.md',
+            'Documentation': f'{HOME}/tree/main/docs',
+            'Issues': f'{HOME}/issues',
+            'Source': HOME,
+        },
         packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-        package_data={PACKAGE: ['report/templates/*']},
+        package_data={PACKAGE: ['py.typed', 'report/templates/*']},
+        entry_points={'console_scripts': [f'{PACKAGE} = {PACKAGE}.__main__:main']},
         python_requires='>=3.10',
         # mmengine, mmcv, mmdet and mmpretrain are needed too, but two families of
         # packages provide them: naming either here would break users of the other.
@@ -129,6 +153,7 @@ if __name__ == '__main__':
             'mminstall': read_requirements('mminstall'),
             'optional': read_requirements('optional'),
             'tests': read_requirements('tests'),
+            'docs': read_requirements('docs'),
         },
         cmdclass={'build_py': BuildWithMim},
         zip_safe=False,

@@ -85,7 +85,7 @@ class Setting:
 
 
 SENSITIVE = r'backbone\.(stem|stage1|stage2\.0|stage2\.1\.final|stage3\.0)'
-"""The layers whose 8 bits cost most; see docs/export.md."""
+"""The layers whose 8 bits cost most; see docs/measurements/export.md."""
 EARLY = r'backbone\.(stem|stage1|stage2|stage3\.0)'
 CASES = tuple(Setting(*x) for x in (
     ('YOLOX-nano', 'float'),

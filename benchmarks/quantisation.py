@@ -49,7 +49,7 @@ class Case(harness.Case):
         uniform (tuple): Uniform settings, weight and activation bits; mixed ones are
             searched at the BOPs of all but the first.
         augment (bool): Whether searches recalibrate and price under the pipeline of
-            training; see docs/two_stage.md.
+            training; see docs/measurements/two_stage.md.
         quant (Mapping): Options of the mutator that replace those of the config.
         rival (str): The case whose uniform bits mixed ones are compared with; this one
             if empty.

@@ -8,9 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 from . import _torchvision  # noqa: F401  isort: skip  (must precede mmdet, mmpretrain)
-from . import registry  # noqa: F401  (makes the scope 'mmcompress' known)
 
-from mmengine.config.utils import MODULE2PACKAGE  # isort: skip
+try:
+    from mmengine.config.utils import MODULE2PACKAGE
+except ModuleNotFoundError as error:
+    if error.name != 'mmengine':
+        raise
+    raise ModuleNotFoundError(
+        'mmcompress needs mmengine, and for models of OpenMMLab mmcv with mmdet or '
+        'mmpretrain. Which packages provide them is your choice: onedl-mmengine or '
+        'mmengine, for example. See docs/get_started.md.', name='mmengine') from error
+
+from . import registry  # noqa: F401  (makes the scope 'mmcompress' known)
 
 # Lets a config inherit through _base_ = 'mmcompress::...'.
 MODULE2PACKAGE.setdefault('mmcompress', 'mmcompress.registry')

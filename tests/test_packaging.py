@@ -15,11 +15,12 @@ from types import ModuleType
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import mmcompress
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ['build', 'mminstall', 'optional', 'runtime', 'tests']
+FILES = ['build', 'docs', 'mminstall', 'optional', 'runtime', 'tests']
 FORKS = {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmpretrain'}
 
 # A user's config, which inherits from one of mmcompress.
@@ -95,12 +96,26 @@ def test_requirements_parse(setup_py: ModuleType, name: str) -> None:
     if name != 'build':  # which must bound setuptools, for mmcv
         bounds = {part.operator for r in requirements for part in r.specifier}
         assert bounds <= {'>=', '!='}
+    assert all(r.specifier for r in requirements), 'each has a lower bound'
 
 
 def test_only_mminstall_names_the_forks(setup_py: ModuleType) -> None:
     for name in FILES:
         names = {Requirement(text).name for text in setup_py.read_requirements(name)}
         assert names & FORKS == (FORKS if name == 'mminstall' else set())
+
+
+def test_constraints_allow_every_requirement(setup_py: ModuleType) -> None:
+    pins = {canonicalize_name(pin.name): pin for pin in map(
+        Requirement, setup_py.read_requirements('constraints'))}
+    for name in FILES:
+        for required in map(Requirement, setup_py.read_requirements(name)):
+            pin = pins.get(canonicalize_name(required.name))
+            if pin is None:  # chosen by tools/dev/setup_env.sh, or optional
+                assert name in ('build', 'optional') or required.name == 'torch'
+                continue
+            version, = (part.version for part in pin.specifier)
+            assert version in required.specifier, required
 
 
 def test_requirements_txt_includes_files_that_exist() -> None:

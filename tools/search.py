@@ -90,7 +90,7 @@ def start_worker(index: int) -> subprocess.Popen:
         device = devices[index] if index < len(devices) and devices[0] else str(index)
         environment['CUDA_VISIBLE_DEVICES'] = device
     return subprocess.Popen(
-        [sys.executable, sys.argv[0], *arguments], env=environment,
+        [sys.executable, __file__, *arguments], env=environment,
         stdout=subprocess.DEVNULL)
 
 

@@ -1,7 +1,7 @@
 _base_ = './ptq_yolox-nano_coco128.py'
 
 # The file for ONNX Runtime: 8 bits where they cost little and integers are fast, the
-# early layers and the head in float; see docs/export.md.
+# early layers and the head in float; see docs/measurements/export.md.
 compression = dict(
     quant=dict(
         bits=[8],

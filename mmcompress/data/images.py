@@ -73,7 +73,7 @@ def fast_layout(images: Tensor) -> Tensor:
     """Channels last on the CPU, where every layer after the first follows suit.
 
     oneDNN then need not reorder every layer's input into blocks of channels, which
-    saves 15-25 % of an evaluation; see docs/foundation.md.
+    saves 15-25 % of an evaluation; see docs/measurements/foundation.md.
     """
     if images.device.type != 'cpu' or images.dim() != 4:
         return images

@@ -2,7 +2,7 @@
 
 Neither distance needs labels, and of few images both tell policies apart that a metric
 does not. Of a detector, that of the detections ranks policies more as mAP does; see
-docs/quantisation.md.
+docs/measurements/quantisation.md.
 """
 
 from __future__ import annotations

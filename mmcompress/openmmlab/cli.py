@@ -23,6 +23,7 @@ from mmengine.runner import Runner
 from ..errors import CheckpointError, CompressionError, TargetError
 from ..study.storage import concealed
 from .checkpoints import TRUST_FLAG, load, loading, state_of
+from .config_files import read_config
 from .console import calm
 from .processes import Terminated, ending_in_order
 from .search_seed import with_seed
@@ -85,7 +86,7 @@ def load_config(args: argparse.Namespace) -> Config:
     if DATA_ROOT in options:  # configs read it while they are parsed
         os.environ[DATA_ROOT] = str(options.pop(DATA_ROOT))
     try:
-        cfg = Config.fromfile(args.config)
+        cfg = read_config(args.config)
     except CONFIG_ERRORS as error:
         raise CompressionError(
             f'{args.config} cannot be read: {type(error).__name__}: {error}'

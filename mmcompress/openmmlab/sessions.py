@@ -13,6 +13,7 @@ from torch import nn
 from ..errors import CompressionError
 from ..registry import EVALUATORS, build
 from ..session import Session, find_units, open_session
+from .config_files import read_config
 from .input_shape import input_shape_of
 from .settings import check_settings
 
@@ -48,7 +49,7 @@ def session_of_file(config: str | Path | Config, **overrides: Any) -> Session:
     """
     from .cli import build_model
 
-    cfg = config if isinstance(config, Config) else Config.fromfile(config)
+    cfg = config if isinstance(config, Config) else read_config(config)
     cfg.merge_from_dict({k.replace('__', '.'): v for k, v in overrides.items()})
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     check_settings(cfg)

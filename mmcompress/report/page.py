@@ -125,7 +125,7 @@ def make_page(
         _rows(tradeoff), drawings, _data(tradeoff, drawings, decimals), charts,
         _units(charts), _bits(charts), _limits(graph),
         _commands(tradeoff, facts.get('config', ''), work_dir),
-        f'python tools/search.py {facts["config"]} --target'
+        f'mmcompress search {facts["config"]} --target'
         if facts.get('config') else '', gallery,
         results and results_table(results), results.notes if results else ())
 
@@ -146,9 +146,9 @@ def _commands(
     policy = f'{work_dir}/policies/{name}'
     return (
         ('Fine-tune the smallest network (--distill: with the dense one as a teacher):',
-         f'python tools/train.py {config} --policy {policy}.json'),
+         f'mmcompress train {config} --policy {policy}.json'),
         ('Export it as it is:',
-         f'python tools/export.py {config} {policy}.pth --policy {policy}.json'))
+         f'mmcompress export {config} {policy}.pth --policy {policy}.json'))
 
 
 def _facts(

@@ -91,7 +91,7 @@ def test_report_in_a_browser(browser, outcome, tmp_path, width):
     least, most = found['slid']
     assert least == (
         'MACs ≤ 48.0 %: policy 0, score 0.2000, 480 | '
-        'python tools/search.py my_search.py --target macs=0.48')
+        'mmcompress search my_search.py --target macs=0.48')
     assert most.startswith('MACs ≤ 90.0 %: policy 2, score 0.3333, 900 | ')
     assert found['shown'] == ['params', 'params']
     assert found['other'].startswith('Parameters ≤ 90.0 %: policy 2')

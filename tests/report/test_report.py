@@ -223,9 +223,9 @@ def test_the_result_and_the_next_command_come_first_and_facts_last(outcome):
     facts = dict(outcome.facts, config='my_search.py')
     text = report(replace(outcome, facts=facts))
     order = [text.index(part) for part in (
-        '<h2>Trade-off', 'python tools/train.py my_search.py --policy '
+        '<h2>Trade-off', 'mmcompress train my_search.py --policy '
         'WORK_DIR/policies/macs_0.5.json', '<h2>Evaluated', 'Any budget',
-        'python tools/search.py my_search.py --target', '<h2>Channels kept',
+        'mmcompress search my_search.py --target', '<h2>Channels kept',
         '<h2>What the search did not cover', '<h2>Facts', '<dt>searcher')]
     assert order == sorted(order)
     assert 'mmc.load(&#39;WORK_DIR&#39;, model=net)' in report(outcome)

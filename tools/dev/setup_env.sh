@@ -9,6 +9,7 @@
 #   PYTHON   the Python (3.10 or newer) to make .venv with
 #   DEVICE   cpu or cuda; by default cuda where there are an NVIDIA GPU and nvcc
 #   TORCH    the torch to install instead of the preferred one, e.g. 'torch==2.6.0'
+#   CONSTRAINTS  the releases of all else; /dev/null for the newest of everything
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -19,14 +20,15 @@ readonly STAMP=$VENV/mmcompress-setup.stamp
 readonly PREFERRED_TORCH=2.13.0
 readonly CPU_INDEX=https://download.pytorch.org/whl/cpu
 TORCH=${TORCH:-}
+CONSTRAINTS=${CONSTRAINTS:-requirements/constraints.txt}
 
 say() { printf '[setup] %s\n' "$*"; }
 die() { printf '[setup] error: %s\n' "$*" >&2; exit 1; }
 
 pip() { "$PY" -m pip --disable-pip-version-check "$@"; }
 # Not quiet: pip then says every minute that it is still compiling.
-pip_verbose() { pip install --progress-bar off "$@"; }
-pip_quiet() { pip install --quiet --progress-bar off "$@"; }
+pip_verbose() { pip install --progress-bar off -c "$CONSTRAINTS" "$@"; }
+pip_quiet() { pip_verbose --quiet "$@"; }
 
 # The installed version of a distribution, or nothing.
 version_of() {
@@ -224,7 +226,7 @@ main() {
   install_torch
   install_torchvision
   install_openmmlab
-  pip_quiet -r requirements/runtime.txt -r requirements/tests.txt
+  pip_quiet -r requirements/runtime.txt -r requirements/tests.txt -r requirements/docs.txt
   pip_quiet --no-build-isolation --no-deps -e .
   verify
   fingerprint >"$STAMP"

@@ -19,6 +19,7 @@ from ...report import Result, Results, load_outcome, save_results, write_all
 from ...report.tradeoff import DENSE
 from ..checkpoints import loading
 from ..cli import conceal_password
+from ..config_files import read_config
 from ..searching import search_loop
 from ..settings import check_settings
 from .console import Console
@@ -62,7 +63,7 @@ def compress_file(
 ) -> Results:
     """See :func:`mmcompress.compress`."""
     cfg = copy.deepcopy(config) if isinstance(config, Config) else \
-        Config.fromfile(config)
+        read_config(config)
     cfg.merge_from_dict(dict(overrides or {}))
     name = Path(cfg.filename or 'compress').stem
     cfg.work_dir = work_dir or cfg.get('work_dir') or f'work_dirs/{name}'

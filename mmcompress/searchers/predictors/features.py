@@ -17,8 +17,9 @@ class PolicyFeatures:
     A width becomes the logarithm of the kept share, bits b become ``4 ** -b``, the
     variance of the rounding error relative to the range. On released labels a
     model linear in these ranks policies better than a tuned network does on
-    ratios and bits (docs/seernet.md). Each feature has mean 0 and variance 1 over
-    the choices of its column, whatever the labels, so that nothing needs storing.
+    ratios and bits (docs/measurements/seernet.md). Each feature has mean 0 and
+    variance 1 over the choices of its column, whatever the labels, so that nothing
+    needs storing.
 
     Args:
         space (SearchSpace): Gives the meaning of a row.
