@@ -69,8 +69,9 @@ def open_database(url: str, name: str) -> BaseStorage:
         except (SQLAlchemyError, StorageInternalError) as error:
             # Workers that start together may create the same tables and rows. A server
             # may be about to start, but it may as well have another address.
-            passes = isinstance(error.__cause__ or error, IntegrityError) or \
-                'exist' in str(error) or (not is_file and _is_away(error))
+            clash = any(isinstance(e, IntegrityError) for e in (error, error.__cause__))
+            passes = clash or 'exist' in str(error) or (
+                not is_file and _is_away(error))
             if attempt == ATTEMPTS - 1 or not passes:
                 raise
             time.sleep(random.random())

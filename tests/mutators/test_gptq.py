@@ -72,7 +72,7 @@ class TestGptq(MutatorContract):
 
 
 def test_unknown_rounding():
-    with pytest.raises(CompressionError, match="'obq'; choose one of nearest, gptq"):
+    with pytest.raises(CompressionError, match="one of 'nearest', 'gptq', not 'obq'"):
         QuantMutator(rounding='obq')
 
 

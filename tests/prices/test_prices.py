@@ -115,7 +115,7 @@ def loader(subject: Subject, images: int):
 class Nowhere:
     """A store that keeps nothing."""
 
-    def get(self, name: str) -> None:
+    def get(self, name: str, shape: object = None) -> None:
         return None
 
     def put(self, name: str, array: np.ndarray) -> None:

@@ -108,6 +108,6 @@ def test_prices_are_distances_and_come_from_disk_the_second_time(tmp_path):
 
 
 def test_an_unknown_measure_is_refused():
-    with pytest.raises(CompressionError, match='choose one of'):
+    with pytest.raises(CompressionError, match='is one of'):
         ReconstructionPrices(measure='mAP')
 
