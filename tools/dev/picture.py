@@ -38,9 +38,9 @@ class Panel:
 
 PANELS = (
     Panel('ResNet-56, CIFAR-10: top-1 %', 'ResNet-56, all 30 units',
-          'priced widths, fitted'),
+          'as written, three draws'),
     Panel('YOLOX-nano, COCO val128: mAP', 'YOLOX-nano, all 67 units',
-          'priced widths, repaired as a candidate'))
+          'as written, three draws'))
 BASELINE = 'uniform widths, sliced'
 
 
@@ -50,7 +50,7 @@ def rows(text: str, start: str) -> dict[str, list[float]]:
     found = {}
     for line in table.splitlines():
         label, *cells = (cell.strip(' *') for cell in line.strip('|').split('|'))
-        numbers = [re.fullmatch(r'([\d.]+) ?%?', cell) for cell in cells]
+        numbers = [re.fullmatch(r'([\d.]+)(?: %| ± [\d.]+)?', cell) for cell in cells]
         if all(numbers):
             found[label] = [float(number[1]) for number in numbers]
     return found
