@@ -46,25 +46,28 @@ class Case(harness.Case):
     Args:
         cost (str): What the budgets are shares of. Defaults to 'macs'.
         rates (tuple): Learning rates of the fine-tune to compare.
+        distil (float | None): Weight of the dense network as a teacher in it.
         ranked (float): Budget of the random policies that are ranked.
     """
 
     cost: str = 'macs'
     rates: tuple[float, ...]
+    distil: float | None = None
     ranked: float
 
 
 CIFAR = Case(
     config='configs/reconstruction/two_stage_resnet56_cifar10.py', images=500,
     calibration=500, evaluations=48, targets=(0.75, 0.5, 0.35),
-    recipe='configs/cifar/resnet56_cifar10.py', rate=3e-3, rates=(1e-3, 3e-3, 1e-2),
+    recipe='configs/cifar/resnet56_cifar10.py', rate=1e-2, rates=(1e-3, 3e-3, 1e-2),
     ranked=0.6)
 COCO = Case(
     config='configs/reconstruction/two_stage_yolox-nano_coco128.py',
     metric='coco/bbox_mAP', images=32, calibration=96, forward=8, evaluations=40,
     targets=(0.95, 0.9, 0.8, 0.7),
     recipe='configs/yolox/yolox_nano_coco128_finetune.py',
-    rate=3e-5, rates=(1e-5, 3e-5, 1e-4), ranked=0.9)
+    rate=3e-5, rates=(1e-5, 3e-5, 1e-4), distil=1.0,
+    ranked=0.9)
 JOINT = harness.replace(
     COCO, config='configs/reconstruction/joint_yolox-nano_coco128.py', cost='bops',
     targets=(0.047, 0.042, 0.0369))
@@ -155,7 +158,7 @@ class Parts:
             self.family.work_dir / 'policies' / f'{self.case.cost}_{share:g}.json')
 
     def trained(self, file: Path | None, rate: float, held_out: bool = False) -> Runner:
-        """The recipe that users have, with the dense network as a teacher.
+        """The recipe that users have.
 
         Args:
             file (Path | None): Policy file; None for the dense network.
@@ -172,7 +175,7 @@ class Parts:
             count = len(harness.build_dataset(dataset.to_dict()))
             scored, = pick(count, [self.case.images], self.draw)
             dataset.indices = sorted({*range(count)} - {*scored.tolist()})
-        return train(cfg, TrainOptions(file and str(file), distil=1.0))
+        return train(cfg, TrainOptions(file and str(file), distil=self.case.distil))
 
     def rows(self, share: float, tune: bool) -> Iterator[tuple[str, Callable]]:
         """Names of the parts, and functions that measure them.

@@ -56,6 +56,7 @@ FLAG = ('no', 1), 'True or False'
 TEXT = (3,), 'a text'
 NAME = ('foo', 3), 'one of '
 NAMES = ([3], 7), 'a list, each a text'
+PATTERNS = ([3], 7), 'a text or a list, each a text'
 DICT = (3, [1]), 'a dict'
 BITS = ([9], [0, 4], 4), 'a list, each one of 2, 3, 4, 5, 6, 7, 8, 32'
 ANY_SEARCH = dict(evaluations=COUNT, seed=NATURAL)
@@ -65,7 +66,7 @@ OPTIONS = {
     ('search_cfg', None): dict(
         searcher=DICT, evaluator=DICT, targets=DICT, storage=TEXT, study=TEXT,
         save_checkpoints=FLAG, seed=NATURAL, prices=DICT, latency=DICT,
-        time_limit=POSITIVE),
+        time_limit=POSITIVE, stale_after=POSITIVE),
     ('search_cfg.searcher', 'Random'): ANY_SEARCH,
     ('search_cfg.searcher', 'Uniform'): ANY_SEARCH,
     ('search_cfg.searcher', 'TwoStage'): dict(ANY_SEARCH, exact=FLAG),
@@ -110,12 +111,13 @@ OPTIONS = {
     ('search_cfg.latency', None): dict(backend=NAME, threads=COUNT),
     ('compression.channel', 'ChannelMutator'): dict(
         importance=NAME, divisor=((-8, 0, 2.5), 'a whole number of at least 1'),
-        min_ratio=SHARE, step=ABOVE_0, dense=NAMES),
+        min_ratio=SHARE, step=ABOVE_0, dense=PATTERNS),
     ('compression.quant', 'QuantMutator'): dict(
-        bits=BITS, weight_bits=BITS, activation_bits=BITS, keep8=NAMES, skip=NAMES,
+        bits=BITS, weight_bits=BITS, activation_bits=BITS, keep8=PATTERNS,
+        skip=PATTERNS,
         observer=NAME, symmetric=FLAG, bias_correction=FLAG, rounding=NAME),
     ('compression.reconstruct', 'ReconstructMutator'): dict(
-        ridge=POSITIVE, sequential=FLAG, residual=FLAG),
+        ridge=POSITIVE, sequential=FLAG, residual=FLAG, norm_images=COUNT),
     ('compress_cfg', None): dict(
         epochs=NATURAL, lr=POSITIVE, distill=WEIGHT, finetune=DICT, int8=FLAG,
         int8_limit=WEIGHT, skip=NAMES, weight_bits=((6, '8'), 'one of 7, 8'),

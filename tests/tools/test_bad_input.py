@@ -35,7 +35,7 @@ SEARCHES = {
     'metric': (['search_cfg.evaluator.metric=accuracy/top5'],
                "does not return 'accuracy/top5'; it returns 'accuracy/top1'"),
     'too_few': (['search_cfg.evaluator.images=490'],
-                r'490 \+ 50 images are wanted.*but the dataset has 500'),
+                r'490 \+ 40 images are wanted.*but the dataset has 500'),
     'searcher': (['search_cfg.searcher.type=Evolutoin'],
                  r"no searcher 'Evolutoin'; known: Evolution.*Random"),
     'argument': (['search_cfg.searcher.evalutions=3'],
