@@ -16,6 +16,9 @@ from torch import Tensor
 
 PRICING_RIDGE = 1e-4
 """Ridge of costs, as a share of the mean diagonal: enough to invert, no more."""
+STEPS = 256
+"""Steps in which all channels of a unit go: those of a wider one several at a time, as
+each step passes over whole matrices."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,10 +85,10 @@ class _Surgery:
             size, dtype=torch.float64, device=covariance.device)
         self.inverse = torch.linalg.inv(damped)
         self.covariance = covariance
-        self.dense = reader.gram.double()
-        self.gram = self.dense.clone()
-        self.cross = self.dense.clone()  # B B_0', of the weights now and at first
+        self.gram = reader.gram.double().clone()
+        self.cross = self.gram.clone()  # B B_0', of the weights now and at first
         self.energy = reader.energy.double().clamp_min(1e-30)
+        self.at_first = (covariance * self.gram).sum()
         self.positions = reader.positions
 
     def costs(self) -> Tensor:
@@ -101,20 +104,22 @@ class _Surgery:
 
     def loss(self) -> Tensor:
         """Error of the outputs over their variance: ``tr(dB' H dB)`` by energy."""
-        change = self.gram - self.cross - self.cross.T + self.dense
-        return (self.covariance * change).sum() / self.energy
+        covariance = self.covariance.flatten()
+        now, both = (covariance @ x.flatten() for x in (self.gram, self.cross))
+        return (now - 2 * both + self.at_first) / self.energy
 
-    def remove(self, channel: int) -> None:
-        """Down-date for one channel that goes."""
-        place = self.positions[channel]
+    def remove(self, channels: Tensor) -> None:
+        """Down-date for channels that go together."""
+        place = self.positions[channels].flatten()
         columns = self.inverse[:, place]
-        share = torch.linalg.solve(columns[place], columns.T).T  # (C, count)
-        self.inverse -= share @ columns.T
-        gone = self.gram[place].clone()
+        share = torch.linalg.solve(columns[place], columns.T).T  # (K, count)
+        self.inverse.addmm_(share, columns.T, alpha=-1)
         # B := B - share B_p, and G = B B'.
-        moved = share @ gone
-        self.gram += share @ gone[:, place] @ share.T - moved - moved.T
-        self.cross -= share @ self.cross[place]
+        gone = self.gram[place]
+        half = gone - 0.5 * gone[:, place] @ share.T
+        self.gram.addmm_(share, half, alpha=-1)
+        self.gram.addmm_(half.T, share.T, alpha=-1)
+        self.cross.addmm_(share, self.cross[place], alpha=-1)
         # What is removed has no weight and no partners any more; exactly.
         for matrix in (self.inverse, self.gram):
             matrix[place] = 0
@@ -129,6 +134,8 @@ def eliminate(
     """Remove the channels of a unit one after the other, always the cheapest.
 
     Which one is cheapest is decided by the costs of :class:`_Surgery`, ridge included.
+    Those of a unit wider than :data:`STEPS` go several at a time; losses between are
+    interpolated.
 
     Args:
         readers (Sequence[Reader]): All layers that mix the unit's channels.
@@ -139,16 +146,22 @@ def eliminate(
     surgeries = [_Surgery(reader, ridge) for reader in readers]
     device = readers[0].covariance.device
     left = torch.ones(width, dtype=torch.bool, device=device)
-    order, losses = [], [torch.zeros((), dtype=torch.float64, device=device)]
-    for step in range(width):
+    order = torch.empty(0, dtype=torch.long)
+    losses = [torch.zeros(1, dtype=torch.float64, device=device)]
+    at_once = -(-width // STEPS)
+    while len(order) < width:
+        count = min(at_once, width - len(order))
         if fixed is None:
             total = torch.stack([surgery.costs() for surgery in surgeries]).sum(0)
-            channel = int(torch.where(left, total, torch.inf).argmin())
+            channels = torch.where(left, total, torch.inf).argsort(stable=True)[:count]
         else:
-            channel = int(fixed[step])
-        order.append(channel)
-        left[channel] = False
+            channels = torch.as_tensor(
+                fixed[len(order):len(order) + count], device=device)
+        order = torch.cat([order, channels.cpu()])
+        left[channels] = False
         for surgery in surgeries:
-            surgery.remove(channel)
-        losses.append(sum(surgery.loss() for surgery in surgeries))
-    return Elimination(torch.tensor(order), torch.stack(losses))
+            surgery.remove(channels)
+        loss = torch.stack([surgery.loss() for surgery in surgeries]).sum()
+        shares = torch.arange(1, count + 1, device=device) / count
+        losses.append(losses[-1][-1] + shares * (loss - losses[-1][-1]))
+    return Elimination(order, torch.cat(losses))

@@ -100,3 +100,20 @@ def test_the_ridge_is_not_in_the_price():
     kept = [c for c in range(6) if c != int(damped.order[0])]
     best = repaired_loss(covariance, weights, kept)
     assert best <= damped.price(5) <= 1.5 * best
+
+
+def test_channels_of_wide_units_go_several_at_a_time(monkeypatch):
+    weights = torch.diag(torch.tensor([3.0, 1.0, 2.0, 4.0]).double())
+    reader = [Reader(torch.eye(4).double(), weights @ weights.T,
+                     torch.arange(4)[:, None])]
+    one = eliminate(reader, 4)
+    monkeypatch.setattr('mmcompress.reconstruction.order.STEPS', 2)
+    two = eliminate(reader, 4)
+    assert one.order.tolist() == two.order.tolist() == [1, 2, 0, 3]
+    # Nothing can be repaired: squares 1, 4, 9 and 16 of 30 go; the second of each two
+    # is exact, the first lies in the middle.
+    wanted = torch.tensor([0, 2.5, 5, 17.5, 30]).double() / 30
+    torch.testing.assert_close(two.losses, wanted, atol=1e-3, rtol=0)
+    assert (one.losses[[2, 4]] - two.losses[[2, 4]]).abs().max() < 1e-9
+    priced = eliminate(reader, 4, fixed=[1, 2, 0, 3])
+    torch.testing.assert_close(priced.losses, two.losses)
