@@ -162,6 +162,6 @@ def eliminate(
         for surgery in surgeries:
             surgery.remove(channels)
         loss = torch.stack([surgery.loss() for surgery in surgeries]).sum()
-        shares = torch.arange(1, count + 1, device=device) / count
+        shares = torch.arange(1, count + 1).to(loss) / count
         losses.append(losses[-1][-1] + shares * (loss - losses[-1][-1]))
     return Elimination(order, torch.cat(losses))
