@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from os import PathLike
 from typing import Annotated, Literal
 
 import numpy as np
@@ -69,7 +70,7 @@ class SeerNet(Searcher):
         acquisition: Literal[tuple(ACQUISITIONS)] = 'counterfactual',
         weighting: bool = False,
         predictor: dict | None = None,
-        load: str | None = None,
+        load: str | PathLike | None = None,
         population: Annotated[int, Within(2)] = 200,
         generations: Natural = 30,
         starts: Count = 10,

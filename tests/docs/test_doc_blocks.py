@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from blocks import SHELL, Block, blocks_of, mark_of, run_python, run_shell
+from mmengine.registry import Registry
+
+from mmcompress import registry
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / 'docs'
@@ -43,8 +48,8 @@ class Runs:
         if before:
             folder = self.run((page.parent / before).resolve())
         else:
-            folder = self.root / page.stem
-            folder.mkdir()
+            folder = self.root / page.relative_to(ROOT).with_suffix('')
+            folder.mkdir(parents=True)
         names = {'__name__': '__main__'}
         given = mark_of(page, 'given')
         if given:
@@ -53,9 +58,10 @@ class Runs:
         here = Path.cwd()
         os.chdir(folder)
         try:
-            for block in blocks_of(page):
-                if not block.reason:
-                    self.run_block(block, page, folder, names)
+            with registered_by_us_alone():
+                for block in blocks_of(page):
+                    if not block.reason:
+                        self.run_block(block, page, folder, names)
         finally:
             os.chdir(here)
         self.folders[page] = folder
@@ -69,6 +75,23 @@ class Runs:
             run_python(block, page, names)
         elif block.language in SHELL:
             run_shell(block, folder, self.binaries, ROOT)
+
+
+@contextmanager
+def registered_by_us_alone() -> Iterator[None]:
+    """Registries without what tests have registered, and as they were afterwards."""
+    known = [x._module_dict for x in vars(registry).values() if isinstance(x, Registry)]
+    before = [dict(entries) for entries in known]
+    for entries in known:
+        for name, entry in list(entries.items()):
+            if entry.__module__.startswith('test_'):
+                del entries[name]
+    try:
+        yield
+    finally:
+        for entries, kept in zip(known, before):
+            entries.clear()
+            entries.update(kept)
 
 
 @pytest.fixture(scope='session')

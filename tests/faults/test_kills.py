@@ -74,7 +74,7 @@ def exported(folder: Path) -> Any:
 
 
 def compressed(folder: Path) -> Any:
-    return [(row.network, row.stage, row.score, row.size)
+    return [(row.network, row.stage, row.metric, row.size_bytes)
             for row in load_results(folder).rows]
 
 

@@ -266,7 +266,7 @@ def test_no_metric_at_all_is_no_score(config, monkeypatch):
 
 
 def test_bad_options_and_missing_parts(config):
-    with pytest.raises(CompressionError, match="'greater' or 'less', not 'more'"):
+    with pytest.raises(CompressionError, match="one of 'greater', 'less', not 'more'"):
         DatasetEvaluator('value', rule='more')
     with pytest.raises(DataError, match=r'6 \+ 3 images are wanted'):
         prepared(config, images=6)

@@ -273,6 +273,9 @@ def train_one_rank(policy: str, work_dir: str) -> None:
     torch.save({k: v for k, v in state.items()
                 if 'quantizer' in k or 'file_points' in k},
                work_dir / f'rank{get_rank()}.pt')
+    # A process that ends while threads of the group run may be aborted.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

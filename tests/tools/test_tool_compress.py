@@ -182,7 +182,7 @@ MISTAKES = {
     'no_weights': (['--cfg-options', 'load_from=None'], 'has no load_from'),
     'no_test_set': (['--cfg-options', 'test_dataloader=None', 'test_evaluator=None',
                      'test_cfg=None'], 'no test_dataloader'),
-    'key': (['--cfg-options', 'compress_cfg.epoch=3'], "did you mean 'epochs'"),
+    'key': (['--cfg-options', 'compress_cfg.epoch=3'], "Did you mean 'epochs'"),
     'target': (['--targets', 'macs=half'], 'is not of the form COST=VALUE'),
     'launcher': (['--launcher', 'pytorch'], 'leave --launcher out'),
 }
