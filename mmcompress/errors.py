@@ -1,7 +1,5 @@
 """Errors a user can cause. Each message says what is wrong and what to do."""
 
-from numbers import Integral
-
 
 class CompressionError(ValueError):
     """Base of every error that a configuration or an input file can cause."""
@@ -37,21 +35,3 @@ class PredictorError(CompressionError):
 
 class CheckpointError(CompressionError):
     """A checkpoint needs code to be run, which nobody has allowed."""
-
-
-def at_least(what: str, least: int, **values: int) -> None:
-    """Check options that are whole numbers.
-
-    Args:
-        what (str): What has the options, for the message.
-        least (int): The smallest value allowed.
-        values: The options.
-
-    Raises:
-        CompressionError: One is no whole number, or smaller.
-    """
-    for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-            raise CompressionError(
-                f'{name} of the {what} is a whole number of at least {least}, not '
-                f'{value!r}.')

@@ -14,9 +14,8 @@ from torch import nn
 
 from .errors import CompressionError
 from .evaluation import PolicyEvaluator, Score
-from .evaluation.distance import REFERENCES, DetectionReference, Reference
+from .evaluation.distance import DetectionReference, Reference, reference_of
 from .graph import trace, verify
-from .kinds import kind_of
 from .mutators import Calibration, JointMutator
 from .mutators.settings import RECONSTRUCT, check_compression
 from .plain import plain
@@ -151,8 +150,7 @@ class Session:
             if count < COMPARED:
                 batches.append(batch)
             count += len(batch.inputs)
-        can = kind_of(self.model).can_decode(self.model)
-        return REFERENCES['detections' if can else 'distance'](self.model, batches)
+        return reference_of(self.model, batches)
 
     def _written(self, policy: Policy) -> nn.Module:
         """The model of a policy in the form that the repair is set to."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.items import as_batch, read_batches
-from ..errors import CompressionError, at_least
+from ..errors import CompressionError
 from ..evaluation.distance import REFERENCES
 from ..evaluation.dynamic_bn import MODES
 from ..evaluation.function import FunctionEvaluator
@@ -93,7 +93,6 @@ def prepare(
         >>> session
         Session of ResNet: 12 channel units govern 98.2% of the MACs ...
     """
-    at_least('session', 1, images=images)
     if score is not None and not score_name:
         raise CompressionError(
             "A score needs a name that changes with it, e.g. score_name='top1-v1': "

@@ -130,6 +130,21 @@ REFERENCES: Mapping[str, type] = dict(
 """What measures a distance from the dense model, by the name of the distance."""
 
 
+def reference_of(
+    model: nn.Module, batches: Sequence[Batch], measure: str | None = None
+) -> Reference | DetectionReference:
+    """What the dense model as it is says about some images.
+
+    Args:
+        model (nn.Module): The dense model.
+        batches (Sequence[Batch]): The images.
+        measure (str | None): One of :data:`REFERENCES`. Defaults to None: detections
+            where the model's can be compared, else raw outputs.
+    """
+    usual = 'detections' if kind_of(model).can_decode(model) else 'distance'
+    return REFERENCES[measure or usual](model, batches)
+
+
 @torch.no_grad()
 def detections(model: nn.Module, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
     """Boxes ``(P, 4)`` and scores ``(C, P)`` of all priors, image by image."""

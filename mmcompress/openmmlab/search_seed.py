@@ -6,7 +6,8 @@ import copy
 
 from mmengine.config import Config
 
-from ..errors import at_least
+from ..options import check_values
+from ..searchers import Searcher
 from ..study.seed import study_seed
 from ..study.storage import STORAGE, STUDY, placed
 
@@ -31,13 +32,13 @@ def with_seed(cfg: Config) -> tuple[Config, str]:
     """
     randomness, search = dict(cfg.get('randomness') or {}), cfg.search_cfg
     if randomness.get('seed') is not None:
-        at_least('config', 0, seed=randomness['seed'])
+        check_values('the config', Searcher, dict(seed=randomness['seed']))
         return cfg, 'config'
     seed, origin = search.get('searcher', {}).get('seed', search.get('seed')), 'config'
     if seed is None:
         storage = placed(search.get('storage', STORAGE), cfg.work_dir)
         seed, origin = study_seed(storage, search.get('study', STUDY)), 'study'
-    at_least('searcher', 0, seed=seed)
+    check_values('the searcher', Searcher, dict(seed=seed))
     cfg = copy.deepcopy(cfg)
     cfg.randomness = dict(randomness, seed=seed)
     return cfg, origin

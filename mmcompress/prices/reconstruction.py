@@ -13,7 +13,12 @@ from torch import Tensor, nn
 
 from ..data.images import Batch, first
 from ..errors import CompressionError, DataError
-from ..evaluation.distance import REFERENCES, DetectionReference, Reference
+from ..evaluation.distance import (
+    REFERENCES,
+    DetectionReference,
+    Reference,
+    reference_of,
+)
 from ..kinds import kind_of
 from ..layers.rule import rule_of, with_weight
 from ..options import Count
@@ -114,7 +119,7 @@ class ReconstructionPrices(PriceSource):
         if self.measure == '':
             return dict(curves)
         found: dict[int, np.ndarray] = {}
-        reference = cache(lambda: self._reference(subject, images))
+        reference = cache(lambda: _reference(subject, images, self.measure))
         for column, curve in curves.items():
             name, choice = f'weight_{column:05d}', weighed_choice(curve)
             weight = store.get(name, ())
@@ -132,15 +137,13 @@ class ReconstructionPrices(PriceSource):
             found[column] = curve * float(weight)
         return found
 
-    def _reference(
-        self, subject: Subject, images: Sequence[Batch]
-    ) -> Reference | DetectionReference:
-        """Outputs of the dense network."""
-        model, space = subject.model, subject.space
-        decodes = kind_of(model).can_decode(model)
-        measure = self.measure or ('detections' if decodes else 'distance')
-        with subject.mutator.acting(space.decode(space.highest)[0]):
-            return REFERENCES[measure](model, images)
+
+def _reference(
+    subject: Subject, images: Sequence[Batch], measure: str | None
+) -> Reference | DetectionReference:
+    """Outputs of the dense network."""
+    with subject.mutator.acting(subject.space.decode(subject.space.highest)[0]):
+        return reference_of(subject.model, images, measure)
 
 
 def _distance_of(
