@@ -34,6 +34,9 @@ from .images import (
 from .metrics import full_precision
 from .training_images import augmented_batches, training_batches
 
+IMAGES, CALIBRATION_IMAGES = 256, 64
+"""Images to score and to calibrate on, if there are enough."""
+
 
 @EVALUATORS.register_module('PolicyEvaluator')
 class DatasetEvaluator(PolicyEvaluator):
@@ -45,9 +48,10 @@ class DatasetEvaluator(PolicyEvaluator):
     Args:
         metric (str): Name of the metric, e.g. ``'coco/bbox_mAP'``, or one of those
             that :class:`PolicyEvaluator` names.
-        images (int): Images to score on. Defaults to 256.
-        calibration_images (int): Images to recalibrate batch norms on. Defaults to
-            64.
+        images (int | None): Images to score on. Defaults to 256, or half of the
+            dataset where it is too small for that.
+        calibration_images (int | None): Images to recalibrate batch norms on. Defaults
+            to 64, or a quarter of the dataset where it is too small for that.
         dynamic_bn (str): See :class:`PolicyEvaluator`. Defaults to 'paired'.
         dataset (dict | None): Dataset to take all images from. Defaults to the
             training set under the test pipeline.
@@ -67,8 +71,8 @@ class DatasetEvaluator(PolicyEvaluator):
     def __init__(
         self,
         metric: str,
-        images: Count = 256,
-        calibration_images: Natural = 64,
+        images: Count | None = None,
+        calibration_images: Natural | None = None,
         dynamic_bn: Literal[MODES] = 'paired',
         dataset: dict | None = None,
         evaluator: dict | list | None = None,
@@ -117,6 +121,7 @@ class DatasetEvaluator(PolicyEvaluator):
         self.cfg = cfg
         spec = self.dataset or search_dataset(cfg)
         dataset = build_dataset(spec)
+        self._share(len(dataset))
         wanted = [self.images, self.calibration_images]
         scored, calibrated = pick(len(dataset), wanted, self.seed)
         load = model.data_preprocessor
@@ -142,6 +147,14 @@ class DatasetEvaluator(PolicyEvaluator):
         self._metrics.dataset_meta = dataset.metainfo
         self._restrict(dataset, scored)
         self._sign(spec, metrics, content_digest(dataset, [*scored, *calibrated]))
+
+    def _share(self, length: int) -> None:
+        """Say how many images are for what, where nobody has."""
+        plenty = length >= IMAGES + CALIBRATION_IMAGES
+        if self.images is None:
+            self.images = IMAGES if plenty else max(1, length // 2)
+        if self.calibration_images is None:
+            self.calibration_images = CALIBRATION_IMAGES if plenty else length // 4
 
     def _sign(self, spec: dict, metrics: dict | list, content: str) -> None:
         """Note what scores depend on of the data and of what is done to it."""

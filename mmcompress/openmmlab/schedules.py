@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from mmengine.config import Config
 
 from ..errors import CompressionError
@@ -21,8 +18,6 @@ WARM_UP = 20
 END = 0.01
 """The last learning rate, as a share of the highest."""
 
-EPOCHS_OF_HOOKS = ('num_last_epochs', 'switch_epoch')
-"""Options of hooks that count epochs of the whole schedule."""
 
 
 def dense_length(cfg: Config) -> tuple[int, bool]:
@@ -49,8 +44,8 @@ def shorten(cfg: Config, length: int, rate: float | None = None) -> None:
     """Make a config train for a short time at a low rate, in place.
 
     The rate rises for a moment and falls along a cosine. Nothing is validated on the
-    way. Hooks that act some epochs before the end do so at the same share of the
-    schedule.
+    way. It goes on where the dense training ended: hooks that act some epochs before
+    its end, such as those that switch mosaics off, have acted from the first epoch on.
 
     Args:
         cfg (Config): Config of the dense training.
@@ -61,7 +56,7 @@ def shorten(cfg: Config, length: int, rate: float | None = None) -> None:
     Raises:
         CompressionError: The config says no learning rate, or no length.
     """
-    dense, by_epoch = dense_length(cfg)
+    _, by_epoch = dense_length(cfg)
     optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
     if 'lr' not in optimizer:
         raise CompressionError(
@@ -84,11 +79,7 @@ def shorten(cfg: Config, length: int, rate: float | None = None) -> None:
     cfg.param_scheduler = [
         dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=WARM_UP),
         dict(type='CosineAnnealingLR', T_max=length, eta_min_ratio=END, **counted)]
+    ended = dict(num_last_epochs=length, switch_epoch=0)
     cfg.custom_hooks = [
-        _scaled(hook, length / dense) for hook in cfg.get('custom_hooks') or ()]
-
-
-def _scaled(hook: Mapping[str, Any], share: float) -> dict[str, Any]:
-    """A hook whose epochs are a share of what they were."""
-    return {**hook, **{name: round(share * hook[name])
-                       for name in EPOCHS_OF_HOOKS if name in hook}}
+        {**hook, **{name: x for name, x in ended.items() if name in hook}}
+        for hook in cfg.get('custom_hooks') or ()]

@@ -8,10 +8,11 @@ many or the samples too few it is in the **pixel form**, over channels alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
+from math import ceil, prod
 
 import torch
 from torch import Tensor, nn
@@ -88,10 +89,11 @@ class _Watched:
     Args:
         module (nn.Module): The layer.
         x (Tensor): What it reads at the first call.
-        batches (int): Calls to expect, one a batch, or more.
+        batches (int): How many there will be.
+        calls (int): Calls in each of them.
     """
 
-    def __init__(self, module: nn.Module, x: Tensor, batches: int) -> None:
+    def __init__(self, module: nn.Module, x: Tensor, batches: int, calls: int) -> None:
         rule, weight = rule_of(module), rule_of(module).weight(module)
         channels = rule.in_size(module)
         self.window = weight[0].numel() // channels if has_columns(module) else 1
@@ -99,7 +101,9 @@ class _Watched:
         if self.window > 1 and (size > LARGEST or PER_COLUMN * size > batches * (
                 len(x) * prod(map_size(rule.geometry(module, x))))):
             self.window, size = 1, channels
-        self.places = -(-max(PIXELS, PER_COLUMN * size) // batches)
+        # The small levels of a pyramid have fewer places than their share.
+        shares = batches * (calls / 2 if calls > 1 else 1)
+        self.places = ceil(max(PIXELS, PER_COLUMN * size) / shares)
         self.sums = Sums(x.new_zeros(0, size))
         self.calls = 0
         self.inside: Tensor | float = 0.0
@@ -180,13 +184,14 @@ def measure(
             'evaluator above 0, or give prepare() calibration=....')
     generator = torch.Generator().manual_seed(seed)
     watched: dict[str, _Watched] = {}
+    calls = _calls(model, layers, batches[0])
 
     def watch(name: str, module: nn.Module, args: tuple) -> None:
         x = args[0]
         if not x.numel():
             return
         if name not in watched:
-            watched[name] = _Watched(module, x, len(batches))
+            watched[name] = _Watched(module, x, len(batches), max(1, calls[name]))
         watched[name].add(module, x, generator)
 
     hooks = {module: partial(watch, name) for name, module in layers.items()}
@@ -195,6 +200,22 @@ def measure(
         for batch in batches:
             kind.raw(model, batch)
     return {name: found.moments() for name, found in watched.items()}
+
+
+def _calls(
+    model: nn.Module, layers: Mapping[str, nn.Module], batch: Batch
+) -> Counter[str]:
+    """How often a forward pass calls each layer; heads of several levels do so more."""
+    found: Counter[str] = Counter()
+
+    def called(name: str, module: nn.Module, args: tuple) -> None:
+        found[name] += 1
+
+    one = Batch(batch.inputs[:1], batch.data_samples[:1])
+    hooks = {module: partial(called, name) for name, module in layers.items()}
+    with evaluating(model), in_float(model), hooked(before=hooks):
+        kind_of(model).raw(model, one)
+    return found
 
 
 def coverage_of(geometry: Mapping[str, tuple[int, ...]]) -> Tensor:

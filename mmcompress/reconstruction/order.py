@@ -155,8 +155,7 @@ def eliminate(
             total = torch.stack([surgery.costs() for surgery in surgeries]).sum(0)
             channels = torch.where(left, total, torch.inf).argsort(stable=True)[:count]
         else:
-            channels = torch.as_tensor(
-                fixed[len(order):len(order) + count], device=device)
+            channels = torch.as_tensor(fixed[len(order):len(order) + count]).to(device)
         order = torch.cat([order, channels.cpu()])
         left[channels] = False
         for surgery in surgeries:

@@ -37,6 +37,9 @@ PATIENCE = 30
 """Times a server that does not answer is asked, within about two minutes. A number, as
 a process that was stopped for long has not asked any more often."""
 LONGEST_WAIT = 5.0
+LONGEST_IDLE = 20
+"""Seconds in which PostgreSQL waits for the rest of a transaction: a worker that is
+suspended in one would keep all others from their next evaluation."""
 LOCAL = {'apfs', 'btrfs', 'ext2', 'ext3', 'ext4', 'f2fs', 'hfs', 'overlay', 'tmpfs',
          'xfs', 'zfs'}
 """File systems of one machine. SQLite's WAL mode needs memory that all share."""
@@ -60,8 +63,7 @@ def open_database(url: str, name: str) -> BaseStorage:
             sqlite3.connect, path, timeout=LOCK_TIMEOUT, check_same_thread=False))
         url = 'sqlite:///search.db'
     else:
-        make_url(url)
-        options = dict(pool_pre_ping=True)
+        options = dict(pool_pre_ping=True, connect_args=_connection_of(url))
     for attempt in range(ATTEMPTS):
         try:
             storage = RDBStorage(url, engine_kwargs=options)
@@ -79,6 +81,16 @@ def open_database(url: str, name: str) -> BaseStorage:
         _lock_whole_transactions(
             storage.engine, 'WAL' if _is_local(path) else 'DELETE')
     return Patient(with_cache(storage), name, 1 if is_file else PATIENCE)
+
+
+def _connection_of(url: str) -> dict[str, str]:
+    """What the driver of a server is told at every connection."""
+    address = make_url(url)
+    is_libpq = address.get_backend_name() == 'postgresql' and \
+        address.get_driver_name() in ('psycopg', 'psycopg2')
+    if not is_libpq or 'options' in address.query:
+        return {}
+    return dict(options=f'-c idle_in_transaction_session_timeout={LONGEST_IDLE}s')
 
 
 def _is_away(error: Exception) -> bool:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from other_device import Other, There, moved
@@ -11,14 +14,19 @@ from torch import Tensor, nn
 
 from mmcompress.data.images import Batch
 from mmcompress.evaluation.distance import REFERENCES
+from mmcompress.evaluation.distillation import detection_distance, outputs_watched
 from mmcompress.evaluation.dynamic_bn import dynamic_bn, pair, recalibrate
 from mmcompress.graph import trace, verify
 from mmcompress.mutators import Calibration, ChannelMutator, JointMutator, QuantMutator
 from mmcompress.mutators.importance import channel_scores
 from mmcompress.mutators.reconstruct import ReconstructMutator
+from mmcompress.openmmlab.models.distilled import DistillationTerm
 from mmcompress.policy import Policy, SearchSpace
-from mmcompress.prices import Subject
+from mmcompress.prices import GradientPrices, MeasuredPrices, Subject, gradient
 from mmcompress.prices.reconstruction import bit_errors, width_errors
+from mmcompress.prices.store import PriceStore
+from mmcompress.supernet import Supernet, read_stages
+from mmcompress.supernet.recording import Recording
 from mmcompress.surgery.weights import weights_digest
 from mmcompress.testing.toy_network import ToyNetwork
 
@@ -137,6 +145,114 @@ def test_closed_form_prices(where: str) -> None:
     assert found[0].keys() == found[1].keys() and len(found[0]) > 5
     for column, errors in found[0].items():
         assert errors == pytest.approx(found[1][column], rel=1e-2, abs=1e-6)
+
+
+def square(model: nn.Module, batch: Batch) -> Tensor:
+    """A loss that is the mean of those of the images."""
+    return sum(x.square().mean() for x in model(batch.inputs))
+
+
+@WHERE
+def test_prices_by_gradients(where: str, monkeypatch, tmp_path: Path) -> None:
+    # Networks that are nobody's kind have no loss; the terms of any loss are alike.
+    monkeypatch.setattr(gradient, 'kind_of', lambda _: SimpleNamespace(loss=square))
+    found = []
+    for device in (where, 'cpu'):
+        mutator, space, batches = prepared(device, QuantMutator([4, 8]))
+        subject = Subject(mutator.model, mutator.graph, space, mutator, None)
+        found.append(GradientPrices(8, 4).sample_terms(
+            subject, lambda _, batches=batches: batches,
+            PriceStore(tmp_path, dict(device=device))))
+    assert found[0].shape[0] == 8 and found[1].any()
+    assert found[0] == pytest.approx(found[1], rel=1e-2, abs=1e-4)
+
+
+@WHERE
+def test_prices_by_measurement(where: str, tmp_path: Path) -> None:
+    found = []
+    for device in (where, 'cpu'):
+        mutator, space, batches = prepared(device, QuantMutator([4, 8]))
+        subject = Subject(mutator.model, mutator.graph, space, mutator, None)
+        found.append(MeasuredPrices(8, measure='distance')._compute(
+            subject, lambda _, batches=batches: batches,
+            PriceStore(tmp_path, dict(device=device))))
+    rows = space.snap(np.outer([0.5, 0.75], space.highest))
+    prices = [table.of_rows(rows) for table in found]
+    assert prices[0] == pytest.approx(prices[1], rel=1e-2) and (prices[1] > 0).all()
+
+
+class Called(ToyNetwork):
+    """Is called as the models of OpenMMLab are."""
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        return super().forward(inputs)
+
+
+@WHERE
+def test_learning_from_a_teacher(where: str) -> None:
+    paths, batch = ['fc', 'predict'], images(where)[0]
+    losses = []
+    for device in (where, 'cpu'):
+        student, teacher = Called(seed=1).train(), Called(seed=2)
+        for model in (student, teacher):
+            moved(model) if device == OTHER else model.to(device)
+        term = DistillationTerm(student, teacher, paths, 1.0, 4.0)
+        x = images(device)[0].inputs
+        with outputs_watched(student, paths) as outputs:
+            student(x)
+        losses.append(term(outputs, x, []))
+        losses[-1].backward()
+        gradient_of = student.stem.weight.grad
+        assert gradient_of.device == x.device and gradient_of.cpu().any()
+    assert batch.inputs.device == losses[0].device
+    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-3)
+
+
+@WHERE
+def test_boxes_and_scores_of_a_teacher(where: str) -> None:
+    def maps(seed: int, channels: int, device: str) -> list[Tensor]:
+        found = torch.randn(2, channels, 4, 4, generator=torch.Generator(
+            ).manual_seed(seed))
+        return [There(found) if device == OTHER else found.to(device)]
+
+    losses = []
+    for device in (where, 'cpu'):
+        student, target = ((maps(seed, 3, device), maps(seed + 1, 4, device))
+                           for seed in (0, 10))
+        for map_ in (*student[0], *student[1]):
+            map_.requires_grad_()
+        losses.append(detection_distance(student, target, 3, softmax=False))
+        losses[-1].backward()
+        assert student[0][0].grad.device == student[0][0].device
+    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-3)
+
+
+@WHERE
+def test_a_step_of_a_supernet(where: str) -> None:
+    plain = Called().eval()
+    graph = verify(plain, trace(plain, SHAPE))
+    steps = []
+    for device in (where, 'cpu'):
+        model, batch = Called(), images(device)[0]
+        moved(model) if device == OTHER else model.to(device)
+        mutator = ChannelMutator('index', divisor=1)
+        mutator.prepare(model.eval(), graph)
+        stages = read_stages(model, ['stem', dict(modules=['fc'], loss='logits')],
+                             SHAPE)
+        supernet, recording = Supernet(model, graph, mutator, stages), Recording(stages)
+        policy = Policy({unit.name: unit.width // 2 for unit in graph.units})
+        model.train()
+        with torch.no_grad(), recording.of(model):
+            model(batch.inputs)
+        with supernet.acting(policy):
+            loss = supernet.whole_loss(recording, dict(inputs=batch.inputs)) + sum(
+                supernet.stage_loss(stage, recording, policy) for stage in stages)
+            loss.backward()
+        torch.optim.SGD(model.parameters(), 0.1).step()
+        assert loss.device == batch.inputs.device
+        steps.append((float(loss), model.fc.weight.detach().cpu()))
+    assert steps[0][0] == pytest.approx(steps[1][0], rel=1e-3)
+    torch.testing.assert_close(steps[0][1], steps[1][1], rtol=1e-3, atol=1e-4)
 
 
 @WHERE

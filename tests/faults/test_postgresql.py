@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
 
 from mmcompress.costs import parse_targets
 from mmcompress.errors import StudyError
 from mmcompress.searchers import Evaluated, Evolution
-from mmcompress.study import Study, choose
+from mmcompress.study import Study, choose, database
 from mmcompress.testing import toy_costs, toy_score, toy_space
 
 psycopg = pytest.importorskip(
@@ -231,3 +233,23 @@ def test_a_wrong_password_and_no_server_are_sentences(server):
     assert 'verraten' not in str(error.value)
     with pytest.raises(StudyError, match=r'cannot be opened.*running database server'):
         Study(server.url.replace(str(server.port), '1'), 'search', {})
+
+
+def test_a_worker_suspended_in_a_transaction_keeps_nobody(server, monkeypatch):
+    monkeypatch.setattr(database, 'LONGEST_IDLE', 2)
+    Study(server.url, 'suspended', {})
+    # What a stopped process leaves: a transaction that is begun and goes no further.
+    engine = create_engine(server.url, connect_args=database._connection_of(server.url))
+    with engine.connect() as stopped:
+        stopped.execute(text('select * from studies for update'))
+        start = time.monotonic()
+        assert Study(server.url, 'suspended', {}).claim(3).number == 0
+        assert 1 < time.monotonic() - start < 60
+        with pytest.raises(OperationalError):  # as it learns when it goes on
+            stopped.execute(text('select 1'))
+
+
+def test_options_of_the_address_stay():
+    mine = 'postgresql+psycopg://h/d?options=-c%20statement_timeout%3D5'
+    assert database._connection_of(mine) == {}
+    assert database._connection_of('mysql://h/d') == {}

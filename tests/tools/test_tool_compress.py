@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -216,6 +217,26 @@ def test_export_of_any_checkpoint(tool, job: Job, tmp_path: Path, capsys) -> Non
     ended = tool('export', job.config, job.checkpoint, '--skip', 'first',
                  cwd=job.folder)
     assert ended.code == 1 and 'are for --int8' in ended.message
+
+
+def test_a_fine_tune_that_ruins_is_not_gone_on_with(
+    tool, job: Job, compressed: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / 'mine'
+    shutil.copytree(compressed, mine)
+    assert run_compress(tool, job, mine, *OPTIONS, 'compress_cfg.lr=300').code == 0
+    results = load_results(mine)
+    tuned = json.loads((mine / 'networks/macs_0.5/tuned.json').read_text())
+    # The digits are tested on what the config validates on; so training images.
+    assert tuned['images'] == '200 training images'
+    assert tuned['after'] < 30 < tuned['before']
+    searched, ruined, eight, file = (
+        results['macs_0.5', stage].metric for stage in SLIM)
+    assert ruined < 30 < searched
+    assert eight == pytest.approx(searched, abs=5) == file
+    note, = (x for x in results.notes if x.startswith('macs_0.5: fine-tuning made'))
+    assert f"accuracy/top1 {tuned['before']:.4g}, then" in note
+    assert '200 training images' in note and 'compress_cfg.lr' in note
 
 
 def test_another_setting_repeats_what_it_changes(

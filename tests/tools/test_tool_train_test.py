@@ -1,6 +1,7 @@
 """From a searched policy to a trained and tested network, by the command lines."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,11 @@ def on_the_search_images() -> list[str]:
 
 
 @pytest.fixture(scope='module')
-def policy(searched: Path) -> Path:
-    """The policy at half the MACs."""
-    return searched / 'policies/macs_0.5.json'
+def policy(searched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The policy at half the MACs; what is tested joins the table of its search."""
+    mine = tmp_path_factory.mktemp('search') / 'tiny'
+    shutil.copytree(searched, mine)
+    return mine / 'policies/macs_0.5.json'
 
 
 @pytest.fixture(scope='module')

@@ -81,15 +81,17 @@ class Console:
 
     @contextmanager
     def _lines(self, head: str) -> Iterator[Report]:
-        start = last = perf_counter()
+        last, first = perf_counter(), None
         self.say(f'{head} ...')
 
         def report(done: int, total: int) -> None:
-            nonlocal last
+            nonlocal last, first
             now = perf_counter()
-            if now - last >= EVERY and 0 < done < total:
+            # What comes before the first step says nothing about the others.
+            first = first or (now, done)
+            if now - last >= EVERY and first[1] < done < total:
                 last = now
-                left = (now - start) * (total - done) / done
+                left = (now - first[0]) * (total - done) / (done - first[1])
                 self.say(f'    {done}/{total}, {clock(left)} left')
 
         yield report

@@ -20,6 +20,7 @@ from ..exporting import ExportRequest, export_checkpoint
 from ..schedules import short_length, shorten
 from ..test_set import score_on_test_set
 from ..training import TrainOptions, train
+from .judging import judge, validation_set
 from .options import CompressOptions
 from .stages import Exported, Stages, Tested, Tuned, digest
 
@@ -103,8 +104,12 @@ class Network:
                               settings, kind, function)
 
     # -- fine-tuning ---------------------------------------------------------------
-    def tune(self) -> Tuned:
-        """Fine-tune it from the weights that the search wrote."""
+    def tune(self, metric: str) -> Tuned:
+        """Fine-tune it from the weights that the search wrote, and judge that.
+
+        Args:
+            metric (str): What it is judged by; see :func:`judge`.
+        """
         cfg, options = self._config(self.folder / 'train'), self.options
         length = short_length(cfg) if options.epochs is None else options.epochs
         shorten(cfg, length, options.lr)
@@ -112,7 +117,8 @@ class Network:
         settings = [self.identity, options.distill, {
             key: cfg.get(key) for key in (
                 'model', 'data_preprocessor', 'train_dataloader', 'train_cfg',
-                'optim_wrapper', 'param_scheduler', 'custom_hooks', 'randomness')}]
+                'optim_wrapper', 'param_scheduler', 'custom_hooks', 'randomness')},
+            validation_set(self.cfg)]
 
         def work(progress: Progress) -> Tuned:
             _forget_other_training(Path(cfg.work_dir), digest(settings))
@@ -120,7 +126,10 @@ class Network:
                 self.policy, self.searched, distil=options.distill, resume='auto'),
                 [Steps(progress)])
             checkpoint = (Path(cfg.work_dir) / LAST).read_text().strip()
-            return Tuned(checkpoint=checkpoint, files=(checkpoint,))
+            scores, images = judge(self.cfg, metric, self.policy, dict(
+                before=self.searched, after=checkpoint))
+            return Tuned(
+                checkpoint=checkpoint, **scores, images=images, files=(checkpoint,))
 
         return self._do('fine-tune', 'tuned', settings, Tuned, work)
 

@@ -22,9 +22,8 @@ from ..test_set import check_test_set
 METRICS = dict(CocoMetric='coco/bbox_mAP', Accuracy='accuracy/top1')
 """What to search by where a config does not say, by the type of its metric."""
 
-EVALUATIONS, IMAGES, PRICED = 24, 256, 16
-"""Policies that such a search scores, the images it scores them on, and the images it
-prices with."""
+EVALUATIONS, PRICED = 24, 16
+"""Policies that such a search scores, and the images it prices with."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def complete(
         search['searcher'] = dict(type='TwoStage', evaluations=EVALUATIONS)
         search.setdefault('prices', dict(type='ReconstructionPrices', images=PRICED))
     if 'evaluator' not in search:
-        search['evaluator'] = dict(metric=_metric(cfg), images=IMAGES)
+        search['evaluator'] = dict(metric=_metric(cfg))
     if targets and plain(targets) != plain(search.get('targets')):
         search['targets'] = dict(targets)
         names = ' '.join(f'{k}={v}' for k, v in targets.items())

@@ -166,11 +166,18 @@ class _Run:
             network.test(stage, checkpoint, origin, network.policy), costs,
             costs.get('size_bytes'))
         if not is_dense and self.options.epochs != 0:
-            tuned = network.tune()
-            checkpoint, origin = tuned.checkpoint, tuned.key
-            add('fine-tuned', checkpoint,
-                network.test('fine-tuned', checkpoint, origin, network.policy), costs,
+            tuned = network.tune(metric)
+            add('fine-tuned', tuned.checkpoint, network.test(
+                'fine-tuned', tuned.checkpoint, tuned.key, network.policy), costs,
                 costs.get('size_bytes'))
+            if tuned.is_worse:
+                self.notes.append(
+                    f'{network.name}: fine-tuning made it worse on {tuned.images} '
+                    f'({metric} {tuned.before:.4g}, then {tuned.after:.4g}), so what '
+                    'follows is made of the network as searched. Try a lower '
+                    'compress_cfg.lr, more --epochs or --distill.')
+            else:
+                checkpoint, origin = tuned.checkpoint, tuned.key
         for int8 in [False, True] if is_dense and self.options.int8 else \
                 [self.options.int8]:
             made = network.export(checkpoint, origin, int8)

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -43,9 +44,24 @@ class Searched(StageResult):
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned(StageResult):
-    """A checkpoint."""
+    """A checkpoint, and what came of it on images to choose by.
+
+    Args:
+        checkpoint (str): The last one of the training.
+        before (float): Score as searched, higher is better.
+        after (float): That of the checkpoint.
+        images (str): Which images that was on.
+    """
 
     checkpoint: str = ''
+    before: float = nan
+    after: float = nan
+    images: str = ''
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the training did harm; nothing detected is no score at all."""
+        return not isnan(self.before) and not self.after >= self.before
 
 
 @dataclass(frozen=True, kw_only=True)

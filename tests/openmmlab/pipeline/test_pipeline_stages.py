@@ -65,16 +65,17 @@ def test_failed_or_damaged_is_not_done(tmp_path):
 
 def test_time_left_where_there_is_no_terminal(tmp_path, capfd, monkeypatch):
     stages = stages_in(tmp_path)
-    now = iter([0.0, 0.0, 20.0, 21.0, 40.0, 60.0])
+    now = iter([0.0, 0.0, 90.0, 120.0, 125.0, 150.0, 200.0])
     monkeypatch.setattr(console_module, 'perf_counter', lambda: next(now))
     with stages.console.stage('tune') as progress:
-        progress(1, 4)  # after 20 s of 80
-        progress(1, 4)  # too soon
-        progress(2, 4)
+        progress(1, 5)  # after 90 s, in which much was prepared
+        progress(2, 5)  # 30 s more: 90 s for the other three
+        progress(2, 5)  # too soon
+        progress(4, 5)  # 60 s for three: 20 s
     lines = capfd.readouterr().out.splitlines()
     assert lines[:3] == [
-        '[1/9] tune ...', '    1/4, 1:00 min left', '    2/4, 40 s left']
-    assert lines[3] == '[1/9] tune: 1:00 min'
+        '[1/9] tune ...', '    2/5, 1:30 min left', '    4/5, 20 s left']
+    assert lines[3] == '[1/9] tune: 3:20 min'
 
 
 def test_clock():

@@ -16,7 +16,9 @@ def dense(**more) -> Config:
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.01)),
         param_scheduler=[dict(type='MultiStepLR', milestones=[30])],
         default_hooks=dict(checkpoint=dict(interval=10, save_best='auto')),
-        custom_hooks=[dict(type='Switch', num_last_epochs=15), dict(type='EMAHook')],
+        custom_hooks=[dict(type='YOLOXModeSwitchHook', num_last_epochs=15),
+                      dict(type='PipelineSwitchHook', switch_epoch=35),
+                      dict(type='EMAHook')],
         **more))
 
 
@@ -29,9 +31,10 @@ def test_a_tenth_of_the_epochs_at_a_fifth_of_the_rate():
     rise, fall = cfg.param_scheduler
     assert rise['end'] == 20 and not rise['by_epoch']
     assert fall['T_max'] == 5 and fall['convert_to_iter_based']
-    # A tenth of the last 15 epochs: 1.5, to even.
-    assert cfg.custom_hooks[0].num_last_epochs == 2
-    assert cfg.custom_hooks[1] == dict(type='EMAHook')
+    # As the dense training ended: without mosaics from the first epoch on.
+    assert cfg.custom_hooks[0].num_last_epochs == 5
+    assert cfg.custom_hooks[1].switch_epoch == 0
+    assert cfg.custom_hooks[2] == dict(type='EMAHook')
     assert cfg.default_hooks.checkpoint == dict(interval=1)
     assert cfg.val_dataloader is cfg.val_cfg is cfg.val_evaluator is None
 
