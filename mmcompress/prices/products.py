@@ -18,6 +18,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from ..layers.rule import rule_of
 from ..surgery.hooks import hooked
@@ -72,13 +73,14 @@ def per_sample_products(
         loss (Callable): From the inputs to the sum of the samples' losses.
 
     Returns:
-        dict[str, Products]: By layer that took part in the loss.
+        dict[str, Products]: By layer that took part in the loss, on the CPU.
     """
     found: dict[str, Products] = defaultdict(Products)
     with _probed(model, probes, found), _frozen(model), torch.enable_grad():
         # The graph hangs on the image: gradients of weights are not computed.
         loss(inputs.detach().clone().requires_grad_(True)).backward()
-    return dict(found)
+    return {name: Products(**tree_map_only(Tensor, Tensor.cpu, vars(products)))
+            for name, products in found.items()}
 
 
 def _probed(
