@@ -23,6 +23,7 @@ from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import (
     IntegrityError,
     InterfaceError,
+    InternalError,
     OperationalError,
     PendingRollbackError,
     SQLAlchemyError,
@@ -36,6 +37,8 @@ ATTEMPTS = 8
 PATIENCE = 30
 """Times a server that does not answer is asked, within about two minutes. A number, as
 a process that was stopped for long has not asked any more often."""
+AWAY = OperationalError, InterfaceError, InternalError, PendingRollbackError
+"""Errors of connections; one that was idle for too long is an internal one."""
 LONGEST_WAIT = 5.0
 LONGEST_IDLE = 20
 """Seconds in which PostgreSQL waits for the rest of a transaction: a worker that is
@@ -96,7 +99,7 @@ def _connection_of(url: str) -> dict[str, str]:
 def _is_away(error: Exception) -> bool:
     """Whether an error tells of the connection, not of what was asked for."""
     for cause in (error, error.__cause__):
-        if isinstance(cause, (OperationalError, InterfaceError, PendingRollbackError)):
+        if isinstance(cause, AWAY):
             return True
     return False
 

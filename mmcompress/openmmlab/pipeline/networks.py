@@ -202,5 +202,8 @@ def _forget_other_training(folder: Path, key: str) -> None:
     """Begin anew, not where a training with other settings was."""
     mark = folder / 'settings.txt'
     if not mark.exists() or mark.read_text() != key:
-        (folder / LAST).unlink(missing_ok=True)
+        # Without the note, the newest checkpoint would be gone on with.
+        for path in (folder / LAST, *folder.glob('epoch_*.pth'),
+                     *folder.glob('iter_*.pth')):
+            path.unlink(missing_ok=True)
         write_text(mark, key)
