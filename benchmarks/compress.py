@@ -114,8 +114,9 @@ def dense(road: Road, folder: Path, seed: int, results: Results) -> str:
     more.load_from = found['trained']
     shorten(more, road.epochs, road.options.get('lr'))
     found['trained once more'] = last_of(more)
-    scores = {name: results.get(f'{seed} {name}, validated', lambda path=path: validated(
-        config_of(road, folder / 'validate', seed), road, path))
+    scores = {name: results.get(
+        f'{seed} {name}, validated', lambda path=path: validated(
+            config_of(road, folder / 'validate', seed), road, path))
         for name, path in found.items()}
     for name, path in found.items():
         results.get(f'{seed} {name}, tested', lambda path=path: score_on_test_set(

@@ -98,10 +98,7 @@ def _connection_of(url: str) -> dict[str, str]:
 
 def _is_away(error: Exception) -> bool:
     """Whether an error tells of the connection, not of what was asked for."""
-    for cause in (error, error.__cause__):
-        if isinstance(cause, AWAY):
-            return True
-    return False
+    return isinstance(error, AWAY) or isinstance(error.__cause__, AWAY)
 
 
 def _is_local(path: Path) -> bool:
