@@ -92,7 +92,9 @@ def last_of(cfg: Config) -> str:
         cfg.default_hooks.checkpoint = dict(
             type='CheckpointHook', interval=1, max_keep_ckpts=1)
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
-        cfg.resume = (Path(cfg.work_dir) / 'last_checkpoint').exists()
+        begun = Path(cfg.work_dir) / 'last_checkpoint'
+        if begun.exists():
+            cfg.resume, cfg.load_from = True, begun.read_text().strip()
         Runner.from_cfg(cfg).train()
         done.write_text((Path(cfg.work_dir) / 'last_checkpoint').read_text())
     return done.read_text().strip()
