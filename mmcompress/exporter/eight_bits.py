@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import numpy as np
+import onnx_ir as ir
 from torch import nn
 
-from ..arithmetic.ranges import OBSERVERS
+from ..arithmetic.ranges import OBSERVERS, weight_scales
 from ..data.images import Batch
 from ..errors import CompressionError
 from ..graph import trace
@@ -16,12 +18,21 @@ from ..layers.quantised import QuantLayer, quantised_layers
 from ..layers.rule import obstacle
 from ..mutators.rebuild import quantise
 from ..options import NotNegative, check_values
-from ..policy import Bits, ModelGraph, Policy
+from ..policy import FLOAT, Bits, ModelGraph, Policy
 from ..quant.calibration import calibrate
 from ..quant.presets import preset
 from .export import ExportOptions, FloatPart
-from .quantise.float_layers import LIMIT, FloatLayers, Progress, find_float_layers
-from .quantise.plan import plan_in, plan_of
+from .quantise.float_layers import (
+    LIMIT,
+    MEASURED,
+    FloatLayers,
+    Progress,
+    Reference,
+    find_float_layers,
+    weight_errors,
+)
+from .quantise.plan import LayerPlan, layer_plan, plan_in, plan_of
+from .quantise.qdq import quantise_model
 
 WEIGHT_BITS = 7
 """Of INT8 weights. CPUs without VNNI add two products in 16 bits, and cut off sums that
@@ -127,7 +138,9 @@ def leave_in_float(
 ) -> Quantised:
     """Put the layers back into float that cost the outputs too much, in place.
 
-    Layers that are in no file, e.g. heads for training, go back too.
+    Their weights are stored in 8 bits all the same where the limit allows it, unless
+    ``skip`` names them. Layers that are in no file, e.g. heads for training, go back
+    too.
 
     Args:
         model (nn.Module): See :func:`quantise_layers`.
@@ -140,29 +153,72 @@ def leave_in_float(
         ExportError: Not a single layer may be in integers.
     """
     plan, used, found = plan_of(model), set(), []
+    modules = dict(model.named_modules())
     for part in parts:
         mine = plan_in(part.network.graph, plan)
         used |= set(mine)
-        if bits.skip is None and mine:
-            found.append(find_float_layers(
-                part.network, mine, part.part.inputs_of(options.images), bits.limit,
-                progress))
-            plan = {k: v for k, v in plan.items() if k not in found[-1].names}
-    floats = tuple(name for choice in found for name in choice.names)
-    modules = dict(model.named_modules())
-    for name in {*floats, *(plan_of(model).keys() - used)}:
-        layer: QuantLayer = modules[name]
-        layer.become_quantised(bits.symmetric)  # quantisers of its own, at 32 bits
-    return _summary(len(plan_of(model)), floats, found, bits)
+        if bits.skip is not None or not mine:
+            continue
+        images = part.part.inputs_of(options.images)
+        choice = find_float_layers(part.network, mine, images, bits.limit, progress)
+        plan = {k: v for k, v in plan.items() if k not in choice.names}
+        for name in choice.names:  # quantisers of their own, at 32 bits
+            modules[name].become_quantised(bits.symmetric)
+        found.append(_store_weights(
+            {name: modules[name] for name in choice.names}, part.network,
+            {k: v for k, v in mine.items() if k in plan}, choice, images, bits))
+    for name in plan.keys() - used:
+        modules[name].become_quantised(bits.symmetric)
+    return _summary(len(plan.keys() & used), found, bits)
+
+
+def _store_weights(
+    layers: Mapping[str, QuantLayer], network: ir.Model,
+    plan: Mapping[str, LayerPlan], choice: FloatLayers, images: Sequence[np.ndarray],
+    bits: EightBits,
+) -> FloatLayers:
+    """Round weights of layers that compute in float, for a quarter of their bytes.
+
+    Those whose rounding would take the network over the limit stay as they are.
+
+    Args:
+        layers (Mapping[str, QuantLayer]): The layers in float, changed in place.
+        network (ir.Model): Their part in float.
+        plan (Mapping[str, LayerPlan]): Of the other layers.
+        choice (FloatLayers): Why they are in float.
+        images (Sequence[np.ndarray]): Preprocessed calibration images.
+        bits (EightBits): The limit.
+    """
+    for layer in layers.values():
+        layer.set_bits(Bits(8, FLOAT))
+        layer.weight_quantizer.assign(
+            weight_scales(layer.weight_rows(), 8, bits.observer))
+    stored = plan_in(network.graph, {k: layer_plan(x) for k, x in layers.items()})
+    reference = Reference.of(network, images[:MEASURED])
+    room = bits.limit - choice.error
+    for name, error in weight_errors(network, stored, reference).items():
+        room -= error
+        if room < 0:
+            del stored[name]
+    error = choice.error
+    if stored:
+        error = reference.error(
+            quantise_model(network, {**plan, **stored}, images).model)
+        if error > bits.limit:
+            stored, error = {}, choice.error
+    for name in layers.keys() - stored.keys():
+        layers[name].set_bits(Bits(FLOAT, FLOAT))
+    return replace(choice, error=error)
 
 
 def _summary(
-    layers: int, floats: tuple[str, ...], found: Sequence[FloatLayers], bits: EightBits
+    layers: int, found: Sequence[FloatLayers], bits: EightBits
 ) -> Quantised:
     if not found:
         return Quantised(layers, bits.skip or ())
     return Quantised(
-        layers, floats, max(choice.error for choice in found),
+        layers, tuple(name for choice in found for name in choice.names),
+        max(choice.error for choice in found),
         max(choice.before for choice in found),
         {name: error for choice in found for name, error in choice.errors.items()})
 

@@ -15,14 +15,14 @@ from ..quiet import quiet
 from .metadata import FORMAT, preprocessing_of, write_metadata
 from .parts import Part
 from .passes.focus import FoldFocus
-from .passes.layers import MarkLayers, NameLinearWeights
+from .passes.layers import ForgetSources, MarkLayers, NameLinearWeights
 from .passes.pooling import ChainMaxPools, NameGlobalPooling
 
 OPSET = 21
 """The first opset with 4-bit integers."""
 
 PASSES = (NameLinearWeights, NameGlobalPooling, ChainMaxPools, FoldFocus,
-          RemoveUnusedNodesPass)
+          RemoveUnusedNodesPass, ForgetSources)
 """What is done to a network that torch's optimiser is through with."""
 
 LOGGERS = tuple(map(logging.getLogger, ('torch.onnx', 'onnxscript', 'onnx_ir')))

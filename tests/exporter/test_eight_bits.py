@@ -1,5 +1,7 @@
 """Layers that do not bear 8 bits are found, and the rest is put into integers."""
 
+import copy
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -15,12 +17,14 @@ from mmcompress.exporter.eight_bits import (
     quantise_layers,
 )
 from mmcompress.exporter.export import ExportOptions, export_onnx, float_parts
+from mmcompress.exporter.passes.layers import layer_of
 from mmcompress.exporter.quantise.float_layers import (
     Reference,
     find_float_layers,
     relative_difference,
 )
 from mmcompress.exporter.quantise.plan import plan_of
+from mmcompress.policy import FLOAT, Bits
 
 SHAPE = (3, 32, 32)
 BAD = 'backbone.layer2.0.conv2'
@@ -65,7 +69,8 @@ def test_the_layer_that_does_not_bear_it_stays_in_float(uneven, images):
     found, _, _ = quantised(uneven, images, limit=0.002)
     assert found.floats[0] == BAD and next(iter(found.errors)) == BAD
     assert found.error <= 0.002 < found.before
-    assert BAD not in bits_of(uneven) and len(bits_of(uneven)) == found.layers
+    bits = bits_of(uneven)
+    assert bits[BAD] == Bits(8, FLOAT) and len(bits) == found.layers + 1
     # One of seven convolutions and a linear layer.
     assert found.layers == 7
     assert f'in float: {BAD}' in str(found)
@@ -82,6 +87,29 @@ def test_the_error_is_that_of_the_file(uneven, images, tmp_path):
     [file] = export_onnx(uneven, tmp_path / 'net.onnx', export, parts)
     reference = Reference.of(parts[0].network, images)
     assert reference.error(ir.load(file.path)) == pytest.approx(found.error, rel=1e-3)
+
+
+def test_weights_of_layers_in_float_are_decoded_when_a_file_is_opened(
+        uneven, images, tmp_path):
+    _, parts, export = quantised(uneven, images, limit=0.002)
+    [file] = export_onnx(uneven, tmp_path / 'net.onnx', export, parts)
+    nodes = {layer_of(node): node for node in ir.load(file.path).graph}
+    times, cast = (nodes[BAD].inputs[1].producer(),
+                   nodes[BAD].inputs[1].producer().inputs[0].producer())
+    assert (times.op_type, cast.op_type) == ('Mul', 'Cast')
+    assert cast.inputs[0].dtype == ir.DataType.INT8
+    good = nodes['backbone.layer1.0.conv1'].inputs[1].producer()
+    assert good.op_type == 'DequantizeLinear'
+
+
+def test_a_weight_that_the_limit_does_not_allow_stays_in_float(uneven, images):
+    layer = uneven.backbone.layer2[0].conv2
+    with torch.no_grad():  # finer than a step of what the output channel has besides
+        layer.weight[:, 0] *= 300
+    plain = copy.deepcopy(uneven)
+    found, _, _ = quantised(uneven, images, limit=1e-5)
+    assert BAD in found.floats and BAD not in bits_of(uneven)
+    assert torch.equal(layer.weight, plain.backbone.layer2[0].conv2.weight)
 
 
 def test_layers_can_be_named_instead(uneven, images):

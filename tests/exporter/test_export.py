@@ -43,6 +43,8 @@ def test_detector_file_predicts_what_the_model_predicts(detector, detector_file)
     assert [p.name for p in path.parent.iterdir()] == ['net.onnx']
     kinds = {node.op_type for node in onnx.load(path).graph.node}
     assert 'BatchNormalization' not in kinds
+    # Nothing that torch notes, such as stack traces with the names of folders.
+    assert b'pkg.torch' not in path.read_bytes()
 
     facts = read_metadata(path)
     assert facts['model'] == 'YOLOX' and facts['classes'] == ['a', 'b', 'c']

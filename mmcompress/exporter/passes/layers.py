@@ -20,6 +20,12 @@ LAYERS = ('Conv', 'ConvTranspose', 'Gemm', 'MatMul')
 LAYER = 'mmcompress.layer'
 """Key of the path of the layer in the metadata of a node."""
 
+DECODING = ('DequantizeLinear', 'Mul', 'Cast')
+"""Operators that make a weight of integers."""
+
+TORCH = 'pkg.'
+"""Beginning of the keys of torch's metadata."""
+
 SCOPES = 'pkg.torch.onnx.name_scopes'
 """Key of the paths of the modules that a node is inside, outermost first, and behind
 them the node's own name."""
@@ -84,7 +90,22 @@ def layer_of(node: ir.Node) -> str | None:
     name = node.metadata_props.get(LAYER)
     if name is None:
         return None
-    source = node.inputs[1].producer()
-    if source is not None and source.op_type == 'DequantizeLinear':
-        return name if is_constant(source.inputs[0]) else None
-    return name if is_constant(node.inputs[1]) else None
+    weight = node.inputs[1]
+    while (source := weight.producer()) is not None and source.op_type in DECODING:
+        weight = source.inputs[0]
+    return name if is_constant(weight) else None
+
+
+class ForgetSources(ir.passes.InPlacePass):
+    """Leave out what torch notes of every node: most of a small file, and paths."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Forget it."""
+        forgotten = False
+        values = (value for node in model.graph for value in node.outputs)
+        for owner in (model.graph, *model.graph, *model.graph.inputs, *values):
+            notes = [key for key in owner.metadata_props if key.startswith(TORCH)]
+            for key in notes:
+                del owner.metadata_props[key]
+            forgotten |= bool(notes)
+        return ir.passes.PassResult(model, forgotten)

@@ -153,6 +153,22 @@ def layer_errors(
     return dict(sorted(errors.items(), key=lambda item: -item[1]))
 
 
+def weight_errors(
+    model: ir.Model, plan: Mapping[str, LayerPlan], reference: Reference
+) -> dict[str, float]:
+    """The error of rounding one layer's weight alone, the smallest first.
+
+    Args:
+        model, plan, reference: See :func:`layer_errors`.
+    """
+    weights, errors = own_points(model.graph, plan).weights, {}
+    for name in plan:
+        constants = {node.inputs[1] for node in model.graph if layer_of(node) == name}
+        errors[name] = reference.error(write_placement(model, Placement(
+            {}, {}, {value: x for value, x in weights.items() if value in constants})))
+    return dict(sorted(errors.items(), key=lambda item: item[1]))
+
+
 def advice(
     model: ir.Model, plan: Mapping[str, LayerPlan], images: Sequence[np.ndarray]
 ) -> str:

@@ -145,17 +145,44 @@ class _Writer:
     def write_weight(self, value: ir.Value, plan: WeightPlan) -> None:
         """Replace a float weight by integers."""
         name, kind = value.name, ir.DataType.INT4 if plan.bits <= 4 else None
-        constants = [
-            add_constant(self.graph, f'{name}_integers', plan.integers, kind),
-            add_constant(self.graph, f'{name}_scale', plan.scale),
-            add_constant(self.graph, f'{name}_zero_point',
-                         np.zeros(len(plan.scale), np.int8), kind)]
-        real = ir.val(f'{name}_real')
-        self.first.prepend(ir.node(
-            'DequantizeLinear', constants, dict(axis=plan.axis), outputs=[real],
-            name=f'{name}_DequantizeLinear'))
-        for node, index in value.uses():
+        integers = add_constant(
+            self.graph, f'{name}_integers', plan.integers, kind)
+        real, uses = ir.val(f'{name}_real'), list(value.uses())
+        if kind is None and not any(self._reads_integers(node) for node, _ in uses):
+            self._decode_once(integers, plan, real)
+        else:
+            constants = [
+                add_constant(self.graph, f'{name}_scale', plan.scale),
+                add_constant(self.graph, f'{name}_zero_point',
+                             np.zeros(len(plan.scale), np.int8), kind)]
+            self.first.prepend(ir.node(
+                'DequantizeLinear', [integers, *constants], dict(axis=plan.axis),
+                outputs=[real], name=f'{name}_DequantizeLinear'))
+        for node, index in uses:
             self.nodes[node.name].replace_input_with(index, real)
+
+    def _reads_integers(self, node: ir.Node) -> bool:
+        """Whether the input of a layer is a point, so that it may run in integers."""
+        value = node.inputs[0]
+        return value in self.placement.points or (node, value) in self.placement.extra
+
+    def _decode_once(self, integers: ir.Value, plan: WeightPlan, real: ir.Value
+                     ) -> None:
+        """Write a weight whose layer computes in float.
+
+        Runtimes compute what follows from constants when they open a file, but for a
+        ``DequantizeLinear``, which they would repeat in every call.
+        """
+        shape = [1] * plan.integers.ndim
+        shape[plan.axis] = -1
+        scale = add_constant(
+            self.graph, f'{integers.name}_scale', plan.scale.reshape(shape))
+        numbers = ir.val(f'{integers.name}_float')
+        self.first.prepend([
+            ir.node('Cast', [integers], dict(to=ir.DataType.FLOAT), outputs=[numbers],
+                    name=f'{integers.name}_Cast'),
+            ir.node('Mul', [numbers, scale], outputs=[real],
+                    name=f'{integers.name}_Mul')])
 
     def write_point(self, value: ir.Value) -> None:
         """Let the readers of a tensor read what its integers stand for."""
