@@ -38,6 +38,9 @@ WEIGHT_BITS = 7
 """Of INT8 weights. CPUs without VNNI add two products in 16 bits, and cut off sums that
 do not fit; those of 7 bits always do (2 x 63 x 255 < 2^15)."""
 
+FOR_WEIGHTS = 0.1
+"""Share of the limit that is left for rounding the weights of layers in float."""
+
 
 @dataclass(frozen=True)
 class EightBits:
@@ -160,7 +163,8 @@ def leave_in_float(
         if bits.skip is not None or not mine:
             continue
         images = part.part.inputs_of(options.images)
-        choice = find_float_layers(part.network, mine, images, bits.limit, progress)
+        choice = find_float_layers(
+            part.network, mine, images, (1 - FOR_WEIGHTS) * bits.limit, progress)
         plan = {k: v for k, v in plan.items() if k not in choice.names}
         for name in choice.names:  # quantisers of their own, at 32 bits
             modules[name].become_quantised(bits.symmetric)
