@@ -4,10 +4,11 @@
     python benchmarks/compress.py resnet56 --seeds 0 1 2
 
 The dense network of a seed is trained by its config (or is the published checkpoint).
-``mmcompress compress`` makes the family of it. The dense network is trained once more as
-the compressed ones are fine-tuned; the better of the two by validation counts as dense,
-or the better by the test images where the config has no validation set. Everything is kept in work_dirs/benchmarks/compress; what is done is not
-done again. Several processes may work on several seeds.
+``mmcompress compress`` makes the family of it. The dense network is trained once more
+as the compressed ones are fine-tuned; the better of the two by validation counts as
+dense, or the better by the test images where the config has no validation set.
+Everything is kept in work_dirs/benchmarks/compress; what is done is not done again.
+Several processes may work on several seeds.
 """
 
 from __future__ import annotations
