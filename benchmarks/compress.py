@@ -74,7 +74,8 @@ ROADS = dict(
         targets=(0.7, 0.5), bounds=((0.5, 0.40), (1.0, 0.28)), epochs=20, trains=True,
         options=dict(lr=1e-3)),
     resnet56=Road(
-        config='configs/cifar/resnet56_cifar10.py', metric='accuracy/top1',
+        config='configs/reconstruction/two_stage_resnet56_cifar10.py',
+        metric='accuracy/top1',
         targets=(0.5, 0.35), bounds=((1.0, 1.0), (3.0, 1.0)), epochs=2, trains=False),
 )
 
