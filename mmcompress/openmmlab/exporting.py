@@ -33,6 +33,7 @@ from .export_images import calibration_batches
 from .input_shape import input_shape_of
 from .policy_config import compress_config
 from .policy_model import check_model_out, write_model
+from .recipes import recipe_of
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def export_checkpoint(
     if int8:
         graph = quantise_layers(model, shape, batches, int8)
     options = ExportOptions(
-        shape, request.batch, request.dynamic_batch, classes,
+        shape, request.batch, request.dynamic_batch, classes, recipe_of(cfg, shape),
         [batch.inputs.cpu().numpy() for batch in batches], request.boxes,
         layout=bool(model_out or request.fit_steps),
         quantised_tolerance=request.tolerance)
