@@ -5,11 +5,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import openvino
+from openvino import Core
 from score import score
 
-network = openvino.compile_model(sys.argv[1], 'CPU', dict(INFERENCE_PRECISION_HINT='f32'))
-facts = openvino.Core().read_model(sys.argv[1]).get_rt_info('framework').value
+network = Core().compile_model(sys.argv[1], 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
+facts = Core().read_model(sys.argv[1]).get_rt_info('framework').value
 how, raw, boxes, names, batch, (_, height, width) = (json.loads(facts.get(key, '0'))
     for key in ('preprocessing', 'decoding', 'boxes', 'classes', 'batch', 'shape'))
 assert not how['unclear'] and not raw, how['unclear'] or 'Export it with --boxes.'

@@ -53,6 +53,12 @@ class Recipe:
     padding: Sequence[float] | None = None
     unclear: Sequence[str] = field(default=(UNKNOWN,))
 
+    @property
+    def border(self) -> str:
+        """Where boxes end that a model clips: at the border of the ``'image'`` as it
+        was resized, or of the ``'input'`` if the pipeline has padded it before."""
+        return 'image' if self.padding is None else 'input'
+
 
 def preprocessing_facts(
     normalisation: Normalisation | None, recipe: Recipe
@@ -77,12 +83,11 @@ def preprocessing_facts(
     order = recipe.colour_order
     if own.swaps:
         order = dict(BGR='RGB', RGB='BGR').get(order, order)
-    if recipe.padding is None:
-        padding = [own.padding * s + m for m, s in zip(own.mean, own.std)]
-    else:
-        padding = list(recipe.padding)[::-1 if own.swaps else 1]
+    padding = [own.padding * s + m for m, s in zip(own.mean, own.std)] \
+        if recipe.padding is None else list(recipe.padding)[::-1 if own.swaps else 1]
     crop = recipe.crop and dict(size=list(recipe.crop), position='centre')
     return dict(
         layout='NCHW', colour_order=order, resize=recipe.resize, crop=crop,
-        padding=dict(value=padding, position='bottom right'), scale=1.0,
+        padding=dict(value=padding, position='bottom right', border=recipe.border),
+        scale=1.0,
         mean=list(own.mean), std=list(own.std), unclear=unclear)

@@ -220,13 +220,12 @@ def append_boxes(network: ir.Model, model: nn.Module, recipe: Recipe) -> None:
     its user has to clip them at the border of the image, which was padded.
     """
     suppression = kind_of(model).suppression(model)
-    border = 'input' if recipe.padding is not None else 'image'
     AppendSuppression(suppression)(network)
     write_metadata(network, dict(
         outputs=[dict(role=DETECTIONS, activation='none')], decoding={},
         boxes=dict(
             columns=list(COLUMNS), unit='pixels of the input', **asdict(suppression),
-            border=border if suppression.clipped else None)))
+            border=recipe.border if suppression.clipped else None)))
     CheckerPass()(network)
 
 

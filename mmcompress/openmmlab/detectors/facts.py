@@ -61,7 +61,8 @@ def head_decoding(head: nn.Module) -> dict[str, Any]:
     if decodes_as_yolox(head):
         box = dict(boxes='centre and size')
     elif decodes_as_gfl(head):
-        box = dict(boxes='distributions', bins=head.reg_max + 1)
+        box = dict(boxes='distributions', bins=head.reg_max + 1,
+                   clipped=head.bbox_coder.clip_border)
     else:
         box = coder_facts(head.bbox_coder)
     return dict(
