@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from command_lines import metrics_of, run_here
+from mmengine.registry import MODELS, init_default_scope
+from small_detectors import small
 
 from mmcompress.openmmlab.models import convert_akamaster
 
@@ -72,3 +74,41 @@ def test_accuracy_of_resnet20(repo, shared_data, tool, example, tmp_path):
     found = same_metrics(tool, example, config, file, images, truth)
     for metrics in found.values():  # the data's README: 932 of 1017
         assert metrics['accuracy/top1'] == pytest.approx(100 * 932 / 1017)
+
+
+FASTER = """
+_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+custom_imports = dict(imports=['mmcompress'])
+model = dict(_delete_=True, **{model!r})
+test_dataloader = dict(num_workers=0, persistent_workers=False, dataset=dict(
+    data_root={data!r}, ann_file='annotations/instances_val128.json', indices=6,
+    pipeline=[
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', scale=(320, 320), keep_ratio=True),
+        dict(type='PackDetInputs', meta_keys=(
+            'img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]))
+test_evaluator = dict(
+    _delete_=True, type='DumpDetResults', out_file_path={out!r})
+"""
+
+
+def test_boxes_of_a_faster_rcnn(shared_data, tool, example, tmp_path):
+    init_default_scope('mmdet')
+    torch.manual_seed(0)
+    config, file, out = (tmp_path / name for name in ('c.py', 'net.onnx', 'out.pkl'))
+    parts = small('faster_rcnn')
+    config.write_text(FASTER.format(
+        model=parts.to_dict(), data=f'{shared_data}/coco128/', out=str(out)))
+    torch.save(dict(state_dict=MODELS.build(parts).state_dict()), tmp_path / 'net.pth')
+    tool('export', config, tmp_path / 'net.pth', '--out', file)
+    tool('test', config, file, '--backend', 'onnxruntime')
+    detector = example('run_two_stage', main=False)['Detector'](file)
+    samples = pickle.loads(out.read_bytes())
+    assert len(samples) == 6
+    for sample in samples:
+        rows, _ = detector(cv2.imread(sample['img_path']))
+        wanted = sample['pred_instances']
+        assert len(rows) == len(wanted['scores']) > 0
+        for got, values in zip((rows[:, :4], rows[:, 4], rows[:, 5]), (
+                wanted['bboxes'], wanted['scores'], wanted['labels'])):
+            np.testing.assert_allclose(got, values.numpy(), rtol=1e-3, atol=1e-2)
