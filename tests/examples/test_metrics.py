@@ -37,7 +37,9 @@ def same_metrics(tool, example, config: Path, file: Path, images: Path, truth: P
     for backend, program in PROGRAMS.items():
         out = file.with_name(f'{backend}.json')
         got = example(program, file, images, truth)
-        tool('test', config, file, '--backend', backend, '--out', out)
+        tool('test', config, file, '--backend', backend, '--out', out, '--cfg-options',
+             'test_dataloader.num_workers=0',
+             'test_dataloader.persistent_workers=False')
         metrics = got['score'](got['found'], got['names'], str(truth))
         assert metrics == metrics_of(out)
         found[backend] = metrics
