@@ -8,9 +8,9 @@ live in :mod:`mmcompress.openmmlab.kinds`, others are added by :func:`register_k
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from .data.images import Batch
+from .data.preprocessing import Normalisation
 from .errors import CompressionError, ExportError
 from .surgery.copies import Notes, notes_on_models
 
@@ -38,12 +39,15 @@ class Suppression:
         score (float): Lower scores do not count.
         limit (int | None): Boxes that are kept of an image. Defaults to None: all.
         clipped (bool): Whether boxes end at the border of the image.
+        threshold (float): Class scores up to this are 0 since
+            :meth:`ModelKind.decode`, before any factor. Defaults to 0.
     """
 
     iou: float
     score: float = 0.0
     limit: int | None = None
     clipped: bool = False
+    threshold: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +63,12 @@ class Piece:
         dynamic (bool): Whether the first axis has another length in every call.
         inputs_of (Callable): From images to what the part takes of them. Defaults to
             the images.
+        outputs (Callable): From the nesting of what the function gives, with numbers
+            for tensors, to a dict for every tensor: its ``role``, the ``activation``
+            that is yet to be applied, and its ``stride`` if it is a map. Defaults to
+            none: unknown.
+        decoding (Mapping): What turns the outputs into predictions, as plain data.
+            Defaults to nothing.
     """
 
     name: str
@@ -68,6 +78,8 @@ class Piece:
     dynamic: bool = False
     inputs_of: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]] = \
         lambda images: images
+    outputs: Callable[[Any], Sequence[Mapping[str, Any]]] = lambda structure: ()
+    decoding: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ModelKind:
@@ -166,6 +178,10 @@ class ModelKind:
         raise NotImplementedError(f'{type(model).__name__} has no boxes')
 
     # -- files -----------------------------------------------------------------------
+    def normalisation(self, model: nn.Module) -> Normalisation | None:
+        """What the model does to the pixels of an image; None if unknown."""
+        return None
+
     def images(self, model: nn.Module, shape: tuple[int, ...], count: int) -> Tensor:
         """Random images as they are after preprocessing, ``(count, C, H, W)``."""
         return torch.randn(

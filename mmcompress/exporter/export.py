@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import CheckerPass
 from torch import nn
 
+from ..data.preprocessing import Recipe
 from ..errors import ExportError
 from ..files import write_bytes
 from ..kinds import kind_of
@@ -22,7 +23,7 @@ from .agreement import QUANTISED_TOLERANCE, TOLERANCE, compare, compare_quantise
 from .editing import to_bytes
 from .metadata import write_metadata
 from .parts import Part, part_path, parts_of
-from .passes.boxes import AppendSuppression
+from .passes.boxes import COLUMNS, DETECTIONS, AppendSuppression
 from .quantise.float_layers import advice
 from .quantise.plan import LayerPlan, plan_in, plan_of
 from .quantise.qdq import quantise_model
@@ -40,6 +41,8 @@ class ExportOptions:
         batch (int): Images per call. Defaults to 1.
         dynamic_batch (bool): Take any number of images. Defaults to False.
         classes (Sequence[str]): Names of the classes, for the metadata.
+        recipe (Recipe): What happens to an image before the model normalises it, for
+            the metadata. Defaults to unknown.
         images (Sequence[np.ndarray]): Preprocessed calibration images, each of shape
             ``(batch, C, H, W)``. Needed if layers are quantised.
         boxes (bool): Decode boxes and suppress non-maxima inside the file; see
@@ -55,6 +58,7 @@ class ExportOptions:
     batch: Count = 1
     dynamic_batch: bool = False
     classes: Sequence[str] = ()
+    recipe: Recipe = field(default_factory=Recipe)
     images: Sequence[np.ndarray] = ()
     boxes: bool = False
     layout: bool = False
@@ -142,7 +146,7 @@ def export_onnx(
                     network, part, mine, options, own)
                 own += count_own(layout)
             if options.boxes:
-                append_boxes(network, model)
+                append_boxes(network, model, options.recipe)
             made.append((part_path(path, part.name), to_bytes(network), error, layout))
     if left:
         raise ExportError(
@@ -168,7 +172,7 @@ def float_parts(model: nn.Module, options: ExportOptions) -> list[FloatPart]:
                 options.boxes):
             with in_float(model):
                 network = to_onnx(part)
-                describe(network, part, model, options.classes)
+                describe(network, part, model, options.classes, options.recipe)
                 error = compare(network, part, options.tolerance, options.boxes)
             found.append(FloatPart(part, network, error))
     return found
@@ -208,11 +212,20 @@ def quantised_part(
     return done.model, error, layout
 
 
-def append_boxes(network: ir.Model, model: nn.Module) -> None:
-    """Suppress non-maxima as the model's config says, in place."""
+def append_boxes(network: ir.Model, model: nn.Module, recipe: Recipe) -> None:
+    """Suppress non-maxima as the model's config says, in place.
+
+    The metadata ``boxes`` say the columns and the unit of a row, and which rows are
+    left. A file clips boxes at the border of its input. If ``border`` is ``'image'``,
+    its user has to clip them at the border of the image, which was padded.
+    """
     suppression = kind_of(model).suppression(model)
     AppendSuppression(suppression)(network)
-    write_metadata(network, dict(boxes=asdict(suppression)))
+    write_metadata(network, dict(
+        outputs=[dict(role=DETECTIONS, activation='none')], decoding={},
+        boxes=dict(
+            columns=list(COLUMNS), unit='pixels of the input', **asdict(suppression),
+            border=recipe.border if suppression.clipped else None)))
     CheckerPass()(network)
 
 

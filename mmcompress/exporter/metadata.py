@@ -10,34 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
-from torch import nn
 
 from ..errors import ExportError
 from ..options import Count, Natural, fits, options_of, record
 
 FORMAT = 'mmcompress.onnx'
-
-
-def preprocessing_of(model: nn.Module) -> dict:
-    """What the data preprocessor does to an image, as plain data.
-
-    Args:
-        model (nn.Module): A model of mmengine.
-
-    Returns:
-        dict: ``mean`` and ``std`` by channel (0 and 1 where images are not
-        normalised), ``channel_order`` that the network expects of an image that
-        was read as BGR, ``pad_size_divisor`` and ``pad_value``.
-    """
-    loader = getattr(model, 'data_preprocessor', None)
-    mean, std = getattr(loader, 'mean', None), getattr(loader, 'std', None)
-    swaps = getattr(loader, '_channel_conversion', getattr(loader, 'to_rgb', False))
-    return dict(
-        mean=[0.0] * 3 if mean is None else mean.flatten().tolist(),
-        std=[1.0] * 3 if std is None else std.flatten().tolist(),
-        channel_order='swapped' if swaps else 'as read',
-        pad_size_divisor=getattr(loader, 'pad_size_divisor', 1),
-        pad_value=getattr(loader, 'pad_value', 0))
 
 
 def write_metadata(model: ir.Model, facts: Mapping[str, Any]) -> None:
@@ -104,10 +81,13 @@ class Facts:
         structure (Any): See :func:`.parts.nest`.
         shape (Sequence[int]): Of an input, without its first axis.
         batch (int): Images per call, 0 for any number.
-        preprocessing (Mapping): See :func:`preprocessing_of`.
+        preprocessing (Mapping): See
+            :func:`mmcompress.data.preprocessing.preprocessing_facts`.
         classes (Sequence[str]): Their names.
         quantised (int): Layers in integers.
-        boxes (Mapping): See :class:`mmcompress.kinds.Suppression`, if there are any.
+        outputs (Sequence): What every output is; see :class:`mmcompress.kinds.Piece`.
+        decoding (Mapping): What turns raw outputs into predictions, likewise.
+        boxes (Mapping): See :func:`.export.append_boxes`, if there are any.
     """
 
     format: str
@@ -119,5 +99,7 @@ class Facts:
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     classes: Sequence[str] = ()
     quantised: Natural = 0
+    outputs: Sequence[Mapping[str, Any]] = ()
+    decoding: Mapping[str, Any] = field(default_factory=dict)
     boxes: Mapping[str, Any] = field(default_factory=dict)
     version: str = ''

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ class Part:
         input_names (tuple[str, ...]): Their names.
         dynamic (bool): Whether the first axis may have any length.
         inputs_of (Callable): From images to what the network takes of them.
+        outputs, decoding: See :class:`mmcompress.kinds.Piece`.
     """
 
     name: str
@@ -35,6 +36,8 @@ class Part:
     input_names: tuple[str, ...]
     dynamic: bool
     inputs_of: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
+    outputs: Callable[[Any], Sequence[Mapping[str, Any]]]
+    decoding: Mapping[str, Any]
 
 
 class FlatOutputs(nn.Module):
@@ -118,7 +121,8 @@ def parts_of(
     images = kind.images(model, shape, batch)
     return [
         Part(piece.name, FlatOutputs(model, piece.function), piece.inputs,
-             piece.input_names, dynamic or piece.dynamic, piece.inputs_of)
+             piece.input_names, dynamic or piece.dynamic, piece.inputs_of,
+             piece.outputs, piece.decoding)
         for piece in kind.pieces(model, images, boxes)]
 
 

@@ -11,8 +11,10 @@ from onnx_ir.passes.common import CheckerPass, RemoveUnusedNodesPass
 from torch import nn
 
 from .. import __version__
+from ..data.preprocessing import Recipe, preprocessing_facts
+from ..kinds import kind_of
 from ..quiet import quiet
-from .metadata import FORMAT, preprocessing_of, write_metadata
+from .metadata import FORMAT, write_metadata
 from .parts import Part
 from .passes.focus import FoldFocus
 from .passes.layers import ForgetSources, MarkLayers, NameLinearWeights
@@ -52,13 +54,17 @@ def to_onnx(part: Part) -> ir.Model:
 
 
 def describe(
-    network: ir.Model, part: Part, model: nn.Module, classes: Sequence[str]
+    network: ir.Model, part: Part, model: nn.Module, classes: Sequence[str],
+    recipe: Recipe,
 ) -> None:
     """Add the facts that running the file needs; see :mod:`.metadata`."""
+    structure = part.network.structure(*part.inputs)
     write_metadata(network, dict(
         format=FORMAT, version=__version__, model=type(model).__name__,
-        part=part.name, structure=part.network.structure(*part.inputs),
+        part=part.name, structure=structure, outputs=list(part.outputs(structure)),
+        decoding=part.decoding,
         shape=list(part.inputs[0].shape[1:]),
         batch=0 if part.dynamic else len(part.inputs[0]),
-        preprocessing=preprocessing_of(model), classes=list(classes)))
+        preprocessing=preprocessing_facts(kind_of(model).normalisation(model), recipe),
+        classes=list(classes)))
     CheckerPass(full_check=True)(network)

@@ -22,21 +22,23 @@ class FileNetwork:
     """An exported file that takes and returns tensors.
 
     Images go through in the batches that the file was made for, and smaller images
-    are padded with zeros, as the data preprocessor pads those of a batch.
+    are padded as the data preprocessor pads those of a batch.
 
     Args:
         path (str | os.PathLike): The file.
         backend (str): Name of the runtime.
         threads (int | None): Threads of the runtime. Defaults to its own choice.
+        padding (float): Value beside smaller images. Defaults to 0.
 
     Raises:
         ExportError: The file or the runtime is missing.
     """
 
     def __init__(
-        self, path: str | os.PathLike, backend: str, threads: int | None = None
+        self, path: str | os.PathLike, backend: str, threads: int | None = None,
+        padding: float = 0.0,
     ) -> None:
-        self.path = path
+        self.path, self.padding = path, padding
         self.facts = read_metadata(path)
         self.runtime: Runtime = load_runtime(backend, path, threads)
 
@@ -74,7 +76,7 @@ class FileNetwork:
             raise ExportError(
                 f'An image of {images.shape[2]} x {images.shape[3]} does not fit into '
                 f'{self.path}, which takes {height} x {width}; export with --shape.')
-        return pad(images, (0, right, 0, down)) if down or right else images
+        return pad(images, (0, right, 0, down), value=self.padding)
 
 
 class BoxPredictor:
@@ -127,7 +129,9 @@ def attach(
     Raises:
         ExportError: The file belongs to another kind of model.
     """
-    network = FileNetwork(path, backend, threads)
+    normalisation = kind_of(model).normalisation(model)
+    network = FileNetwork(
+        path, backend, threads, normalisation.padding if normalisation else 0.0)
     if network.facts['model'] != type(model).__name__:
         raise ExportError(
             f'{path} is a {network.facts["model"]}, the config describes a '

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
@@ -20,8 +22,13 @@ def class_names_of(cfg: Config) -> tuple[str, ...]:
         dataset = dataset['dataset']
     names = (dataset.get('metainfo') or {}).get('classes')
     if names is None and dataset:
-        kind = dataset['type']
-        with DATASETS.switch_scope_and_registry(None) as registry:
-            found = registry.get(kind) if isinstance(kind, str) else kind
+        found = dataset_class(dataset)
         names = (getattr(found, 'METAINFO', None) or {}).get('classes')
     return tuple(names or ())
+
+
+def dataset_class(dataset: Mapping) -> type | None:
+    """The class of a dataset's config; None if nobody has registered it."""
+    kind = dataset['type']
+    with DATASETS.switch_scope_and_registry(None) as registry:
+        return registry.get(kind) if isinstance(kind, str) else kind

@@ -46,7 +46,8 @@ def calibration_batches(
                 f'A calibration image of {height} x {width} does not fit into '
                 f'{shape[1]} x {shape[2]}; export with --shape.')
         found.append(Batch(
-            pad(item.inputs, (0, shape[2] - width, 0, shape[1] - height)),
+            pad(item.inputs, (0, shape[2] - width, 0, shape[1] - height),
+                value=getattr(model.data_preprocessor, 'pad_value', 0)),
             item.data_samples))
     return found
 

@@ -10,6 +10,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ..costs import Costs, CostTable
+from ..data.preprocessing import Recipe
 from ..exporter.agreement import QUANTISED_TOLERANCE
 from ..exporter.eight_bits import (
     EightBits,
@@ -33,6 +34,7 @@ from .export_images import calibration_batches
 from .input_shape import input_shape_of
 from .policy_config import compress_config
 from .policy_model import check_model_out, write_model
+from .recipes import recipe_of
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def export_checkpoint(
     if int8:
         graph = quantise_layers(model, shape, batches, int8)
     options = ExportOptions(
-        shape, request.batch, request.dynamic_batch, classes,
+        shape, request.batch, request.dynamic_batch, classes, _recipe(cfg, shape, log),
         [batch.inputs.cpu().numpy() for batch in batches], request.boxes,
         layout=bool(model_out or request.fit_steps),
         quantised_tolerance=request.tolerance)
@@ -139,6 +141,17 @@ def export_checkpoint(
     if options.layout:
         files = _with_twin(model, files, options, request, file, classes, log)
     return ExportResult(tuple(files), bool(batches), eight, costs)
+
+
+def _recipe(
+    cfg: Config, shape: tuple[int, ...], log: Callable[[str], object]
+) -> Recipe:
+    """What the metadata say of the test pipeline; what they leave out is logged."""
+    recipe = recipe_of(cfg, shape)
+    if recipe.unclear:
+        log('The metadata cannot say how images are prepared; tell the users of the '
+            f'file about: {"; ".join(recipe.unclear)}.')
+    return recipe
 
 
 def _costs(model: nn.Module, graph: ModelGraph) -> dict[str, float]:

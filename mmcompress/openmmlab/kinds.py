@@ -7,7 +7,7 @@ is not loaded fits no model.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.images import Batch
+from ..data.preprocessing import Normalisation
 from ..errors import ExportError
 from ..kinds import IMAGE, ModelKind, Piece, Suppression
-from .detectors import decoding
+from .detectors import decoding, facts
 from .detectors.inputs import class_of, detector_samples, fixed_regions, is_detector
 from .detectors.regions import (
     Proposals,
@@ -52,6 +53,17 @@ class EngineModel(ModelKind):
     def predict(self, model: nn.Module, batch: Batch) -> Any:
         """See :meth:`ModelKind.predict`."""
         return model(batch.inputs, batch.samples(), mode='predict')
+
+    def normalisation(self, model: nn.Module) -> Normalisation | None:
+        """See :meth:`ModelKind.normalisation`; the data preprocessor knows it."""
+        loader = model.data_preprocessor
+        mean, std = (getattr(loader, key, None) for key in ('mean', 'std'))
+        return Normalisation(
+            [0.0] * 3 if mean is None else mean.flatten().tolist(),
+            [1.0] * 3 if std is None else std.flatten().tolist(),
+            # mmengine's preprocessors, then mmpretrain's
+            getattr(loader, '_channel_conversion', getattr(loader, 'to_rgb', False)),
+            getattr(loader, 'pad_value', 0))
 
     def images(self, model: nn.Module, shape: tuple[int, ...], count: int) -> Tensor:
         """See :meth:`ModelKind.images`; pixels are uniform before the normalisation."""
@@ -102,11 +114,25 @@ class Headed(EngineModel):
         self, model: nn.Module, images: Tensor, boxes: bool = False
     ) -> list[Piece]:
         """See :meth:`ModelKind.pieces`."""
-        def outputs(module: nn.Module, inputs: Tensor) -> Any:
-            found = self.head(module)(module.extract_feat(inputs))
-            return self.decode(module, inputs, found) if boxes else found
+        def raw(module: nn.Module, inputs: Tensor) -> Any:
+            return self.head(module)(module.extract_feat(inputs))
 
-        return [Piece('', outputs, (images,))]
+        def decoded(module: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+            return self.decode(module, inputs, raw(module, inputs))
+
+        if boxes:
+            return [Piece('', decoded, (images,))]
+        return [Piece('', raw, (images,),
+                      outputs=lambda structure: self.outputs(model, structure),
+                      decoding=self.decoding(model))]
+
+    def outputs(self, model: nn.Module, structure: Any) -> Sequence[dict[str, Any]]:
+        """See ``outputs`` of :class:`Piece`; by default they are unknown."""
+        return ()
+
+    def decoding(self, model: nn.Module) -> dict[str, Any]:
+        """See ``decoding`` of :class:`Piece`; by default it is unknown."""
+        return {}
 
     def attach(
         self, model: nn.Module, network: Callable[[Tensor], Any],
@@ -129,6 +155,16 @@ class Classifier(Headed):
     def head(self, model: nn.Module) -> nn.Module:
         """See :meth:`Headed.head`."""
         return model.head
+
+    def outputs(self, model: nn.Module, structure: Any) -> Sequence[dict[str, Any]]:
+        """See :meth:`Headed.outputs`; heads whose predictions are mmpretrain's own."""
+        from mmpretrain.models.heads import ClsHead, MultiLabelClsHead
+
+        for kind, activation in ((ClsHead, 'softmax'), (MultiLabelClsHead, 'sigmoid')):
+            predicts = getattr(type(model.head), '_get_predictions', None)
+            if structure == 0 and predicts is kind._get_predictions:
+                return [dict(role='classes', activation=activation)]
+        return ()
 
 
 class Detector(EngineModel):
@@ -176,6 +212,15 @@ class OneStage(Headed, Detector):
         """See :meth:`ModelKind.decode`."""
         return decoding.decode(self.head(model), images, outputs)
 
+    def outputs(self, model: nn.Module, structure: Any) -> Sequence[dict[str, Any]]:
+        """See :meth:`Headed.outputs`."""
+        return facts.head_outputs(self.head(model), structure) \
+            if self.can_decode(model) else ()
+
+    def decoding(self, model: nn.Module) -> dict[str, Any]:
+        """See :meth:`Headed.decoding`."""
+        return facts.head_decoding(self.head(model)) if self.can_decode(model) else {}
+
     def check_boxes(self, model: nn.Module) -> None:
         """See :meth:`ModelKind.check_boxes`."""
         if not self.can_decode(model):
@@ -198,13 +243,19 @@ class TwoStage(Detector):
         self, model: nn.Module, images: Tensor, boxes: bool = False
     ) -> list[Piece]:
         """See :meth:`ModelKind.pieces`."""
-        found = [Piece('', proposing_outputs, (images,), (IMAGE,))]
+        rpn = model.rpn_head
+        found = [Piece(
+            '', proposing_outputs, (images,), (IMAGE,),
+            outputs=lambda structure: facts.proposing_facts(rpn, structure),
+            decoding=facts.proposing_decoding(rpn))]
         regions, example = Regions(model), [images[:1].numpy()]
         for head in region_heads(model):
             inputs_of = regions.inputs_of(head)
             pooled = torch.from_numpy(inputs_of(example)[0][:2])
             found.append(Piece(
-                head.name, head.outputs, (pooled,), (REGIONS,), True, inputs_of))
+                head.name, head.outputs, (pooled,), (REGIONS,), True, inputs_of,
+                lambda _, head=head: facts.region_outputs(head, model),
+                facts.region_decoding(head, model)))
         return found
 
     def attach(

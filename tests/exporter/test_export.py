@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from mmcompress.data.images import Batch
+from mmcompress.data.preprocessing import UNKNOWN
 from mmcompress.errors import ExportError
 from mmcompress.exporter.agreement import relative_error, without_edge
 from mmcompress.exporter.export import ExportOptions, export_onnx
@@ -51,8 +52,14 @@ def test_detector_file_predicts_what_the_model_predicts(detector, detector_file)
     assert facts['shape'] == [3, 64, 96] and facts['batch'] == 1
     assert facts['structure'] == [[0, 1], [2, 3], [4, 5]]
     assert facts['preprocessing'] == dict(
-        mean=[10.0, 20.0, 30.0], std=[50.0, 60.0, 70.0], channel_order='swapped',
-        pad_size_divisor=16, pad_value=0)
+        layout='NCHW', colour_order=None, resize=None, crop=None,
+        # what the normalisation turns into the zeros beside an image
+        padding=dict(value=[10.0, 20.0, 30.0], position='bottom right', border='image'),
+        scale=1.0, mean=[10.0, 20.0, 30.0], std=[50.0, 60.0, 70.0], unclear=[UNKNOWN])
+    assert [list(output.values()) for output in facts['outputs']] == [
+        [role, activation, stride] for role, activation in (
+            ('classes', 'sigmoid'), ('boxes', 'none'), ('objectness', 'sigmoid'))
+        for stride in (8, 16)]
 
     images = torch.randn(2, 3, 64, 96)
     samples = [sample((64, 96)) for _ in range(2)]
@@ -177,16 +184,21 @@ def test_suppression_that_a_file_cannot_have(detector, tmp_path):
                         ExportOptions((3, 64, 64), boxes=True))
 
 
-def test_classifier_file_with_any_batch(classifier, tmp_path):
+@pytest.mark.parametrize('kind', ['classifier', 'detector'])
+def test_files_with_any_batch(request, kind, tmp_path):
+    model = request.getfixturevalue(kind)
+    shape = (3, 32, 32) if kind == 'classifier' else (3, 64, 96)
     [file] = export_onnx(
-        classifier, tmp_path / 'net.onnx',
-        ExportOptions((3, 32, 32), dynamic_batch=True))
-    images = torch.randn(5, 3, 32, 32)
-    wanted = classifier(images, mode='predict')
-    attach(classifier, file.path, 'onnxruntime')
-    for a, b in zip(classifier(images, mode='predict'), wanted):
-        torch.testing.assert_close(a.pred_score, b.pred_score, rtol=1e-4, atol=1e-5)
+        model, tmp_path / 'net.onnx', ExportOptions(shape, dynamic_batch=True))
     assert read_metadata(file.path)['batch'] == 0
+    network = FileNetwork(file.path, 'onnxruntime')
+    for count in (1, 2, 5, 16):
+        images = torch.randn(count, *shape)
+        assert len(network.runtime(images.numpy())[0]) == count
+        with torch.no_grad():
+            wanted = flatten(model(images))
+        for a, b in zip(flatten(network(images)), wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_a_batch_that_does_not_fill_the_file(classifier, tmp_path):

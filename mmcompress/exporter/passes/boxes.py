@@ -8,8 +8,9 @@ import onnx_ir as ir
 from ...kinds import Suppression
 
 DETECTIONS = 'detections'
-"""Name of the output: rows of left, top, right, bottom, score and class, the highest
-score first."""
+"""Name of the output: rows of :data:`COLUMNS`, the highest score first."""
+
+COLUMNS = ('left', 'top', 'right', 'bottom', 'score', 'class')
 
 
 class AppendSuppression(ir.passes.InPlacePass):

@@ -17,7 +17,7 @@ from ...kinds import Suppression
 
 def can_decode(head: nn.Module) -> bool:
     """Whether :func:`decode` knows how the boxes of a head are decoded."""
-    return _is_yolox(head) or _is_dense(head)
+    return decodes_as_yolox(head) or _is_dense(head)
 
 
 def check_suppression(head: nn.Module) -> None:
@@ -33,9 +33,10 @@ def suppression_of(head: nn.Module) -> Suppression:
     """What the ``test_cfg`` of a head says."""
     cfg = head.test_cfg
     iou = cfg.get('nms', {}).get('iou_threshold', 0.65)
-    if _is_yolox(head):  # which neither clips nor limits
+    if decodes_as_yolox(head):  # which neither clips nor limits
         return Suppression(iou, cfg.get('score_thr', 0.0))
-    return Suppression(iou, 0.0, cfg.get('max_per_img'), head.bbox_coder.clip_border)
+    return Suppression(iou, 0.0, cfg.get('max_per_img'), head.bbox_coder.clip_border,
+                       cfg.get('score_thr', 0.0))
 
 
 def decode(
@@ -51,11 +52,12 @@ def decode(
     Returns:
         tuple[Tensor, Tensor]: See :meth:`mmcompress.kinds.ModelKind.decode`.
     """
-    return (_yolox if _is_yolox(head) else _dense)(head, images, *outputs)
+    return (_yolox if decodes_as_yolox(head) else _dense)(head, images, *outputs)
 
 
 # -- YOLOX -------------------------------------------------------------------------
-def _is_yolox(head: nn.Module) -> bool:
+def decodes_as_yolox(head: nn.Module) -> bool:
+    """Whether a head predicts centres, sizes and objectness."""
     from mmdet.models.dense_heads import YOLOXHead
 
     return isinstance(head, YOLOXHead)
@@ -80,7 +82,8 @@ def _yolox(
 
 
 # -- heads with a box coder --------------------------------------------------------
-def _is_gfl(head: nn.Module) -> bool:
+def decodes_as_gfl(head: nn.Module) -> bool:
+    """Whether a head predicts distributions of distances."""
     from mmdet.models.dense_heads import GFLHead
 
     return type(head)._predict_by_feat_single is GFLHead._predict_by_feat_single
@@ -95,7 +98,7 @@ def _is_dense(head: nn.Module) -> bool:
             and kind.predict_by_feat is BaseDenseHead.predict_by_feat
             and kind._bbox_post_process is BaseDenseHead._bbox_post_process
             and (kind._predict_by_feat_single is BaseDenseHead._predict_by_feat_single
-                 or _is_gfl(head))
+                 or decodes_as_gfl(head))
             and not getattr(head.loss_cls, 'custom_cls_channels', False))
 
 
@@ -132,7 +135,7 @@ def _rows(x: Tensor, length: int) -> Tensor:
 
 def _decoded(head: nn.Module, x: Tensor, priors: Tensor, stride: float) -> Tensor:
     """Corners of a level, not clipped."""
-    if _is_gfl(head):
+    if decodes_as_gfl(head):
         distances = head.integral(x[0].permute(1, 2, 0)) * stride
         return head.bbox_coder.decode(head.anchor_center(priors), distances)
     return head.bbox_coder.decode(priors, _rows(x, head.bbox_coder.encode_size))

@@ -35,6 +35,11 @@ class RegionHead:
     attribute: str
     extractor: nn.Module
 
+    @property
+    def masks(self) -> bool:
+        """Whether it predicts masks instead of boxes."""
+        return self.attribute.startswith('mask')
+
     def of(self, model: nn.Module) -> nn.Module:
         """The head of a detector."""
         return model.roi_head.get_submodule(self.attribute)
