@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from ..arithmetic.ranges import OBSERVERS
+from ..arithmetic.ranges import OBSERVERS, Symmetric
 from ..data.images import Batch
 from ..errors import CompressionError
 from ..graph import trace
@@ -40,14 +40,15 @@ class EightBits:
             preset (:func:`mmcompress.quant.presets.preset`). Defaults to None: those
             that the limit asks for.
         observer (str): How ranges are found. Defaults to 'mse'.
-        symmetric (bool): Symmetric ranges of activations. Defaults to False.
+        symmetric (bool | str): Symmetric ranges of activations, see
+            :func:`.activation_range`. Defaults to False.
         weight_bits (int): Defaults to :data:`WEIGHT_BITS`.
     """
 
     limit: NotNegative = LIMIT
     skip: tuple[str, ...] | None = None
     observer: Literal[OBSERVERS] = 'mse'
-    symmetric: bool = False
+    symmetric: Symmetric = False
     weight_bits: Literal[7, 8] = WEIGHT_BITS
 
     def __post_init__(self) -> None:
@@ -114,7 +115,7 @@ def quantise_layers(
     if not names:
         raise CompressionError('No layer of this network can be put into 8 bits.')
     bits = dict.fromkeys(names, Bits(options.weight_bits, 8))
-    quantise(model, Policy(bits=bits), graph.trace_shape, options.symmetric)
+    quantise(model, Policy(bits=bits), graph.trace_shape, bool(options.symmetric))
     layers = {name: layer for name, layer in quantised_layers(model).items()
               if not layer.bits.is_float}
     calibrate(model, layers, batches, options.observer, options.symmetric)
@@ -146,13 +147,14 @@ def leave_in_float(
         if bits.skip is None and mine:
             found.append(find_float_layers(
                 part.network, mine, part.part.inputs_of(options.images), bits.limit,
-                progress))
+                progress, options.rules))
             plan = {k: v for k, v in plan.items() if k not in found[-1].names}
     floats = tuple(name for choice in found for name in choice.names)
     modules = dict(model.named_modules())
     for name in {*floats, *(plan_of(model).keys() - used)}:
         layer: QuantLayer = modules[name]
-        layer.become_quantised(bits.symmetric)  # quantisers of its own, at 32 bits
+        # Quantisers of its own, at 32 bits.
+        layer.become_quantised(bool(bits.symmetric))
     return _summary(len(plan_of(model)), floats, found, bits)
 
 
