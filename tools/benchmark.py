@@ -1,7 +1,7 @@
 """Compare the speed of exported files: tools/benchmark.py FILE.onnx [FILE.onnx ...].
 
 The first file is the baseline, e.g. the dense network in float. With several runtimes
-(--backend onnxruntime openvino) every file has its turn in each of them.
+(--backend onnxruntime --backend openvino) every file has its turn in each of them.
 """
 
 import argparse
@@ -25,8 +25,8 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('files', nargs='+', help='ONNX files; the first: the baseline')
     parser.add_argument(
-        '--backend', nargs='+', choices=list(RUNTIMES), default=[OnnxRuntime.name],
-        help='runtimes, each of which runs every file')
+        '--backend', action='append', choices=list(RUNTIMES),
+        help=f'runtime ({OnnxRuntime.name}); given several times, each runs every file')
     parser.add_argument(
         '--threads', type=parsed(Count),
         help='of each stream; all cores together if unset')
@@ -46,8 +46,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     threads = args.threads or max(1, (os.cpu_count() or 1) // args.streams)
+    backends = list(dict.fromkeys(args.backend or [OnnxRuntime.name]))
     timings = time_files(
-        args.files, args.backend, threads, args.repeats, args.warm_up, args.streams)
+        args.files, backends, threads, args.repeats, args.warm_up, args.streams)
     firsts = {timing.backend: timing for timing in reversed(timings)}
     console = Console()
     console.print(table_of(timings, firsts, Table(
@@ -69,7 +70,7 @@ def table_of(
     """A row for every file in every runtime."""
     best = fastest(firsts.values())
     columns = ['file', 'runtime', 'MB', 'median ms', 'quartiles', 'calls/s',
-               'of the first', *['of its best'] * (len(firsts) > 1)]
+               'of the first', *['of the first, fastest'] * (len(firsts) > 1)]
     for column in columns:
         table.add_column(
             column, justify='left' if column in ('file', 'runtime') else 'right')

@@ -157,14 +157,8 @@ def export_onnx(
     """
     with evaluating(model):
         plan = plan_of(model)
-        if plan and options.rules.computing and not len(options.images):
-            raise ExportError(
-                f'{len(plan)} layers are quantised; give calibration images for the '
-                'tensors between them.')
-        if plan and options.float16:
-            raise ExportError(
-                f'{len(plan)} layers are quantised; leave --float16 out, which is for '
-                'networks in float.')
+        if plan:
+            check_quantised(model, plan, options)
         made, own, left = [], 0, set(plan)
         for found in float_parts(model, options) if parts is None else parts:
             part, network, error = found.part, found.network, found.error
@@ -183,6 +177,35 @@ def export_onnx(
             f'{len(left)} quantised layers are not part of the exported network, '
             f'e.g. {min(left)!r}: their weights are unused or computed.')
     return [write(*file) for file in made]
+
+
+def check_quantised(
+    model: nn.Module, plan: Mapping[str, LayerPlan], options: ExportOptions
+) -> None:
+    """Find what a quantised model cannot be exported for before any work.
+
+    Args:
+        model, options: See :func:`export_onnx`.
+        plan (Mapping[str, LayerPlan]): Numbers of its quantised layers.
+
+    Raises:
+        ExportError: Says what to do.
+    """
+    rules = options.rules
+    if rules.computing and not len(options.images):
+        raise ExportError(
+            f'{len(plan)} layers are quantised; give calibration images for the '
+            'tensors between them.')
+    if options.float16:
+        raise ExportError(
+            f'{len(plan)} layers are quantised; leave --float16 out, which is for '
+            'networks in float.')
+    if file_points(model) is not None and not rules.computing:
+        raise ExportError(
+            f'The model has quantisers between its layers, which only files for '
+            f'{ONNX_RUNTIME.name} have; leave --runtime {rules.name} out, or export '
+            'the policy that --model-out was given for.')
+    rules.check(plan)
 
 
 def float_parts(model: nn.Module, options: ExportOptions) -> list[FloatPart]:
@@ -231,11 +254,6 @@ def quantised_part(
     rules = options.rules
     images = part.inputs_of(options.images) if len(options.images) else [
         x.numpy() for x in part.inputs]
-    if file_points(model) is not None and not rules.computing:
-        raise ExportError(
-            f'The model has quantisers between its layers, which only files for '
-            f'{ONNX_RUNTIME.name} have; leave --runtime {rules.name} out, or export '
-            'the policy that --model-out was given for.')
     if options.layout or file_points(model) is not None:
         outputs = locate(network, part.network, images[0])
     done = quantise_model(

@@ -61,7 +61,6 @@ def quantise_model(
         rules (RuntimeRules): Of the runtime that will run it. Defaults to ONNX
             Runtime's.
     """
-    rules.check(plan)
     placement = place(model.graph, plan, known, rules)
     between = placement.unknown()
     if between:

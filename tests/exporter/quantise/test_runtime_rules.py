@@ -4,7 +4,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
-from quantised_files import export_w8a8, quantise, random_images
+from quantised_files import quantise, random_images
 from torch import nn
 
 from mmcompress.arithmetic.ranges import SIGNED
@@ -16,9 +16,10 @@ from mmcompress.exporter.export import ExportOptions, export_onnx
 from mmcompress.exporter.passes.layers import LAYERS
 from mmcompress.exporter.quantise.runtime_rules import RULES
 from mmcompress.exporter.runtimes import load_runtime
-from mmcompress.exporter.twin.twin import twin_of
 from mmcompress.layers.quantised import quantised_layers
 from mmcompress.policy import Bits
+from mmcompress.policy.points import PointSite
+from mmcompress.quant.points import add_file_points
 
 EXACT = [name for name, rules in RULES.items() if not rules.computing]
 
@@ -87,7 +88,7 @@ def test_a_file_for_openvino_computes_what_the_model_does(
     layers = quantised_layers(branches)
     for name, bits in dict(fine=Bits(4, 8), coarse=Bits(7, 5)).items():
         was = layers[name].input_quantizer
-        step, zero = float(was.step), float(was.zero_point)
+        step, zero = was.step.item(), was.zero_point.item()
         layers[name].set_bits(bits)
         layers[name].weight_quantizer.assign(
             layers[name].weight_rows().abs().amax(1)
@@ -102,13 +103,28 @@ def test_a_file_for_openvino_computes_what_the_model_does(
     assert ir.DataType.INT4 not in kinds
 
 
-def test_only_layers_read_integers(detector, tmp_path):
-    names = export_w8a8(detector, random_images(64, 2), tmp_path)[0]
-    [file] = export_onnx(detector, tmp_path / 'openvino.onnx', ExportOptions(
-        (3, 64, 64), images=random_images(64, 2), runtime='openvino'))
-    graph = ir.load(file.path).graph
+@pytest.fixture(scope='module')
+def yolox(new_detector, tmp_path_factory):
+    """The small YOLOX in symmetric 8 bits, and its file for a runtime."""
+    model, images = new_detector(), random_images(64, 2)
+    signed(model, images)
+    folder, found = tmp_path_factory.mktemp('yolox'), {}
+
+    def file(runtime):
+        if runtime not in found:
+            [found[runtime]] = export_onnx(
+                model, folder / f'{runtime}.onnx',
+                ExportOptions((3, 64, 64), images=images, runtime=runtime))
+        return found[runtime].path
+
+    return model, file
+
+
+def test_only_layers_read_integers(yolox):
+    model, file = yolox
+    graph = ir.load(file('openvino')).graph
     layers = [node for node in graph if node.op_type in LAYERS]
-    assert len({node.inputs[1] for node in layers}) == len(names)
+    assert len({node.inputs[1] for node in layers}) == len(quantised_layers(model))
     for node in layers:
         assert [x.producer().op_type for x in node.inputs[:2]] == [
             'DequantizeLinear'] * 2
@@ -121,26 +137,20 @@ def test_only_layers_read_integers(detector, tmp_path):
     assert len(sources) == len(set(sources))
 
 
-def test_openvino_fuses_every_silu(detector, tmp_path):
+def test_openvino_fuses_every_silu(yolox):
     pytest.importorskip('openvino')
-    export_w8a8(detector, random_images(64, 2), tmp_path)
-    [file] = export_onnx(detector, tmp_path / 'openvino.onnx', ExportOptions(
-        (3, 64, 64), images=random_images(64, 2), runtime='openvino'))
-    graph = ir.load(file.path).graph
-    products = {node.name for node in graph if node.op_type == 'Mul'}
-    run = load_runtime('openvino', file.path, 1, profile=True)
+    path = yolox[1]('openvino')
+    products = {node.name for node in ir.load(path).graph if node.op_type == 'Mul'}
+    run = load_runtime('openvino', path, 1, profile=True)
     run(random_images(64, 1)[0])
     fused = {name for kernel in run.kernel_times() for name in kernel.names
              if kernel.kind in ('Convolution', 'GroupConvolution')}
     assert products and products <= fused
 
 
-def test_documented_rules_of_tensorrt(detector, tmp_path):
+def test_documented_rules_of_tensorrt(yolox):
     # "Working with Quantized Types" of NVIDIA's documentation.
-    signed(detector, random_images(64, 2))
-    [file] = export_onnx(detector, tmp_path / 'net.onnx', ExportOptions(
-        (3, 64, 64), images=random_images(64, 2), runtime='tensorrt'))
-    graph = ir.load(file.path).graph
+    graph = ir.load(yolox[1]('tensorrt')).graph
     for node in graph:
         if node.op_type in ('QuantizeLinear', 'DequantizeLinear'):
             scale, zero = map(array, node.inputs[1:])
@@ -181,9 +191,7 @@ def test_tensorrt_refuses_what_is_not_symmetric(branches, images, tmp_path):
 
 
 @pytest.mark.parametrize('runtime', EXACT)
-def test_a_twin_is_refused(runtime, detector, tmp_path):
-    _, file = export_w8a8(detector, random_images(64, 2), tmp_path)
-    twin = twin_of(detector, [file.layout])
+def test_a_twin_is_refused(runtime, branches, tmp_path):
+    add_file_points(branches, [PointSite('first', 'file_points.0')])
     with pytest.raises(ExportError, match='between its layers'):
-        export_onnx(twin, tmp_path / 'twin.onnx', ExportOptions(
-            (3, 64, 64), images=random_images(64, 2), runtime=runtime))
+        exported(branches, tmp_path, runtime)
