@@ -19,6 +19,9 @@ from mmcompress.openmmlab.cli import run_tool
 from mmcompress.options import Count, Natural, Within, parsed
 from mmcompress.report import join_network
 
+WIDTH = 120
+"""Columns of what is written to a file."""
+
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -38,6 +41,9 @@ def parse_args() -> argparse.Namespace:
         '--repeats', type=parsed(Annotated[int, Within(ROUNDS)]), default=100,
         help='timed calls of each')
     parser.add_argument(
+        '--rounds', type=parsed(Count), default=ROUNDS,
+        help='turns of each file; more of them where the machine is busy')
+    parser.add_argument(
         '--warm-up', type=parsed(Natural), default=20,
         help='calls before')
     return parser.parse_args()
@@ -48,9 +54,12 @@ def main() -> None:
     threads = args.threads or max(1, (os.cpu_count() or 1) // args.streams)
     backends = list(dict.fromkeys(args.backend or [OnnxRuntime.name]))
     timings = time_files(
-        args.files, backends, threads, args.repeats, args.warm_up, args.streams)
+        args.files, backends, threads, args.repeats, args.warm_up, args.streams,
+        rounds=args.rounds)
     firsts = {timing.backend: timing for timing in reversed(timings)}
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH)
     console.print(table_of(timings, firsts, Table(
         title=f'{threads} threads in each of {args.streams} streams, batch of the '
               f'file, {args.repeats} calls after {args.warm_up}')))
@@ -60,7 +69,7 @@ def main() -> None:
         name_best(console, timings, firsts)
     for timing in timings:
         first = firsts[timing.backend]
-        if timing is not first and timing.median >= first.median:
+        if timing is not first and timing.share_of(first) >= 1:
             explain(console, first, timing, threads)
 
 
@@ -76,8 +85,8 @@ def table_of(
             column, justify='left' if column in ('file', 'runtime') else 'right')
     for timing in timings:
         low, high = timing.quartiles
-        ratios = [timing.median / firsts[timing.backend].median,
-                  *[timing.median / best.median] * (len(firsts) > 1)]
+        ratios = [timing.share_of(firsts[timing.backend]),
+                  *[timing.share_of(best)] * (len(firsts) > 1)]
         table.add_row(
             str(timing.path), timing.backend,
             f'{timing.path.stat().st_size / 1e6:.2f}', f'{timing.median:.2f}',
@@ -98,7 +107,7 @@ def name_best(
     best, base = fastest(timings), fastest(firsts.values())
     console.print(
         f'Fastest: {best.path} in {best.backend}, {best.median:.2f} ms, '
-        f'{best.median / base.median:.2f} x {base.path} in {base.backend}.',
+        f'{best.share_of(base):.2f} x {base.path} in {base.backend}.',
         soft_wrap=True)
 
 

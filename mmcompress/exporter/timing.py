@@ -21,7 +21,7 @@ from .passes.layers import layer_of
 from .runtimes import OnnxRuntime, Runtime, load_runtime
 
 ROUNDS = 3
-"""How often each file has its turn."""
+"""How often each file has its turn, unless more is asked for."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class Timing:
         milliseconds (tuple[float, ...]): Of every call.
         streams (int): Calls that ran at a time. Defaults to 1.
         backend (str): The runtime. Defaults to 'onnxruntime'.
+        turns (tuple[float, ...]): Median of every turn.
     """
 
     path: Path
     milliseconds: tuple[float, ...]
     streams: int = 1
     backend: str = OnnxRuntime.name
+    turns: tuple[float, ...] = ()
 
     @property
     def median(self) -> float:
@@ -50,6 +52,13 @@ class Timing:
         """First and third quartile, in ms."""
         low, _, high = statistics.quantiles(self.milliseconds, n=4)
         return low, high
+
+    def share_of(self, other: Timing) -> float:
+        """What it takes of the time of another: the median of all turns.
+
+        The two are compared turn by turn, as a busy machine is now slow, now fast.
+        """
+        return statistics.median(a / b for a, b in zip(self.turns, other.turns))
 
     @property
     def per_second(self) -> float:
@@ -90,6 +99,7 @@ def time_files(
     backends: str | Sequence[str] = OnnxRuntime.name,
     threads: int | None = None, repeats: int = 100, warm_up: int = 20,
     streams: int = 1, progress: Callable[[int, int], object] = lambda done, total: None,
+    rounds: int = ROUNDS,
 ) -> list[Timing]:
     """Time files in turns, so that what disturbs the machine disturbs them all.
 
@@ -107,6 +117,8 @@ def time_files(
             how long an image takes, one for every core how many images a machine
             does. Defaults to 1.
         progress (Callable): Told how many turns of how many are done.
+        rounds (int): Turns of each file. More of them compare files more fairly on a
+            machine that is busy, and take longer. Defaults to :data:`ROUNDS`.
 
     Returns:
         list[Timing]: Of all files in the first runtime, then in the next one.
@@ -114,17 +126,18 @@ def time_files(
     Raises:
         ExportError: Too few streams or calls, no such file or backend.
     """
-    if streams < 1 or repeats < ROUNDS or warm_up < 0:
+    if streams < 1 or rounds < 1 or repeats < rounds or warm_up < 0:
         raise ExportError(
             f'Cannot time {repeats} calls after {warm_up} in {streams} streams: take '
-            f'at least {ROUNDS} calls and one stream.')
+            f'at least {max(1, rounds)} calls and one stream.')
     names = [backends] if isinstance(backends, str) else backends
     runs = [(backend, path) for backend in names for path in paths]
     inputs = {path: random_inputs(path) for path in paths}
     times: list[list[float]] = [[] for _ in runs]
-    for turn in range(ROUNDS):
-        calls = repeats * (turn + 1) // ROUNDS - repeats * turn // ROUNDS
-        for number, ((backend, path), found) in enumerate(zip(runs, times)):
+    turns: list[list[float]] = [[] for _ in runs]
+    for turn in range(rounds):
+        calls = repeats * (turn + 1) // rounds - repeats * turn // rounds
+        for number, (backend, path) in enumerate(runs):
             runtimes = [load_runtime(backend, path, threads) for _ in range(streams)]
             warm = Barrier(streams)
             with ThreadPoolExecutor(streams) as callers:
@@ -132,11 +145,13 @@ def time_files(
                     callers.submit(
                         call_times, runtime, inputs[path], calls, warm_up, warm.wait)
                     for runtime in runtimes]
-            found.extend(ms for stream in streamed for ms in stream.result())
+            found = [ms for stream in streamed for ms in stream.result()]
+            times[number] += found
+            turns[number].append(statistics.median(found))
             del runtimes
-            progress(turn * len(runs) + number + 1, ROUNDS * len(runs))
-    return [Timing(Path(path), tuple(found), streams, backend)
-            for (backend, path), found in zip(runs, times)]
+            progress(turn * len(runs) + number + 1, rounds * len(runs))
+    return [Timing(Path(path), tuple(found), streams, backend, tuple(medians))
+            for (backend, path), found, medians in zip(runs, times, turns)]
 
 
 def call_times(

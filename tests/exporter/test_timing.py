@@ -52,6 +52,13 @@ def test_median_and_quartiles(tmp_path):
     assert timing.quartiles == (1.5, 52.0)
 
 
+def test_shares_are_compared_turn_by_turn(tmp_path):
+    # The second turn was on a busy machine: 10 of 20 ms. The medians say 3 of 8.
+    slow = Timing(tmp_path, (2.0, 8.0, 20.0), turns=(2.0, 20.0, 8.0))
+    fast = Timing(tmp_path, (1.0, 3.0, 10.0), turns=(1.0, 10.0, 3.0))
+    assert fast.share_of(slow) == 0.5
+
+
 def test_streams_run_at_a_time(detector_file, monkeypatch):
     together = Barrier(2, timeout=60)  # breaks unless two calls wait at a time
     made = []
