@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -140,11 +142,7 @@ class OpenVinoRuntime:
         self, model: str | os.PathLike | bytes, threads: int | None = None,
         profile: bool = False,
     ) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise ExportError(
-                'OpenVINO is not installed; run: pip install openvino') from error
+        openvino = _import_openvino()
         _check_file(model)
         core = openvino.Core()
         options = {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': 'f32'}
@@ -178,6 +176,21 @@ class OpenVinoRuntime:
             for node in self.compiled.get_runtime_model().get_ops()}
         return {Kernel(tuple((origins.get(name) or name).split(',')), kind): found
                 for (name, kind), found in self._times.items()}
+
+
+def _import_openvino() -> ModuleType:
+    """OpenVINO without its telemetry.
+
+    Its import would fork this process to send statistics, which disturbs timing and
+    signals; without the package that sends them it has a stub.
+    """
+    sys.modules.setdefault('openvino_telemetry', None)
+    try:
+        import openvino
+    except ImportError as error:
+        raise ExportError(
+            'OpenVINO is not installed; run: pip install openvino') from error
+    return openvino
 
 
 RUNTIMES = {cls.name: cls for cls in (OnnxRuntime, OpenVinoRuntime)}
