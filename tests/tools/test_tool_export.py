@@ -161,7 +161,9 @@ def test_files_for_other_runtimes(
                  '--skip', '--runtime', runtime, '--model-out', policy,
                  cwd=job.folder)
     assert ended.code == 0, ended
-    found, backends = [], ['onnxruntime', *['openvino'] * bool(find_spec('openvino'))]
+    found, backends = [], ['onnxruntime']
+    if runtime == 'openvino' and find_spec('openvino'):
+        backends.append(runtime)
     tested = [[policy.with_suffix('.pth'), '--policy', policy],
               *([out, '--backend', backend] for backend in backends)]
     for number, args in enumerate(tested):
@@ -182,7 +184,7 @@ def test_float16_and_several_runtimes(
         ended = tool('export', job.config, job.checkpoint, '--out', path, *more,
                      cwd=job.folder)
         assert ended.code == 0, ended
-    assert files[1].stat().st_size < 0.6 * files[0].stat().st_size
+    assert files[1].stat().st_size < 0.7 * files[0].stat().st_size
     ended = tool('benchmark', *files, '--backend', 'onnxruntime',
                  '--backend', 'openvino', '--threads', 1, '--repeats', 3,
                  '--warm-up', 0, cwd=tmp_path)
