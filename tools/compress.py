@@ -40,7 +40,8 @@ def parse_args() -> argparse.Namespace:
         '--resume', action='store_true',
         help='accepted for symmetry: what was interrupted is always continued')
     parser.add_argument(
-        '--runtime', choices=list(RUNTIMES), help='what tests and times the files')
+        '--runtime', choices=list(RUNTIMES),
+        help='what the files are written for, tested and timed with')
     return parser.parse_args()
 
 

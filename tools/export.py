@@ -11,8 +11,9 @@ from pathlib import Path
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
 from mmcompress.errors import CompressionError
 from mmcompress.exporter.agreement import QUANTISED_TOLERANCE
-from mmcompress.exporter.eight_bits import WEIGHT_BITS, EightBits
+from mmcompress.exporter.eight_bits import EightBits
 from mmcompress.exporter.quantise.float_layers import LIMIT
+from mmcompress.exporter.quantise.runtime_rules import ONNX_RUNTIME, RULES
 from mmcompress.openmmlab.cli import base_parser, load_config, run_tool
 from mmcompress.openmmlab.exporting import ExportRequest, export_checkpoint
 from mmcompress.options import Count, Natural, NotNegative, Positive, parsed
@@ -41,6 +42,13 @@ def parse_args() -> argparse.Namespace:
         '--boxes', action='store_true',
         help='decode boxes and suppress non-maxima inside the file (one stage)')
     parser.add_argument(
+        '--runtime', choices=list(RULES), default=ONNX_RUNTIME.name,
+        help='what quantised layers are written for; the other two compute what the '
+             'fake-quantised model computes')
+    parser.add_argument(
+        '--float16', action='store_true',
+        help='weights and arithmetic of a network in float in 16 bits, for GPUs')
+    parser.add_argument(
         '--calibration-images', type=parsed(Count), default=32,
         help='training images that set the ranges between quantised layers')
     parser.add_argument(
@@ -65,9 +73,9 @@ def parse_args() -> argparse.Namespace:
         help='layers that stay in float instead of those that --int8 would find: '
              'names, patterns, first, predictors; none at all if empty')
     parser.add_argument(
-        '--weight-bits', type=int, choices=[7, 8], default=WEIGHT_BITS,
-        help='of the INT8 weights of --int8; a CPU without VNNI cuts sums of products '
-             f'of 8 bits off ({WEIGHT_BITS})')
+        '--weight-bits', type=int, choices=[7, 8],
+        help='of the INT8 weights of --int8: 7, as a CPU without VNNI cuts sums of '
+             'products of 8 bits off, but 8 for tensorrt if unset')
     return parser.parse_args()
 
 
@@ -80,8 +88,9 @@ def main() -> None:
     result = export_checkpoint(cfg, args.checkpoint, ExportRequest(
         args.out or osp.join(cfg.work_dir, name), args.policy,
         (3, *args.shape) if args.shape else None, args.batch, args.dynamic_batch,
-        args.boxes, args.calibration_images, args.tolerance, args.fit_steps,
-        args.model_out, eight_bits(args) if args.int8 else None))
+        args.boxes, args.runtime, args.float16, args.calibration_images,
+        args.tolerance, args.fit_steps, args.model_out,
+        eight_bits(args) if args.int8 else None))
     for file in result.files:
         what = 'root mean square difference from the fake-quantised model, relative ' \
             'to the spread of an output' if result.quantised else \
@@ -95,7 +104,8 @@ def eight_bits(args: argparse.Namespace) -> EightBits:
     """What the command line says about --int8."""
     return EightBits(
         LIMIT if args.int8_limit is None else args.int8_limit,
-        None if args.skip is None else tuple(args.skip), weight_bits=args.weight_bits)
+        None if args.skip is None else tuple(args.skip),
+        weight_bits=args.weight_bits or RULES[args.runtime].weight_bits)
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,6 +13,10 @@ from ..errors import CompressionError
 from .quantizers import EPSILON
 
 OBSERVERS = ('minmax', 'percentile', 'mse', 'output')
+SIGNED = 'signed'
+"""Symmetric ranges whose zero point is in the middle, also of values that are never
+negative: what runtimes need that have activations in INT8 alone."""
+Symmetric = bool | Literal[SIGNED]
 PERCENTILE = 99.99
 """Share of the values, in percent, that the percentile observer keeps inside."""
 WEIGHT_CANDIDATES = np.linspace(0.3, 1.0, 36)
@@ -85,7 +90,7 @@ class Sample:
 
 
 def activation_range(
-    sample: Sample, bits: int, observer: str = 'mse', symmetric: bool = False
+    sample: Sample, bits: int, observer: str = 'mse', symmetric: Symmetric = False
 ) -> tuple[float, float]:
     """Scale and zero point of an activation, for integers ``0 .. 2^bits - 1``.
 
@@ -97,8 +102,9 @@ def activation_range(
         observer (str): See :data:`OBSERVERS`. ``'mse'`` tries pairs of shares of
             the extremes and takes the one of least squared error on the sample;
             ``'output'`` likewise, on a sample weighed by what errors add to outputs.
-        symmetric (bool): The zero point is the middle of the range, or 0 for
-            values that are never negative. Defaults to False.
+        symmetric (bool | str): The zero point is the middle of the range, or 0 for
+            values that are never negative; with :data:`SIGNED` the middle for those,
+            too. Defaults to False.
 
     Returns:
         tuple[float, float]: Scale and integer zero point.
@@ -108,7 +114,8 @@ def activation_range(
     if observer == 'percentile':
         low, high = _percentiles(sample, low, high)
     shares = SHARES if observer in ('mse', 'output') else np.ones(1)
-    if symmetric and low < 0:
+    middle = symmetric == SIGNED or (symmetric and sample.values[0] < 0)
+    if middle:
         high = np.maximum(-low, high) * shares
         low = -high
     elif low < 0 < high:
@@ -117,8 +124,7 @@ def activation_range(
         low, high = low * shares, high * shares
     top = 2 ** bits - 1
     scale = np.maximum((high - low) / top, EPSILON)
-    zero = np.full_like(scale, 2 ** (bits - 1)) if symmetric and sample.values[0] < 0 \
-        else np.round(-low / scale)
+    zero = np.full_like(scale, 2 ** (bits - 1)) if middle else np.round(-low / scale)
     best = int(np.argmin(_errors(sample, scale, zero, top))) if len(scale) > 1 else 0
     return float(scale[best]), float(zero[best])
 

@@ -17,6 +17,9 @@ from .runtimes import OnnxRuntime
 TOLERANCE = 1e-3
 """Largest difference from the model, relative to the largest output, in float."""
 
+FLOAT16_TOLERANCE = 2e-2
+"""The same for a network in float16, whose numbers have 11 bits."""
+
 QUANTISED_TOLERANCE = 0.5
 """Largest root mean square difference from the fake-quantised model, relative to the
 spread of an output. It guards against wrong numbers; what the 8-bit points between

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from torch import nn
 
-from ..arithmetic.ranges import OBSERVERS, weight_scales
+from ..arithmetic.ranges import OBSERVERS, Symmetric, weight_scales
 from ..data.images import Batch
 from ..errors import CompressionError
 from ..graph import trace
@@ -33,6 +33,7 @@ from .quantise.float_layers import (
 )
 from .quantise.plan import LayerPlan, layer_plan, plan_in, plan_of
 from .quantise.qdq import quantise_model
+from .quantise.runtime_rules import RuntimeRules
 
 WEIGHT_BITS = 7
 """Of INT8 weights. CPUs without VNNI add two products in 16 bits, and cut off sums that
@@ -54,14 +55,15 @@ class EightBits:
             preset (:func:`mmcompress.quant.presets.preset`). Defaults to None: those
             that the limit asks for.
         observer (str): How ranges are found. Defaults to 'mse'.
-        symmetric (bool): Symmetric ranges of activations. Defaults to False.
+        symmetric (bool | str): Symmetric ranges of activations, see
+            :func:`.activation_range`. Defaults to False.
         weight_bits (int): Defaults to :data:`WEIGHT_BITS`.
     """
 
     limit: NotNegative = LIMIT
     skip: tuple[str, ...] | None = None
     observer: Literal[OBSERVERS] = 'mse'
-    symmetric: bool = False
+    symmetric: Symmetric = False
     weight_bits: Literal[7, 8] = WEIGHT_BITS
 
     def __post_init__(self) -> None:
@@ -128,7 +130,7 @@ def quantise_layers(
     if not names:
         raise CompressionError('No layer of this network can be put into 8 bits.')
     bits = dict.fromkeys(names, Bits(options.weight_bits, 8))
-    quantise(model, Policy(bits=bits), graph.trace_shape, options.symmetric)
+    quantise(model, Policy(bits=bits), graph.trace_shape, bool(options.symmetric))
     layers = {name: layer for name, layer in quantised_layers(model).items()
               if not layer.bits.is_float}
     calibrate(model, layers, batches, options.observer, options.symmetric)
@@ -164,22 +166,24 @@ def leave_in_float(
             continue
         images = part.part.inputs_of(options.images)
         choice = find_float_layers(
-            part.network, mine, images, (1 - FOR_WEIGHTS) * bits.limit, progress)
+            part.network, mine, images, (1 - FOR_WEIGHTS) * bits.limit, progress,
+            options.rules)
         plan = {k: v for k, v in plan.items() if k not in choice.names}
         for name in choice.names:  # quantisers of their own, at 32 bits
-            modules[name].become_quantised(bits.symmetric)
+            modules[name].become_quantised(bool(bits.symmetric))
         found.append(_store_weights(
             {name: modules[name] for name in choice.names}, part.network,
-            {k: v for k, v in mine.items() if k in plan}, choice, images, bits))
+            {k: v for k, v in mine.items() if k in plan}, choice, images, bits,
+            options.rules))
     for name in plan.keys() - used:
-        modules[name].become_quantised(bits.symmetric)
+        modules[name].become_quantised(bool(bits.symmetric))
     return _summary(len(plan.keys() & used), found, bits)
 
 
 def _store_weights(
     layers: Mapping[str, QuantLayer], network: ir.Model,
     plan: Mapping[str, LayerPlan], choice: FloatLayers, images: Sequence[np.ndarray],
-    bits: EightBits,
+    bits: EightBits, rules: RuntimeRules,
 ) -> FloatLayers:
     """Round weights of layers that compute in float, for a quarter of their bytes.
 
@@ -192,6 +196,7 @@ def _store_weights(
         choice (FloatLayers): Why they are in float.
         images (Sequence[np.ndarray]): Preprocessed calibration images.
         bits (EightBits): The limit.
+        rules (RuntimeRules): Of the runtime that will run it.
     """
     for layer in layers.values():
         layer.set_bits(Bits(8, FLOAT))
@@ -206,8 +211,8 @@ def _store_weights(
             del stored[name]
     error = choice.error
     if stored:
-        error = reference.error(
-            quantise_model(network, {**plan, **stored}, images).model)
+        error = reference.error(quantise_model(
+            network, {**plan, **stored}, images, rules=rules).model)
         if error > bits.limit:
             stored, error = {}, choice.error
     for name in layers.keys() - stored.keys():

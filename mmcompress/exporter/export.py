@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -19,14 +20,22 @@ from ..kinds import kind_of
 from ..options import Count, Positive, check_values
 from ..quant.points import file_points
 from ..surgery.modes import evaluating, in_float
-from .agreement import QUANTISED_TOLERANCE, TOLERANCE, compare, compare_quantised
+from .agreement import (
+    FLOAT16_TOLERANCE,
+    QUANTISED_TOLERANCE,
+    TOLERANCE,
+    compare,
+    compare_quantised,
+)
 from .editing import to_bytes
 from .metadata import write_metadata
 from .parts import Part, part_path, parts_of
 from .passes.boxes import COLUMNS, DETECTIONS, AppendSuppression
+from .passes.float16 import ToFloat16
 from .quantise.float_layers import advice
 from .quantise.plan import LayerPlan, plan_in, plan_of
 from .quantise.qdq import quantise_model
+from .quantise.runtime_rules import ONNX_RUNTIME, RULES, RuntimeRules
 from .translate import describe, to_onnx
 from .twin.locate import locate
 from .twin.twin import FileLayout, count_own, known_points, layout_of
@@ -47,10 +56,15 @@ class ExportOptions:
             ``(batch, C, H, W)``. Needed if layers are quantised.
         boxes (bool): Decode boxes and suppress non-maxima inside the file; see
             :meth:`mmcompress.kinds.ModelKind.decode`. Defaults to False.
+        runtime (str): What quantised layers are written for; see
+            :mod:`.quantise.runtime_rules`. Defaults to 'onnxruntime'.
+        float16 (bool): Weights and arithmetic of a network in float in 16 bits; its
+            inputs and outputs stay in 32. Defaults to False.
         layout (bool): Find out what a quantised file has and the model has not, for
             :func:`.twin.twin_of`. Takes the memory of all tensors of the network.
             Defaults to False.
-        tolerance (float): See :data:`TOLERANCE`; of the network in float.
+        tolerance (float | None): See :data:`TOLERANCE`; of the network in float.
+            Defaults to that, or to :data:`FLOAT16_TOLERANCE`.
         quantised_tolerance (float): See :func:`.agreement.compare_quantised`.
     """
 
@@ -61,12 +75,28 @@ class ExportOptions:
     recipe: Recipe = field(default_factory=Recipe)
     images: Sequence[np.ndarray] = ()
     boxes: bool = False
+    runtime: Literal[tuple(RULES)] = ONNX_RUNTIME.name
+    float16: bool = False
     layout: bool = False
-    tolerance: Positive = TOLERANCE
+    tolerance: Positive | None = None
     quantised_tolerance: Positive = QUANTISED_TOLERANCE
 
     def __post_init__(self) -> None:
         check_values('the export', type(self), vars(self))
+        if self.float16 and self.boxes:
+            raise ExportError(
+                'Boxes are decoded in 32 bits, as coordinates in float16 are too '
+                'coarse; leave --float16 or --boxes out.')
+
+    @property
+    def rules(self) -> RuntimeRules:
+        """Of the runtime."""
+        return RULES[self.runtime]
+
+    @property
+    def allowed(self) -> float:
+        """The tolerance of the network in float."""
+        return self.tolerance or (FLOAT16_TOLERANCE if self.float16 else TOLERANCE)
 
 
 @dataclass(frozen=True)
@@ -112,7 +142,7 @@ def export_onnx(
 
     Batch norms are folded into convolutions. Layers that are quantised are written in
     integers, and what lies between them is quantised to 8 bits where the runtime needs
-    that to stay in integers; see :mod:`.placement`.
+    that to stay in integers; see :mod:`.quantise.placement`.
 
     Args:
         model (nn.Module): A model whose kind can be exported; see
@@ -131,10 +161,8 @@ def export_onnx(
     """
     with evaluating(model):
         plan = plan_of(model)
-        if plan and not len(options.images):
-            raise ExportError(
-                f'{len(plan)} layers are quantised; give calibration images for the '
-                'tensors between them.')
+        if plan:
+            check_quantised(model, plan, options)
         made, own, left = [], 0, set(plan)
         for found in float_parts(model, options) if parts is None else parts:
             part, network, error = found.part, found.network, found.error
@@ -155,6 +183,35 @@ def export_onnx(
     return [write(*file) for file in made]
 
 
+def check_quantised(
+    model: nn.Module, plan: Mapping[str, LayerPlan], options: ExportOptions
+) -> None:
+    """Find what a quantised model cannot be exported for before any work.
+
+    Args:
+        model, options: See :func:`export_onnx`.
+        plan (Mapping[str, LayerPlan]): Numbers of its quantised layers.
+
+    Raises:
+        ExportError: Says what to do.
+    """
+    rules = options.rules
+    if rules.computing and not len(options.images):
+        raise ExportError(
+            f'{len(plan)} layers are quantised; give calibration images for the '
+            'tensors between them.')
+    if options.float16:
+        raise ExportError(
+            f'{len(plan)} layers are quantised; leave --float16 out, which is for '
+            'networks in float.')
+    if file_points(model) is not None and not rules.computing:
+        raise ExportError(
+            f'The model has quantisers between its layers, which only files for '
+            f'{ONNX_RUNTIME.name} have; leave --runtime {rules.name} out, or export '
+            'the policy that --model-out was given for.')
+    rules.check(plan)
+
+
 def float_parts(model: nn.Module, options: ExportOptions) -> list[FloatPart]:
     """The parts of a model in float, each compared with its network.
 
@@ -172,8 +229,10 @@ def float_parts(model: nn.Module, options: ExportOptions) -> list[FloatPart]:
                 options.boxes):
             with in_float(model):
                 network = to_onnx(part)
+                if options.float16:
+                    ToFloat16()(network)
                 describe(network, part, model, options.classes, options.recipe)
-                error = compare(network, part, options.tolerance, options.boxes)
+                error = compare(network, part, options.allowed, options.boxes)
             found.append(FloatPart(part, network, error))
     return found
 
@@ -196,10 +255,13 @@ def quantised_part(
         fake-quantised network, and what it has and the model has not.
     """
     model, outputs, layout = part.network.model, {}, FileLayout()
-    images = part.inputs_of(options.images)
+    rules = options.rules
+    images = part.inputs_of(options.images) if len(options.images) else [
+        x.numpy() for x in part.inputs]
     if options.layout or file_points(model) is not None:
         outputs = locate(network, part.network, images[0])
-    done = quantise_model(network, plan, images, known_points(model, outputs))
+    done = quantise_model(
+        network, plan, images, known_points(model, outputs), rules)
     write_metadata(done.model, dict(quantised=len(plan)))
     if options.layout:
         layout = layout_of(
@@ -208,7 +270,8 @@ def quantised_part(
         error = compare_quantised(
             done.model, part, images, options.quantised_tolerance)
     except ExportError as refusal:
-        raise ExportError(f'{refusal} {advice(network, plan, images)}') from None
+        raise ExportError(
+            f'{refusal} {advice(network, plan, images, rules)}') from None
     return done.model, error, layout
 
 

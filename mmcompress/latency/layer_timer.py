@@ -20,7 +20,8 @@ from ..exporter.passes.layers import LAYER
 from ..exporter.quantise.placement import place
 from ..exporter.quantise.plan import LayerPlan, QuantPoint, WeightPlan
 from ..exporter.quantise.qdq import write_placement
-from ..exporter.runtimes import OnnxRuntime, Runtime, load_runtime
+from ..exporter.quantise.runtime_rules import RULES, RuntimeRules
+from ..exporter.runtimes import Kernel, Runtime, load_runtime
 from ..exporter.timing import call_times
 from ..exporter.translate import OPSET
 from ..files import read_json, write_text
@@ -31,8 +32,8 @@ SECONDS = 0.05
 """After this long a measurement stops early, with at least 5 repeats."""
 
 OUTSIDE = {'ReorderInput', 'ReorderOutput', 'Transpose', 'QuantizeLinear',
-           'DequantizeLinear', 'Gather'}
-"""Operators at the border of a lone layer, which are not there inside a network."""
+           'DequantizeLinear', 'Gather', 'Reorder', 'Reshape'}
+"""Kernels at the border of a lone layer, which are not there inside a network."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class LayerTimer:
         """
         key = json.dumps([*astuple(shape), out, into, groups, integer])
         return self._remember(key, lambda: self._measure(
-            layer_model(shape, out, into, groups, integer)))
+            layer_model(shape, out, into, groups, integer, RULES[self.backend])))
 
     def network(self, name: str, data: bytes, inputs: list[np.ndarray]) -> float:
         """Milliseconds of a whole network.
@@ -144,10 +145,8 @@ class LayerTimer:
     def _measure(self, model: ir.Model) -> float:
         shape = tuple(model.graph.inputs[0].shape)
         image = np.random.default_rng(0).random(shape, dtype=np.float32)
-        data = to_bytes(model)
-        if self.backend != OnnxRuntime.name:
-            return median_ms(load_runtime(self.backend, data, self.threads), [image])
-        runtime = OnnxRuntime(data, self.threads, profile=True)
+        runtime = load_runtime(
+            self.backend, to_bytes(model), self.threads, profile=True)
         start, runs = time.perf_counter(), 0
         while runs < WARM_UP + 5 or (
                 runs < WARM_UP + REPEATS and time.perf_counter() - start < SECONDS):
@@ -155,8 +154,14 @@ class LayerTimer:
             runs += 1
         return sum(
             statistics.median(t[WARM_UP:])
-            for (name, kind), t in runtime.kernel_times().items()
-            if kind not in OUTSIDE and not name.startswith('end'))
+            for kernel, t in runtime.kernel_times().items() if not _outside(kernel))
+
+
+def _outside(kernel: Kernel) -> bool:
+    """Whether a kernel is not the layer's, nor that of what follows it."""
+    return kernel.kind in OUTSIDE or all(
+        name.startswith('end') or name.endswith('QuantizeLinear')
+        for name in kernel.names)
 
 
 def median_ms(runtime: Runtime, inputs: list[np.ndarray], repeats: int = 30) -> float:
@@ -165,7 +170,8 @@ def median_ms(runtime: Runtime, inputs: list[np.ndarray], repeats: int = 30) -> 
 
 
 def layer_model(
-    shape: LayerShape, out: int, into: int, groups: int, integer: bool
+    shape: LayerShape, out: int, into: int, groups: int, integer: bool,
+    rules: RuntimeRules,
 ) -> ir.Model:
     """A model of one layer with random weights, and what follows it."""
     linear = shape.kind == 'linear'
@@ -196,8 +202,8 @@ def layer_model(
     model = ir.Model(ir.Graph(
         [image], [last], nodes=tape.nodes, initializers=tape.initializers,
         opset_imports={'': OPSET}, name='layer'), ir_version=10)
-    return _in_integers(model, 1 if shape.kind == 'conv_transpose' else 0) \
-        if integer else model
+    return _in_integers(
+        model, 1 if shape.kind == 'conv_transpose' else 0, rules) if integer else model
 
 
 def _random_weight(
@@ -210,23 +216,29 @@ def _random_weight(
     return (values / np.sqrt(into)).astype(np.float32)
 
 
-def _in_integers(model: ir.Model, axis: int) -> ir.Model:
+def _in_integers(model: ir.Model, axis: int, rules: RuntimeRules) -> ir.Model:
     """The model with its layer in 8 bits; the one behind reads 8 bits.
 
     Args:
         model (ir.Model): From :func:`layer_model`, in float.
         axis (int): Axis of the output channels in the layer's weight.
+        rules (RuntimeRules): Of the runtime that it is timed in.
     """
-    weight = array(model.graph.initializers['layer.weight'])
-    scale = np.abs(weight).max() / 127
-    bias = model.graph.initializers['layer.bias']
+    constants = model.graph.initializers
+    weight, last = (array(constants[f'{name}.weight']) for name in ('layer', 'end'))
+    last_axis = 0 if last.ndim == 4 else 1
     plan = {
-        'layer': LayerPlan(WeightPlan(
-            np.round(weight / scale).astype(np.int8),
-            np.full(bias.shape[0], scale, np.float32), 8, axis, weight),
-            QuantPoint(1 / 255, 0)),
-        'end': LayerPlan(None, QuantPoint(1 / 32, 128))}
-    placement = place(model.graph, plan)
+        'layer': LayerPlan(_integers(weight, axis), QuantPoint(1 / 255, 0)),
+        'end': LayerPlan(_integers(last, last_axis), QuantPoint(1 / 32, 128))}
+    placement = place(model.graph, plan, rules=rules)
     for value in placement.unknown():
         placement.points[value] = QuantPoint(1 / 32, 128)
     return write_placement(model, placement)
+
+
+def _integers(weight: np.ndarray, axis: int) -> WeightPlan:
+    scale = np.abs(weight).max() / 127
+    groups = weight.shape[axis]
+    return WeightPlan(
+        np.round(weight / scale).astype(np.int8),
+        np.full(groups, scale, np.float32), 8, axis, weight)

@@ -12,7 +12,13 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..arithmetic.quantizers import fake_quantise
-from ..arithmetic.ranges import OBSERVERS, Sample, activation_range, weight_scales
+from ..arithmetic.ranges import (
+    OBSERVERS,
+    Sample,
+    Symmetric,
+    activation_range,
+    weight_scales,
+)
 from ..arithmetic.slices import put, take
 from ..data.images import Batch
 from ..errors import PolicyError
@@ -59,7 +65,8 @@ class QuantMutator(Mutator):
         observer (str): How ranges are found: ``'mse'``, ``'output'`` (least error
             in the outputs of the layers that read a tensor), ``'percentile'`` or
             ``'minmax'``. Defaults to 'mse'.
-        symmetric (bool): Symmetric ranges of activations. Defaults to False.
+        symmetric (bool | str): Symmetric ranges of activations; ``'signed'``: whose
+            zero point is always in the middle, as TensorRT needs it. Defaults to False.
         bias_correction (bool): Defaults to True.
         rounding (str): ``'nearest'``, or ``'gptq'``: the weights of a layer are rounded
             together so that their errors cancel in its outputs on the calibration
@@ -78,7 +85,7 @@ class QuantMutator(Mutator):
         keep8: str | Sequence[str] = ('first', 'predictors'),
         skip: str | Sequence[str] = (),
         observer: Literal[OBSERVERS] = 'mse',
-        symmetric: bool = False,
+        symmetric: Symmetric = False,
         bias_correction: bool = True,
         rounding: Literal[ROUNDINGS] = 'nearest',
     ) -> None:
@@ -120,7 +127,7 @@ class QuantMutator(Mutator):
         self.model, self.graph = model, graph
         call_layers(model)
         names = make_quantisable(
-            model, [layer.name for layer in graph.layers], self.symmetric)
+            model, [layer.name for layer in graph.layers], bool(self.symmetric))
         modules = dict(model.named_modules())
         self.layers: dict[str, QuantLayer] = {name: modules[name] for name in names}
         self.groups = shared_inputs(model, names, graph.trace_shape)

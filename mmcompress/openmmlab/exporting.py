@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from mmengine.config import Config
 from torch import nn
 
+from ..arithmetic.ranges import SIGNED
 from ..costs import Costs, CostTable
 from ..data.preprocessing import Recipe
 from ..exporter.agreement import QUANTISED_TOLERANCE
@@ -22,6 +24,7 @@ from ..exporter.eight_bits import (
 from ..exporter.export import Exported, ExportOptions, export_onnx, float_parts
 from ..exporter.quantise.float_layers import Progress
 from ..exporter.quantise.plan import plan_of
+from ..exporter.quantise.runtime_rules import ONNX_RUNTIME, RULES
 from ..exporter.twin.fitting import fit_quantisers
 from ..exporter.twin.twin import twin_of
 from ..graph import trace
@@ -46,7 +49,7 @@ class ExportRequest:
         policy (str | None): Policy file of a compressed network.
         shape (tuple[int, ...] | None): ``(C, H, W)`` of the preprocessed image.
             Defaults to that of the test pipeline.
-        batch, dynamic_batch, boxes: See :class:`ExportOptions`.
+        batch, dynamic_batch, boxes, runtime, float16: See :class:`ExportOptions`.
         images (int): Training images that set ranges. Defaults to 32.
         tolerance (float): See :func:`compare_quantised`.
         fit_steps (int): See :func:`fit_quantisers`. Defaults to 0: not fitted.
@@ -61,6 +64,8 @@ class ExportRequest:
     batch: Count = 1
     dynamic_batch: bool = False
     boxes: bool = False
+    runtime: Literal[tuple(RULES)] = ONNX_RUNTIME.name
+    float16: bool = False
     images: Count = 32
     tolerance: Positive = QUANTISED_TOLERANCE
     fit_steps: Natural = 0
@@ -123,10 +128,13 @@ def export_checkpoint(
     if int8 and model_out and file is None:
         file = PolicyFile(Policy(), trace(model, traced_at).fingerprint, traced_at)
     if int8:
+        if RULES[request.runtime].signed:
+            int8 = replace(int8, symmetric=SIGNED)
         graph = quantise_layers(model, shape, batches, int8)
     options = ExportOptions(
         shape, request.batch, request.dynamic_batch, classes, _recipe(cfg, shape, log),
         [batch.inputs.cpu().numpy() for batch in batches], request.boxes,
+        request.runtime, request.float16,
         layout=bool(model_out or request.fit_steps),
         quantised_tolerance=request.tolerance)
     parts, eight, costs = float_parts(model, options), None, {}

@@ -38,7 +38,7 @@ def _prepare_for_bits(cfg: Config) -> None:
     """Calibrate before training where scales are missing; do not decay scales."""
     quant = (cfg.get('compression') or {}).get('quant') or {}
     options = {k: quant[k] for k in ('observer', 'symmetric') if k in quant}
-    cfg.model['symmetric'] = options.get('symmetric', False)
+    cfg.model['symmetric'] = bool(options.get('symmetric', False))
     cfg.custom_hooks = [
         *(cfg.get('custom_hooks') or []),
         dict(type='mmcompress.CalibrationHook', **options)]

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from ..arithmetic.ranges import Sample, activation_range, weight_scales
+from ..arithmetic.ranges import Sample, Symmetric, activation_range, weight_scales
 from ..data.images import Batch
 from ..errors import DataError
 from ..graph.inputs import run
@@ -189,7 +189,7 @@ def samples(
 
 def calibrate(
     model: nn.Module, layers: Mapping[str, QuantLayer], batches: Sequence[Batch],
-    observer: str = 'mse', symmetric: bool = False,
+    observer: str = 'mse', symmetric: Symmetric = False,
 ) -> None:
     """Give quantised layers scales for the bits they are at.
 
@@ -200,7 +200,7 @@ def calibrate(
         layers (Mapping[str, QuantLayer]): Layers of the model to calibrate.
         batches (Sequence[Batch]): Calibration images.
         observer (str): See :data:`mmcompress.arithmetic.ranges.OBSERVERS`.
-        symmetric (bool): See :func:`activation_range`.
+        symmetric (bool | str): See :func:`activation_range`.
 
     Raises:
         DataError: No images, or a layer that they never reach.

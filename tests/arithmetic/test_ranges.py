@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mmcompress.arithmetic.ranges import (
     OBSERVERS,
     SHARES,
+    SIGNED,
     WEIGHT_CANDIDATES,
     Sample,
     activation_range,
@@ -38,6 +39,9 @@ def test_min_max_by_hand():
         pytest.approx(6 / 15), 8)
     assert activation_range(sample([1, 3]), 4, 'minmax', True) == (
         pytest.approx(3 / 15), 0)
+    # Signed: around the middle, never negative or not.
+    assert activation_range(sample([1, 3]), 4, 'minmax', SIGNED) == (
+        pytest.approx(6 / 15), 8)
     # Nothing but zeros.
     assert activation_range(sample([0, 0]), 4, 'mse')[0] > 0
 

@@ -34,11 +34,17 @@ def detector_config() -> dict:
         test_cfg=dict(score_thr=0.01, nms=dict(type='nms', iou_threshold=0.65)))
 
 
-@pytest.fixture
-def detector(detector_config: dict) -> nn.Module:
-    """The small YOLOX."""
+@pytest.fixture(scope='session')
+def new_detector(detector_config: dict) -> Callable[[], nn.Module]:
+    """Builds the small YOLOX."""
     pytest.importorskip('mmdet.models')
-    return build(detector_config, 'mmdet')
+    return lambda: build(detector_config, 'mmdet')
+
+
+@pytest.fixture
+def detector(new_detector: Callable[[], nn.Module]) -> nn.Module:
+    """The small YOLOX."""
+    return new_detector()
 
 
 @pytest.fixture(scope='session')

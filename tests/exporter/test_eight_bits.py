@@ -50,12 +50,12 @@ def uneven(classifier):
     return classifier
 
 
-def quantised(model, images, **options):
+def quantised(model, images, runtime='onnxruntime', **options):
     """The model in 8 bits as --int8 makes it, and what was found."""
     batches = [Batch(torch.from_numpy(image), []) for image in images]
     bits = EightBits(**options)
     quantise_layers(model, SHAPE, batches, bits)
-    export = ExportOptions(SHAPE, images=images)
+    export = ExportOptions(SHAPE, images=images, runtime=runtime)
     parts = float_parts(model, export)
     return leave_in_float(model, parts, export, bits), parts, export
 
@@ -65,8 +65,9 @@ def test_error_is_relative_to_the_variance():
     assert relative_difference(np.array([1.0, 2.0]), np.array([0.0, 2.0])) == 0.5
 
 
-def test_the_layer_that_does_not_bear_it_stays_in_float(uneven, images):
-    found, _, _ = quantised(uneven, images, limit=0.002)
+@pytest.mark.parametrize('runtime', ['onnxruntime', 'openvino'])
+def test_the_layer_that_does_not_bear_it_stays_in_float(uneven, images, runtime):
+    found, _, _ = quantised(uneven, images, runtime, limit=0.002)
     assert found.floats[0] == BAD and next(iter(found.errors)) == BAD
     assert found.error <= 0.002 < found.before
     bits = bits_of(uneven)

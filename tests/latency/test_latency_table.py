@@ -68,6 +68,15 @@ def test_timer_remembers(tmp_path):
     assert other.measured == 1
 
 
+def test_layers_in_openvino(tmp_path):
+    pytest.importorskip('openvino')
+    timer = LayerTimer(tmp_path / 'latency.json', 'openvino')
+    conv = LayerShape('conv', (8, 8), (3, 3), padding=(1, 1), activation='SiLU')
+    for shape in (conv, LayerShape('linear', (4,))):
+        for integer in (False, True):
+            assert timer.layer(shape, 8, 4, 1, integer) > 0
+
+
 def test_shapes_of_calls():
     from torch import nn
 

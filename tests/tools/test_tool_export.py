@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,44 @@ def test_slower_files_are_named(
     said = ' '.join(capsys.readouterr().out.split())
     assert 'NOT faster' in said and 'To blame' in said
     assert 'backbone.layer' in said  # layers by their names
+
+
+@pytest.mark.parametrize('runtime', ['openvino', 'tensorrt'])
+def test_files_for_other_runtimes(
+    tool: Callable[..., Ended], job: Job, tmp_path: Path, runtime: str
+) -> None:
+    out, policy = tmp_path / 'int8.onnx', tmp_path / 'int8.json'
+    ended = tool('export', job.config, job.checkpoint, '--out', out, '--int8',
+                 '--skip', '--runtime', runtime, '--model-out', policy,
+                 cwd=job.folder)
+    assert ended.code == 0, ended
+    found, backends = [], ['onnxruntime']
+    if runtime == 'openvino' and find_spec('openvino'):
+        backends.append(runtime)
+    tested = [[policy.with_suffix('.pth'), '--policy', policy],
+              *([out, '--backend', backend] for backend in backends)]
+    for number, args in enumerate(tested):
+        metrics = tmp_path / f'{number}.json'
+        ended = tool('test', job.config, *args, '--out', metrics, cwd=job.folder)
+        assert ended.code == 0, ended
+        found.append(metrics_of(metrics)['accuracy/top1'])
+    # The file is the model: at most one image of 100 changes sides.
+    assert found[1:] == pytest.approx(found[:1] * len(backends), abs=1.0)
+
+
+def test_float16_and_several_runtimes(
+    tool: Callable[..., Ended], job: Job, tmp_path: Path, capsys
+) -> None:
+    pytest.importorskip('openvino')
+    files = [tmp_path / 'float.onnx', tmp_path / 'half.onnx']
+    for path, more in zip(files, ([], ['--float16'])):
+        ended = tool('export', job.config, job.checkpoint, '--out', path, *more,
+                     cwd=job.folder)
+        assert ended.code == 0, ended
+    assert files[1].stat().st_size < 0.7 * files[0].stat().st_size
+    ended = tool('benchmark', *files, '--backend', 'onnxruntime',
+                 '--backend', 'openvino', '--threads', 1, '--repeats', 3,
+                 '--warm-up', 0, cwd=tmp_path)
+    assert ended.code == 0, ended
+    said = ' '.join(capsys.readouterr().out.split())
+    assert re.search(r'Fastest: \S+\.onnx in (onnxruntime|openvino), [\d.]+ ms', said)

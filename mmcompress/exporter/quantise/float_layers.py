@@ -10,7 +10,7 @@ network, which is measured again, is within a limit.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 import numpy as np
@@ -23,6 +23,7 @@ from ..runtimes import OnnxRuntime
 from .placement import Placement, own_points
 from .plan import LayerPlan
 from .qdq import measured_placement, quantise_model, write_placement
+from .runtime_rules import ONNX_RUNTIME, RuntimeRules
 
 LIMIT = 0.01
 """Largest error of a network in 8 bits, unless another limit is given; see
@@ -93,6 +94,7 @@ class FloatLayers:
 def find_float_layers(
     model: ir.Model, plan: Mapping[str, LayerPlan], images: Sequence[np.ndarray],
     limit: float = LIMIT, progress: Progress = lambda done, total: None,
+    rules: RuntimeRules = ONNX_RUNTIME,
 ) -> FloatLayers:
     """Leave the worst layers in float until a network is within a limit.
 
@@ -102,6 +104,8 @@ def find_float_layers(
         images (Sequence[np.ndarray]): Preprocessed calibration images.
         limit (float): See :meth:`Reference.error`. Defaults to :data:`LIMIT`.
         progress (Progress): Told about the measurements.
+        rules (RuntimeRules): Of the runtime that will run it. Defaults to ONNX
+            Runtime's.
 
     Raises:
         ExportError: Not a single layer may be in integers.
@@ -110,12 +114,12 @@ def find_float_layers(
 
     def error_without(names: Sequence[str]) -> float:
         rest = {name: layer for name, layer in plan.items() if name not in names}
-        return reference.error(quantise_model(model, rest, images).model)
+        return reference.error(quantise_model(model, rest, images, rules=rules).model)
 
     error = before = error_without(())
     if error <= limit:
         return FloatLayers((), error, before)
-    errors = layer_errors(model, plan, images, reference, progress)
+    errors = layer_errors(model, plan, images, reference, progress, rules)
     names = list(errors)
     count, left = 0, sum(errors.values())
     while error > limit:
@@ -137,14 +141,15 @@ def find_float_layers(
 def layer_errors(
     model: ir.Model, plan: Mapping[str, LayerPlan], images: Sequence[np.ndarray],
     reference: Reference, progress: Progress = lambda done, total: None,
+    rules: RuntimeRules = ONNX_RUNTIME,
 ) -> dict[str, float]:
     """The error of every layer in integers alone, the worst first.
 
     Args:
-        model, plan, images, progress: See :func:`find_float_layers`.
+        model, plan, images, progress, rules: See :func:`find_float_layers`.
         reference (Reference): What the errors are measured against.
     """
-    placement = measured_placement(model, plan, images)
+    placement = measured_placement(model, plan, images, rules)
     own = own_points(model.graph, plan)
     errors = {}
     for number, name in enumerate(plan):
@@ -166,20 +171,21 @@ def weight_errors(
     for name in plan:
         constants = {node.inputs[1] for node in model.graph if layer_of(node) == name}
         errors[name] = reference.error(write_placement(model, Placement(
-            {}, {}, {value: x for value, x in weights.items() if value in constants})))
+            weights={v: x for v, x in weights.items() if v in constants})))
     return dict(sorted(errors.items(), key=lambda item: item[1]))
 
 
 def advice(
-    model: ir.Model, plan: Mapping[str, LayerPlan], images: Sequence[np.ndarray]
+    model: ir.Model, plan: Mapping[str, LayerPlan], images: Sequence[np.ndarray],
+    rules: RuntimeRules = ONNX_RUNTIME,
 ) -> str:
     """Which layers to leave in float where a network in integers is refused.
 
     Args:
-        model, plan, images: See :func:`find_float_layers`.
+        model, plan, images, rules: See :func:`find_float_layers`.
     """
     errors = layer_errors(
-        model, plan, images, Reference.of(model, images[:MEASURED]))
+        model, plan, images, Reference.of(model, images[:MEASURED]), rules=rules)
     names, left = [], sum(errors.values())
     # With few bits no choice may be within the limit: a tenth of the error is left.
     allowed = max(LIMIT, 0.1 * left)
@@ -205,12 +211,14 @@ def _alone(
     nodes = [node for node in graph if layer_of(node) == name]
     constants = {node.inputs[1] for node in nodes}
     values = {node.inputs[0] for node in nodes} | _behind(nodes, placement, own)
-    return Placement(
-        {value: placement.resolve(value) for value in placement.points
-         if value in values},
-        {key: point for key, point in placement.extra.items() if key[0] in nodes},
-        {value: weight for value, weight in placement.weights.items()
-         if value in constants})
+    return replace(
+        placement,
+        points={value: placement.resolve(value) for value in placement.points
+                if value in values},
+        extra={key: point for key, point in placement.extra.items()
+               if key[0] in nodes},
+        weights={value: weight for value, weight in placement.weights.items()
+                 if value in constants})
 
 
 def _behind(

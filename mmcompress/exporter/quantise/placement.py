@@ -6,12 +6,15 @@ input of the next layer: activation functions, additions, concatenations. These
 further points are found here. Points are propagated through operators that only move
 values, so that those copy integers; and a point that no integer operator would use is
 left out.
+
+Which operators a runtime has in 8 bits is said in :mod:`.runtime_rules`. For one that
+has none between layers there are no further points: every layer reads its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import onnx_ir as ir
@@ -19,15 +22,12 @@ import onnx_ir as ir
 from ..editing import array, data_inputs
 from ..passes.layers import LAYERS, layer_of
 from .plan import LayerPlan, QuantPoint, WeightPlan
+from .runtime_rules import ONNX_RUNTIME, RuntimeRules
 
 MOVING = ('Concat', 'MaxPool', 'Slice', 'Split', 'Pad', 'Reshape', 'Flatten',
           'Transpose', 'Resize', 'Squeeze', 'Unsqueeze')
 """Operators whose outputs are values of their inputs or 0 (Resize: if it is nearest;
 Pad: with 0)."""
-COMPUTING = ('Sigmoid', 'Mul', 'Add', 'LeakyRelu', 'AveragePool', 'GlobalAveragePool')
-"""Operators that ONNX Runtime has in 8 bits."""
-CLIPPING = ('Relu', 'Clip')
-"""Operators that fuse into the point behind them."""
 
 SIGMOID = QuantPoint(1 / 256, 0)
 """Of a sigmoid's output, whose range is known."""
@@ -43,14 +43,16 @@ class Placement:
         points (Points): A point, another tensor that has the same, or None for a point
             whose range is to be measured.
         extra (dict[tuple[ir.Node, ir.Value], QuantPoint]): By layer node and tensor,
-            another point on top of the tensor's own, for layers whose quantiser
-            differs.
+            a point for this reader alone. It is on top of the tensor's own point, if
+            there is one: for layers whose quantiser differs.
         weights (dict[ir.Value, WeightPlan]): By constant.
+        rules (RuntimeRules): Of the runtime that it is for.
     """
 
-    points: Points
-    extra: dict[tuple[ir.Node, ir.Value], QuantPoint]
-    weights: dict[ir.Value, WeightPlan]
+    points: Points = field(default_factory=dict)
+    extra: dict[tuple[ir.Node, ir.Value], QuantPoint] = field(default_factory=dict)
+    weights: dict[ir.Value, WeightPlan] = field(default_factory=dict)
+    rules: RuntimeRules = ONNX_RUNTIME
 
     def root(self, value: ir.Value) -> ir.Value:
         """The tensor whose point a tensor has."""
@@ -70,6 +72,7 @@ class Placement:
 def place(
     graph: ir.Graph, plan: Mapping[str, LayerPlan],
     known: Mapping[ir.Value, QuantPoint] = MappingProxyType({}),
+    rules: RuntimeRules = ONNX_RUNTIME,
 ) -> Placement:
     """Decide where points go.
 
@@ -78,11 +81,15 @@ def place(
         plan (Mapping[str, LayerPlan]): By layer name; all are in the graph.
         known (Mapping[ir.Value, QuantPoint]): By tensor, points that the model has
             between its layers. Defaults to none.
+        rules (RuntimeRules): Of the runtime that will run it. Defaults to ONNX
+            Runtime's.
     """
-    placement = own_points(graph, plan)
+    if not rules.computing:
+        return layer_points(graph, plan, rules)
+    placement = own_points(graph, plan, rules)
     for node in reversed(graph):
-        _want(node, placement.points)
-    while _drop_useless(plan, placement.points):
+        _want(node, placement)
+    while _drop_useless(plan, placement):
         pass
     for value in list(placement.points):
         if value in known and placement.resolve(value) is None:
@@ -93,16 +100,15 @@ def place(
     return placement
 
 
-def own_points(graph: ir.Graph, plan: Mapping[str, LayerPlan]) -> Placement:
-    """The points of the layers' own quantisers, as the model has them.
-
-    Where layers that read one tensor differ, it takes the finest point.
+def layer_points(
+    graph: ir.Graph, plan: Mapping[str, LayerPlan], rules: RuntimeRules = ONNX_RUNTIME
+) -> Placement:
+    """Every layer's own quantiser, for its own reading alone, as the model has them.
 
     Args:
-        graph, plan: See :func:`place`.
+        graph, plan, rules: See :func:`place`.
     """
-    placement = Placement({}, {}, {})
-    wanted: dict[ir.Value, list[tuple[ir.Node, QuantPoint]]] = {}
+    placement = Placement(rules=rules)
     for node in graph:
         layer = plan.get(layer_of(node) or '')
         if layer is None:
@@ -114,35 +120,54 @@ def own_points(graph: ir.Graph, plan: Mapping[str, LayerPlan]) -> Placement:
                 weight = weight.transposed()
             placement.weights[constant] = weight.folded(array(constant))
         if layer.input is not None:
-            wanted.setdefault(source, []).append((node, layer.input))
-    for value, asked in wanted.items():
-        finest = max((point for _, point in asked), key=lambda point: point.bits)
-        placement.points[value] = finest
-        placement.extra |= {
-            (node, value): point for node, point in asked if point != finest}
+            placement.extra[node, source] = layer.input
     return placement
 
 
-def _want(node: ir.Node, points: Points) -> None:
+def own_points(
+    graph: ir.Graph, plan: Mapping[str, LayerPlan], rules: RuntimeRules = ONNX_RUNTIME
+) -> Placement:
+    """The points of the layers' own quantisers, as points of the tensors they read.
+
+    Where layers that read one tensor differ, it takes the finest point.
+
+    Args:
+        graph, plan, rules: See :func:`place`.
+    """
+    placement = layer_points(graph, plan, rules)
+    asked: dict[ir.Value, list[QuantPoint]] = {}
+    for (_, value), point in placement.extra.items():
+        asked.setdefault(value, []).append(point)
+    placement.points |= {
+        value: max(points, key=lambda point: point.bits)
+        for value, points in asked.items()}
+    placement.extra = {
+        (node, value): point for (node, value), point in placement.extra.items()
+        if point != placement.points[value]}
+    return placement
+
+
+def _want(node: ir.Node, placement: Placement) -> None:
     """Ask for the points that a node between layers needs at its inputs."""
-    if not any(_written(value) in points for value in node.outputs):
+    points, rules = placement.points, placement.rules
+    if not any(_written(value, rules) in points for value in node.outputs):
         return
     inputs = data_inputs(node)
     if moves(node) and len(node.outputs) == 1:
         for value in inputs:
             if points.get(value) is None:
                 points[value] = node.outputs[0]
-    elif node.op_type in COMPUTING and len(inputs) == len(node.inputs):
+    elif node.op_type in rules.computing and len(inputs) == len(node.inputs):
         for value in inputs:
             points.setdefault(value, None)
 
 
-def _written(value: ir.Value) -> ir.Value:
+def _written(value: ir.Value, rules: RuntimeRules) -> ir.Value:
     """What a runtime writes where a tensor is only clipped: the clipped one."""
     readers = value.consumers()
-    if len(readers) == 1 and readers[0].op_type in CLIPPING \
+    if len(readers) == 1 and readers[0].op_type in rules.clipping \
             and not value.is_graph_output():
-        return _written(readers[0].outputs[0])
+        return _written(readers[0].outputs[0], rules)
     return value
 
 
@@ -163,17 +188,18 @@ def _may_be_integers(value: ir.Value) -> bool:
     while (producer := value.producer()) is not None and producer.op_type in MOVING:
         value = producer.inputs[0]
     return producer is not None and producer.op_type in (
-        *LAYERS, *COMPUTING, *CLIPPING)
+        *LAYERS, *ONNX_RUNTIME.computing, *ONNX_RUNTIME.clipping)
 
 
-def _drop_useless(plan: Mapping[str, LayerPlan], points: Points) -> bool:
+def _drop_useless(plan: Mapping[str, LayerPlan], placement: Placement) -> bool:
     """Leave out points to be measured that no integer operator reads or writes."""
+    points = placement.points
     before = len(points)
     for value in [v for v, point in points.items() if point is None]:
         producer = value.producer()
-        read = any(_in_integers(n, plan, points) for n in value.consumers())
+        read = any(_in_integers(n, plan, placement) for n in value.consumers())
         if producer is None or not read or not _in_integers(
-                producer, plan, points, value):
+                producer, plan, placement, value):
             del points[value]
     for value in [v for v, point in points.items()
                   if isinstance(point, ir.Value) and point not in points]:
@@ -182,18 +208,19 @@ def _drop_useless(plan: Mapping[str, LayerPlan], points: Points) -> bool:
 
 
 def _in_integers(
-    node: ir.Node, plan: Mapping[str, LayerPlan], points: Points,
+    node: ir.Node, plan: Mapping[str, LayerPlan], placement: Placement,
     output: ir.Value | None = None,
 ) -> bool:
     """Whether a runtime can compute a node in 8 bits, given the points."""
-    output = output or _written(node.outputs[0])
-    if node.op_type in CLIPPING:
+    points, rules = placement.points, placement.rules
+    output = output or _written(node.outputs[0], rules)
+    if node.op_type in rules.clipping:
         producer = node.inputs[0].producer()
-        return producer is not None and _in_integers(producer, plan, points, output)
+        return producer is not None and _in_integers(producer, plan, placement, output)
     if output not in points:
         return False
     if node.op_type in LAYERS:
         layer = plan.get(layer_of(node) or '')
         return layer is not None and None not in (layer.weight, layer.input)
-    return (moves(node) or node.op_type in COMPUTING) and all(
+    return (moves(node) or node.op_type in rules.computing) and all(
         value in points for value in data_inputs(node))

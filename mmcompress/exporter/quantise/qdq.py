@@ -15,6 +15,7 @@ from .correction import calls_of, correct_biases
 from .placement import Placement, moves, own_points, place
 from .plan import LayerPlan, QuantPoint, WeightPlan
 from .ranges import best_point, observe_tensors, silu
+from .runtime_rules import MIDDLE, ONNX_RUNTIME, RuntimeRules
 
 CORRECTED = 16
 """Calibration images that biases are corrected on."""
@@ -39,15 +40,16 @@ class Quantised:
 def quantise_model(
     model: ir.Model, plan: Mapping[str, LayerPlan], images: Sequence[np.ndarray],
     known: Mapping[ir.Value, QuantPoint] = MappingProxyType({}),
+    rules: RuntimeRules = ONNX_RUNTIME,
 ) -> Quantised:
     """A network of integers from one in float, which stays as it is.
 
     Where the file has points that the model has not, biases are corrected for what
     these shift; see :mod:`.correction`. Weights become INT8 constants (INT4 up to 4
-    bits) with a ``DequantizeLinear``, per output channel; biases stay in float, in the
-    steps in which integers are added up.
-    Tensors get a ``QuantizeLinear`` and a ``DequantizeLinear`` in unsigned 8 bits;
-    narrower ones are clipped in integers.
+    bits, if the runtime has it) with a ``DequantizeLinear``, per output channel; biases
+    stay in float, for some runtimes in the steps in which integers are added up.
+    Tensors get a ``QuantizeLinear`` and a ``DequantizeLinear`` in 8 bits; narrower ones
+    are clipped in integers.
 
     Args:
         model (ir.Model): The network, batch norms folded.
@@ -56,11 +58,13 @@ def quantise_model(
             that the network takes.
         known (Mapping[ir.Value, QuantPoint]): By tensor, points that the model has
             between its layers. Defaults to none.
+        rules (RuntimeRules): Of the runtime that will run it. Defaults to ONNX
+            Runtime's.
     """
-    placement = place(model.graph, plan, known)
+    placement = place(model.graph, plan, known, rules)
     between = placement.unknown()
     if between:
-        own = own_points(model.graph, plan)  # the network as it is in torch
+        own = own_points(model.graph, plan, rules)  # the network as it is in torch
         if known:
             own.points |= {value: point for value in placement.points
                            if (point := placement.resolve(value)) is not None}
@@ -68,7 +72,8 @@ def quantise_model(
     quantised = write_placement(model, placement)
     if between:
         correct_biases(quantised, write_placement(model, own), images[:CORRECTED])
-    _round_biases(quantised.graph)
+    if rules.integer_biases:
+        _round_biases(quantised.graph)
     CheckerPass()(quantised)
     biases = quantised.graph.initializers
     shifts = {bias.name: array(biases[bias.name]) - array(bias)
@@ -97,10 +102,11 @@ def _round_biases(graph: ir.Graph) -> None:
 
 
 def measured_placement(
-    model: ir.Model, plan: Mapping[str, LayerPlan], images: Sequence[np.ndarray]
+    model: ir.Model, plan: Mapping[str, LayerPlan], images: Sequence[np.ndarray],
+    rules: RuntimeRules = ONNX_RUNTIME,
 ) -> Placement:
     """Where points go, all of them known; see :func:`quantise_model`."""
-    placement = place(model.graph, plan)
+    placement = place(model.graph, plan, rules=rules)
     _measure(model, placement, images)
     return placement
 
@@ -128,6 +134,7 @@ def write_placement(model: ir.Model, placement: Placement) -> ir.Model:
         writer.write_weight(value, weight)
     for value in placement.points:
         writer.write_point(value)
+    writer.write_layer_points()
     RemoveUnusedNodesPass()(writer.model)
     return writer.model
 
@@ -136,7 +143,8 @@ class _Writer:
     """Changes a copy of a model by what is said of the original, which is read."""
 
     def __init__(self, model: ir.Model, placement: Placement) -> None:
-        self.placement, self.model = placement, model.clone()
+        self.placement, self.rules = placement, placement.rules
+        self.model = model.clone()
         self.graph = self.model.graph
         self.first = self.graph[0]
         self.nodes = {node.name: node for node in self.graph}
@@ -144,7 +152,9 @@ class _Writer:
 
     def write_weight(self, value: ir.Value, plan: WeightPlan) -> None:
         """Replace a float weight by integers."""
-        name, kind = value.name, ir.DataType.INT4 if plan.bits <= 4 else None
+        name, kind = value.name, None
+        if plan.bits <= 4 and self.rules.narrow:
+            kind = ir.DataType.INT4
         integers = add_constant(
             self.graph, f'{name}_integers', plan.integers, kind)
         real, uses = ir.val(f'{name}_real'), list(value.uses())
@@ -198,6 +208,17 @@ class _Writer:
                     real, other, f'{name}_{node.name}_real')
             self.nodes[node.name].replace_input_with(index, targets[node])
 
+    def write_layer_points(self) -> None:
+        """Let layers read in integers what is in float for every other reader."""
+        made: dict[tuple[ir.Value, QuantPoint], ir.Value] = {}
+        for (node, value), point in self.placement.extra.items():
+            if value in self.placement.points:
+                continue
+            if (value, point) not in made:
+                made[value, point] = self._quantised(
+                    self.values[value.name], point, f'{value.name}_{node.name}_real')
+            self.nodes[node.name].replace_input_with(0, made[value, point])
+
     def _point_behind(self, node: ir.Node, point: QuantPoint) -> QuantPoint | None:
         """Of an operator that moves values, the point of its output if it is another.
 
@@ -215,7 +236,8 @@ class _Writer:
         """Quantise, clip if narrower than the container, dequantise."""
         scale = add_constant(self.graph, f'{name}_scale', np.float32(point.scale))
         zero = add_constant(
-            self.graph, f'{name}_zero_point', np.uint8(point.zero_point))
+            self.graph, f'{name}_zero_point', np.int8(point.zero_point - MIDDLE)
+            if self.rules.signed else np.uint8(point.zero_point))
         steps = [('QuantizeLinear', [scale, zero], f'{name}_integers')]
         if point.bits < 8:
             ends = [add_constant(self.graph, f'integer_{i}', np.uint8(i))

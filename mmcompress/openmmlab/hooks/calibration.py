@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
-from ...arithmetic.ranges import OBSERVERS
+from ...arithmetic.ranges import OBSERVERS, Symmetric
 from ...data.images import pick
 from ...layers.quantised import quantised_layers, uncalibrated
 from ...options import Count, checking
@@ -33,7 +33,7 @@ class CalibrationHook(Hook):
         batch_size (int): Images at a time. Defaults to 16.
         observer (str): See :data:`mmcompress.arithmetic.ranges.OBSERVERS`. Defaults to
             'mse'.
-        symmetric (bool): Symmetric ranges of activations. Defaults to False.
+        symmetric (bool | str): See :func:`.activation_range`. Defaults to False.
     """
 
     priority = 'VERY_HIGH'
@@ -42,7 +42,7 @@ class CalibrationHook(Hook):
     def __init__(
         self, images: Count = 64, batch_size: Count = 16,
         observer: Literal[OBSERVERS] = 'mse',
-        symmetric: bool = False,
+        symmetric: Symmetric = False,
     ) -> None:
         self.images, self.batch_size = images, batch_size
         self.observer, self.symmetric = observer, symmetric

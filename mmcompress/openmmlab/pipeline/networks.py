@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from ...exporter.eight_bits import EightBits
 from ...exporter.quantise.float_layers import Progress
+from ...exporter.quantise.runtime_rules import ONNX_RUNTIME
 from ...files import write_text
 from ...policy.files import PolicyFile
 from ..exporting import ExportRequest, export_checkpoint
@@ -151,12 +152,14 @@ class Network:
             options.weight_bits)
         policy = self.folder / f'{name}.json'
         request = ExportRequest(
-            self.folder / f'{name}.onnx', self.policy,
+            self.folder / f'{name}.onnx', self.policy, runtime=options.runtime,
             images=options.calibration_images, model_out=policy if int8 else None,
             int8=bits if int8 else None)
         images = self.cfg.get('train_dataloader'), self.cfg.get('test_dataloader')
         settings = [origin, checkpoint, int8 and bits.__dict__,
                     options.calibration_images, images]
+        if options.runtime != ONNX_RUNTIME.name:
+            settings.append(options.runtime)
 
         def work(progress: Progress) -> Exported:
             cfg = copy.deepcopy(self.cfg)

@@ -44,7 +44,8 @@ class CompressOptions:
             the limit asks for.
         weight_bits (int): Of INT8 weights; 8 for CPUs that have VNNI. Defaults to 7.
         calibration_images (int): Training images that set ranges. Defaults to 64.
-        runtime (str): What tests and times the files. Defaults to 'onnxruntime'.
+        runtime (str): What the files are written for, tested and timed with. Defaults
+            to 'onnxruntime'.
         threads (int): Of the runtime, for timing. Defaults to 1.
         repeats (int): Timed calls of each file. Defaults to 100.
     """
