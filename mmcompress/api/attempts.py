@@ -55,15 +55,6 @@ def said(error: BaseException) -> str:
     return f'{type(error).__name__}: {reason}.'
 
 
-def check_seconds(**times: float | None) -> None:
-    """Raise :class:`CompressionError` unless these are times, or None."""
-    for name, seconds in times.items():
-        if seconds is not None and not (
-                isinstance(seconds, int | float) and seconds > 0):
-            raise CompressionError(
-                f'{name} is a number of seconds above 0, not {seconds!r}.')
-
-
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
     """Raise :class:`TimeoutError` in the block once it has taken too long.
@@ -81,7 +72,6 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     if seconds is None:
         yield
         return
-    check_seconds(time_limit=seconds)
     if not hasattr(signal, 'SIGALRM') or \
             threading.current_thread() is not threading.main_thread():
         raise CompressionError(

@@ -28,7 +28,7 @@ from ..study import Claim, Study, choose
 from ..study.storage import STORAGE, STUDY, placed
 from ..study.waiting import next_claim, wait
 from ..study.worker import STALE_AFTER
-from .attempts import check_seconds, said, score_once_more
+from .attempts import said, score_once_more
 from .begun import as_begun, check_weights, signature_of_begun, signed_as_begun
 from .listener import Listener
 from .results import evaluation_facts, facts_of, write_checkpoint, write_policy
@@ -108,7 +108,6 @@ class SearchRun:
         self.save_checkpoints, self.facts = save_checkpoints, dict(facts or {})
         self.tests, self.pictures = tests, pictures
         self.listener = listener or Listener()
-        check_seconds(time_limit=time_limit, stale_after=stale_after)
         self.time_limit, self._in_a_row = time_limit, 0
         self.total_seconds = self.evaluation_seconds = 0.0
         self.costs = Costs(CostTable.from_graph(session.graph), session.space,
