@@ -10,6 +10,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
+from ...layers.quantised import quantised_layers
 from ...layers.rule import rule_of
 from ...surgery.hooks import hooked
 from ...surgery.modes import in_float
@@ -76,6 +77,9 @@ def _outputs(network: FlatOutputs, image: np.ndarray) -> list[Output]:
     """Tensors that the modules of a model return, in order; the model in float."""
     found: list[Output] = []
     calls: dict[str, int] = {}
+    # A model that is built from a policy has no quantisers in layers in float.
+    idle = {id(part) for layer in quantised_layers(network.model).values()
+            if layer.bits.is_float for part in layer.children()}
 
     def watch(name: str, module: nn.Module, args: tuple, output: object) -> None:
         call = calls[name] = calls.get(name, -1) + 1
@@ -86,7 +90,8 @@ def _outputs(network: FlatOutputs, image: np.ndarray) -> list[Output]:
 
     with in_float(network.model), hooked(after={
             module: partial(watch, name)
-            for name, module in network.model.named_modules() if name}):
+            for name, module in network.model.named_modules()
+            if name and id(module) not in idle}):
         network(torch.from_numpy(image))
     return found
 

@@ -40,7 +40,8 @@ def exported() -> tuple[Net, ir.Model]:
     net = Net().eval()
     network = FlatOutputs(net, lambda model, x: model(x))
     inputs = (torch.randn(1, 3, 6, 6),)
-    return net, to_onnx(Part('', network, inputs, ('image',), False, lambda x: x))
+    return net, to_onnx(Part(
+        '', network, inputs, ('image',), False, lambda x: x, lambda x: (), {}))
 
 
 def test_merged_and_repeated_layers_are_known(exported):
