@@ -11,6 +11,7 @@ import torch
 
 from ..errors import CompressionError
 from ..evaluation import Score
+from ..options import Positive, checking
 from ..policy import Policy
 from ..session import Session
 
@@ -55,8 +56,9 @@ def said(error: BaseException) -> str:
     return f'{type(error).__name__}: {reason}.'
 
 
+@checking
 @contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
+def time_limit(seconds: Positive | None) -> Iterator[None]:
     """Raise :class:`TimeoutError` in the block once it has taken too long.
 
     The alarm is heard between two steps of Python: a single call into a library is

@@ -15,6 +15,7 @@ from ..costs.targets import MEASURED, names_of
 from ..errors import CompressionError, StudyError
 from ..files import write_bytes
 from ..latency.measure import latency_of
+from ..options import Positive, check_values
 from ..plain import plain
 from ..policy import Policy
 from ..prices import PriceSource, Subject
@@ -88,8 +89,8 @@ class SearchRun:
         study: str = STUDY,
         prices: Mapping | None = None,
         latency: Mapping | None = None,
-        time_limit: float | None = None,
-        stale_after: float = STALE_AFTER,
+        time_limit: Positive | None = None,
+        stale_after: Positive = STALE_AFTER,
         save_checkpoints: bool = True,
         facts: Mapping[str, str] | None = None,
         tests: Callable[[Mapping], Mapping] | None = None,
@@ -108,6 +109,8 @@ class SearchRun:
         self.save_checkpoints, self.facts = save_checkpoints, dict(facts or {})
         self.tests, self.pictures = tests, pictures
         self.listener = listener or Listener()
+        check_values('the search', SearchRun, dict(
+            time_limit=time_limit, stale_after=stale_after))
         self.time_limit, self._in_a_row = time_limit, 0
         self.total_seconds = self.evaluation_seconds = 0.0
         self.costs = Costs(CostTable.from_graph(session.graph), session.space,

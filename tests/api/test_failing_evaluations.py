@@ -122,6 +122,8 @@ def test_an_alarm_leaves_nothing_behind():
     time.sleep(0.1)
     with time_limit(None):
         pass
+    with pytest.raises(CompressionError, match='above 0'), time_limit(-1):
+        pass
 
 
 def test_out_of_memory_halves_the_batch_once(tmp_path):

@@ -65,10 +65,8 @@ def head_decoding(head: nn.Module) -> dict[str, Any]:
                    clipped=head.bbox_coder.clip_border)
     else:
         box = coder_facts(head.bbox_coder)
-    return dict(
-        **box, **prior_facts(head), score=cfg.get('score_thr', 0.0),
-        per_level=cfg.get('nms_pre'), smallest=cfg.get('min_bbox_size', -1),
-        limit=cfg.get('max_per_img'), **suppression_facts(cfg.get('nms', {})))
+    return dict(**box, **prior_facts(head), score=cfg.get('score_thr', 0.0),
+                **selection_facts(cfg))
 
 
 def prior_facts(head: nn.Module) -> dict[str, Any]:
@@ -90,6 +88,13 @@ def coder_facts(coder: Any) -> dict[str, Any]:
     return dict(boxes=kind)
 
 
+def selection_facts(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Which boxes of a dense head are looked at, and which of these remain."""
+    return dict(
+        per_level=cfg.get('nms_pre'), smallest=cfg.get('min_bbox_size', -1),
+        limit=cfg.get('max_per_img'), **suppression_facts(cfg.get('nms', {})))
+
+
 def suppression_facts(nms: Mapping[str, Any]) -> dict[str, Any]:
     """The kind of a suppression, and the overlap that it allows."""
     return dict(suppression=nms.get('type', 'nms'), iou=nms.get('iou_threshold'),
@@ -108,11 +113,8 @@ def proposing_facts(head: nn.Module, structure: Sequence) -> Outputs:
 
 def proposing_decoding(head: nn.Module) -> dict[str, Any]:
     """What turns the outputs of an RPN into regions."""
-    cfg = head.test_cfg
-    return dict(
-        **coder_facts(head.bbox_coder), **prior_facts(head),
-        per_level=cfg.get('nms_pre'), smallest=cfg.get('min_bbox_size', -1),
-        limit=cfg.get('max_per_img'), **suppression_facts(cfg.get('nms', {})))
+    return dict(**coder_facts(head.bbox_coder), **prior_facts(head),
+                **selection_facts(head.test_cfg))
 
 
 def region_outputs(region: RegionHead, model: nn.Module) -> Outputs:
