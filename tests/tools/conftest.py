@@ -23,7 +23,12 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 @pytest.fixture(scope='session')
 def searched(job: Job) -> Path:
-    """The work dir of a finished search."""
-    ended = run_here('search', job.config, cwd=job.folder)
+    """The work dir of a finished search.
+
+    Not the one that tools choose by themselves: they add to the table of what they find
+    there, and the tests of other files run them.
+    """
+    work_dir = job.folder / 'searched'
+    ended = run_here('search', job.config, '--work-dir', work_dir, cwd=job.folder)
     assert ended.code == 0, ended
-    return job.folder / 'work_dirs/tiny'
+    return work_dir

@@ -97,7 +97,7 @@ def test_config(text: str | None, message: str, tool, tmp_path: Path) -> None:
 
 def test_study_of_another_search(tool, job: Job, searched: Path) -> None:
     before = (searched / 'tradeoff.csv').read_text()
-    found = fails(tool, 'search', job.config, '--cfg-options',
+    found = fails(tool, 'search', job.config, '--work-dir', searched, '--cfg-options',
                   'search_cfg.targets.macs=[0.6]', cwd=job.folder)
     assert 'belongs to another search' in found and 'targets.macs' in found
     assert 'choose another work dir' in found

@@ -59,7 +59,7 @@ def test_nothing_temporary_is_left(searched: Path) -> None:
 
 def test_again_adds_nothing(tool, job: Job, searched: Path) -> None:
     before = (searched / 'tradeoff.csv').read_text()
-    assert tool('search', job.config, cwd=job.folder).code == 0
+    assert tool('search', job.config, '--work-dir', searched, cwd=job.folder).code == 0
     assert (searched / 'tradeoff.csv').read_text() == before
     assert len(trials(searched)) == 12
 
