@@ -3,44 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-import onnx_ir as ir
 from torch import nn
 
-from ..arithmetic.ranges import OBSERVERS, Symmetric, weight_scales
+from ..arithmetic.ranges import OBSERVERS, Symmetric
 from ..data.images import Batch
 from ..errors import CompressionError
 from ..graph import trace
-from ..layers.quantised import QuantLayer, quantised_layers
+from ..layers.quantised import quantised_layers
 from ..layers.rule import obstacle
 from ..mutators.rebuild import quantise
 from ..options import NotNegative, check_values
-from ..policy import FLOAT, Bits, ModelGraph, Policy
+from ..policy import Bits, ModelGraph, Policy
 from ..quant.calibration import calibrate
 from ..quant.presets import preset
 from .export import ExportOptions, FloatPart
 from .quantise.float_layers import (
     LIMIT,
-    MEASURED,
     FloatLayers,
     Progress,
-    Reference,
     find_float_layers,
-    weight_errors,
 )
-from .quantise.plan import LayerPlan, layer_plan, plan_in, plan_of
-from .quantise.qdq import quantise_model
-from .quantise.runtime_rules import RuntimeRules
+from .quantise.plan import plan_in, plan_of
 
 WEIGHT_BITS = 7
 """Of INT8 weights. CPUs without VNNI add two products in 16 bits, and cut off sums that
 do not fit; those of 7 bits always do (2 x 63 x 255 < 2^15)."""
-
-FOR_WEIGHTS = 0.1
-"""Share of the limit that is left for rounding the weights of layers in float."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +133,7 @@ def leave_in_float(
 ) -> Quantised:
     """Put the layers back into float that cost the outputs too much, in place.
 
-    Their weights are stored in 8 bits all the same where the limit allows it, unless
-    ``skip`` names them. Layers that are in no file, e.g. heads for training, go back
-    too.
+    Layers that are in no file, e.g. heads for training, go back too.
 
     Args:
         model (nn.Module): See :func:`quantise_layers`.
@@ -166,58 +154,15 @@ def leave_in_float(
             continue
         images = part.part.inputs_of(options.images)
         choice = find_float_layers(
-            part.network, mine, images, (1 - FOR_WEIGHTS) * bits.limit, progress,
-            options.rules)
+            part.network, mine, images, bits.limit, progress, options.rules,
+            part.measured)
         plan = {k: v for k, v in plan.items() if k not in choice.names}
         for name in choice.names:  # quantisers of their own, at 32 bits
             modules[name].become_quantised(bool(bits.symmetric))
-        found.append(_store_weights(
-            {name: modules[name] for name in choice.names}, part.network,
-            {k: v for k, v in mine.items() if k in plan}, choice, images, bits,
-            options.rules))
+        found.append(choice)
     for name in plan.keys() - used:
         modules[name].become_quantised(bool(bits.symmetric))
     return _summary(len(plan.keys() & used), found, bits)
-
-
-def _store_weights(
-    layers: Mapping[str, QuantLayer], network: ir.Model,
-    plan: Mapping[str, LayerPlan], choice: FloatLayers, images: Sequence[np.ndarray],
-    bits: EightBits, rules: RuntimeRules,
-) -> FloatLayers:
-    """Round weights of layers that compute in float, for a quarter of their bytes.
-
-    Those whose rounding would take the network over the limit stay as they are.
-
-    Args:
-        layers (Mapping[str, QuantLayer]): The layers in float, changed in place.
-        network (ir.Model): Their part in float.
-        plan (Mapping[str, LayerPlan]): Of the other layers.
-        choice (FloatLayers): Why they are in float.
-        images (Sequence[np.ndarray]): Preprocessed calibration images.
-        bits (EightBits): The limit.
-        rules (RuntimeRules): Of the runtime that will run it.
-    """
-    for layer in layers.values():
-        layer.set_bits(Bits(8, FLOAT))
-        layer.weight_quantizer.assign(
-            weight_scales(layer.weight_rows(), 8, bits.observer))
-    stored = plan_in(network.graph, {k: layer_plan(x) for k, x in layers.items()})
-    reference = Reference.of(network, images[:MEASURED])
-    room = bits.limit - choice.error
-    for name, error in weight_errors(network, stored, reference).items():
-        room -= error
-        if room < 0:
-            del stored[name]
-    error = choice.error
-    if stored:
-        error = reference.error(quantise_model(
-            network, {**plan, **stored}, images, rules=rules).model)
-        if error > bits.limit:
-            stored, error = {}, choice.error
-    for name in layers.keys() - stored.keys():
-        layers[name].set_bits(Bits(FLOAT, FLOAT))
-    return replace(choice, error=error)
 
 
 def _summary(

@@ -31,9 +31,9 @@ from .editing import to_bytes
 from .metadata import write_metadata
 from .parts import Part, part_path, parts_of
 from .passes.boxes import COLUMNS, DETECTIONS, AppendSuppression
-from .passes.float16 import ToFloat16
+from .passes.float16 import StoreFloat16, ToFloat16
 from .quantise.float_layers import advice
-from .quantise.plan import LayerPlan, plan_in, plan_of
+from .quantise.plan import LayerPlan, QuantPoint, plan_in, plan_of
 from .quantise.qdq import quantise_model
 from .quantise.runtime_rules import ONNX_RUNTIME, RULES, RuntimeRules
 from .translate import describe, to_onnx
@@ -127,11 +127,14 @@ class FloatPart:
         part (Part): Its network in torch.
         network (ir.Model): The same as a graph.
         error (float): By how much they differ; see :func:`compare`.
+        measured (dict[ir.Value, QuantPoint]): Points of the graph that were measured on
+            the calibration images; measuring adds to them.
     """
 
     part: Part
     network: ir.Model
     error: float
+    measured: dict[ir.Value, QuantPoint] = field(default_factory=dict)
 
 
 def export_onnx(
@@ -142,7 +145,8 @@ def export_onnx(
 
     Batch norms are folded into convolutions. Layers that are quantised are written in
     integers, and what lies between them is quantised to 8 bits where the runtime needs
-    that to stay in integers; see :mod:`.quantise.placement`.
+    that to stay in integers; see :mod:`.quantise.placement`. Such a file stores the
+    weights of its other layers in 16 bits.
 
     Args:
         model (nn.Module): A model whose kind can be exported; see
@@ -165,17 +169,16 @@ def export_onnx(
             check_quantised(model, plan, options)
         made, own, left = [], 0, set(plan)
         for found in float_parts(model, options) if parts is None else parts:
-            part, network, error = found.part, found.network, found.error
-            layout = FileLayout()
+            network, error, layout = found.network, found.error, FileLayout()
             # A head that others share is part of several files.
             if mine := plan_in(network.graph, plan):
                 left -= set(mine)
-                network, error, layout = quantised_part(
-                    network, part, mine, options, own)
+                network, error, layout = quantised_part(found, mine, options, own)
                 own += count_own(layout)
             if options.boxes:
                 append_boxes(network, model, options.recipe)
-            made.append((part_path(path, part.name), to_bytes(network), error, layout))
+            made.append((part_path(path, found.part.name), to_bytes(network), error,
+                         layout))
     if left:
         raise ExportError(
             f'{len(left)} quantised layers are not part of the exported network, '
@@ -238,14 +241,12 @@ def float_parts(model: nn.Module, options: ExportOptions) -> list[FloatPart]:
 
 
 def quantised_part(
-    network: ir.Model, part: Part, plan: Mapping[str, LayerPlan],
-    options: ExportOptions, first: int,
+    found: FloatPart, plan: Mapping[str, LayerPlan], options: ExportOptions, first: int
 ) -> tuple[ir.Model, float, FileLayout]:
     """A part in integers.
 
     Args:
-        network (ir.Model): The part in float.
-        part (Part): Its network in torch.
+        found (FloatPart): The part in float.
         plan (Mapping[str, LayerPlan]): Numbers of its layers.
         options (ExportOptions): Has calibration images of the whole model.
         first (int): Number of points between layers that other parts have.
@@ -254,14 +255,15 @@ def quantised_part(
         tuple[ir.Model, float, FileLayout]: The part, by how much it differs from the
         fake-quantised network, and what it has and the model has not.
     """
+    network, part, rules = found.network, found.part, options.rules
     model, outputs, layout = part.network.model, {}, FileLayout()
-    rules = options.rules
     images = part.inputs_of(options.images) if len(options.images) else [
         x.numpy() for x in part.inputs]
     if options.layout or file_points(model) is not None:
         outputs = locate(network, part.network, images[0])
     done = quantise_model(
-        network, plan, images, known_points(model, outputs), rules)
+        network, plan, images, known_points(model, outputs), rules, found.measured)
+    StoreFloat16()(done.model)
     write_metadata(done.model, dict(quantised=len(plan)))
     if options.layout:
         layout = layout_of(

@@ -1,4 +1,4 @@
-"""A network in 16-bit floats."""
+"""Networks and weights in 16-bit floats."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from ..editing import array, set_array
+from ..editing import array, is_constant, set_array
+from .layers import LAYERS
 
 WIDE = {('Resize', 1), ('Resize', 2)}
 """Inputs that ONNX defines in float32 alone: operator and number of the input."""
+
+WORTH = 256
+"""Numbers of a weight from which on a ``Cast`` is shorter than what it saves."""
 
 
 class ToFloat16(ir.passes.InPlacePass):
@@ -22,9 +26,7 @@ class ToFloat16(ir.passes.InPlacePass):
         graph = model.graph
         for value in list(graph.initializers.values()):
             if value.dtype == ir.DataType.FLOAT and not _is_wide(value):
-                largest = np.finfo(np.float16).max
-                set_array(value, array(value).clip(-largest, largest).astype('float16'))
-                value.dtype = ir.DataType.FLOAT16
+                _narrow(value)
         for node in graph:
             if node.op_type in ('Cast', 'ConstantOfShape', 'Constant'):
                 _narrow_attributes(node)
@@ -37,6 +39,36 @@ class ToFloat16(ir.passes.InPlacePass):
             if value.dtype == ir.DataType.FLOAT16:
                 graph.outputs[number] = _cast_output(graph, value)
         return ir.passes.PassResult(model, True)
+
+
+class StoreFloat16(ir.passes.InPlacePass):
+    """Weights that layers read in float, stored in 16 bits, for half of their bytes.
+
+    Runtimes compute the ``Cast`` behind them when they open a file.
+    """
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Store every weight that is worth it."""
+        found = dict.fromkeys(
+            node.inputs[1] for node in model.graph if node.op_type in LAYERS)
+        stored = [value for value in found
+                  if is_constant(value) and value.dtype == ir.DataType.FLOAT
+                  and value.const_value.size >= WORTH]
+        for value in stored:
+            cast = _cast(value, ir.DataType.FLOAT, f'{value.name}_real')
+            _narrow(value)
+            for node, index in list(value.uses()):
+                if node is not cast:
+                    node.replace_input_with(index, cast.outputs[0])
+            model.graph[0].prepend(cast)
+        return ir.passes.PassResult(model, bool(stored))
+
+
+def _narrow(value: ir.Value) -> None:
+    """Round a constant."""
+    largest = np.finfo(np.float16).max
+    set_array(value, array(value).clip(-largest, largest).astype('float16'))
+    value.dtype = ir.DataType.FLOAT16
 
 
 def _is_wide(value: ir.Value) -> bool:

@@ -23,8 +23,8 @@ LAYER = 'mmcompress.layer'
 DECODING = ('DequantizeLinear', 'Mul', 'Cast')
 """Operators that make a weight of integers."""
 
-TORCH = 'pkg.'
-"""Beginning of the keys of torch's metadata."""
+OURS = 'mmcompress.'
+"""Beginning of the keys of our own metadata."""
 
 SCOPES = 'pkg.torch.onnx.name_scopes'
 """Key of the paths of the modules that a node is inside, outermost first, and behind
@@ -104,7 +104,7 @@ class ForgetSources(ir.passes.InPlacePass):
         forgotten = False
         values = (value for node in model.graph for value in node.outputs)
         for owner in (model.graph, *model.graph, *model.graph.inputs, *values):
-            notes = [key for key in owner.metadata_props if key.startswith(TORCH)]
+            notes = [key for key in owner.metadata_props if not key.startswith(OURS)]
             for key in notes:
                 del owner.metadata_props[key]
             forgotten |= bool(notes)

@@ -21,7 +21,7 @@ from ..editing import to_bytes
 from ..passes.layers import LAYERS, layer_of
 from ..runtimes import OnnxRuntime
 from .placement import Placement, own_points
-from .plan import LayerPlan
+from .plan import LayerPlan, QuantPoint
 from .qdq import measured_placement, quantise_model, write_placement
 from .runtime_rules import ONNX_RUNTIME, RuntimeRules
 
@@ -95,6 +95,7 @@ def find_float_layers(
     model: ir.Model, plan: Mapping[str, LayerPlan], images: Sequence[np.ndarray],
     limit: float = LIMIT, progress: Progress = lambda done, total: None,
     rules: RuntimeRules = ONNX_RUNTIME,
+    measured: dict[ir.Value, QuantPoint] | None = None,
 ) -> FloatLayers:
     """Leave the worst layers in float until a network is within a limit.
 
@@ -106,20 +107,23 @@ def find_float_layers(
         progress (Progress): Told about the measurements.
         rules (RuntimeRules): Of the runtime that will run it. Defaults to ONNX
             Runtime's.
+        measured (dict[ir.Value, QuantPoint] | None): See :func:`.qdq.quantise_model`.
 
     Raises:
         ExportError: Not a single layer may be in integers.
     """
     reference = Reference.of(model, images[:MEASURED])
+    measured = {} if measured is None else measured
 
     def error_without(names: Sequence[str]) -> float:
         rest = {name: layer for name, layer in plan.items() if name not in names}
-        return reference.error(quantise_model(model, rest, images, rules=rules).model)
+        return reference.error(quantise_model(
+            model, rest, images, rules=rules, measured=measured).model)
 
     error = before = error_without(())
     if error <= limit:
         return FloatLayers((), error, before)
-    errors = layer_errors(model, plan, images, reference, progress, rules)
+    errors = layer_errors(model, plan, images, reference, progress, rules, measured)
     names = list(errors)
     count, left = 0, sum(errors.values())
     while error > limit:
@@ -142,14 +146,15 @@ def layer_errors(
     model: ir.Model, plan: Mapping[str, LayerPlan], images: Sequence[np.ndarray],
     reference: Reference, progress: Progress = lambda done, total: None,
     rules: RuntimeRules = ONNX_RUNTIME,
+    measured: dict[ir.Value, QuantPoint] | None = None,
 ) -> dict[str, float]:
     """The error of every layer in integers alone, the worst first.
 
     Args:
-        model, plan, images, progress, rules: See :func:`find_float_layers`.
+        model, plan, images, progress, rules, measured: See :func:`find_float_layers`.
         reference (Reference): What the errors are measured against.
     """
-    placement = measured_placement(model, plan, images, rules)
+    placement = measured_placement(model, plan, images, rules, measured)
     own = own_points(model.graph, plan)
     errors = {}
     for number, name in enumerate(plan):
@@ -157,22 +162,6 @@ def layer_errors(
             write_placement(model, _alone(model.graph, placement, own, name)))
         progress(number + 1, len(plan))
     return dict(sorted(errors.items(), key=lambda item: -item[1]))
-
-
-def weight_errors(
-    model: ir.Model, plan: Mapping[str, LayerPlan], reference: Reference
-) -> dict[str, float]:
-    """The error of rounding one layer's weight alone, the smallest first.
-
-    Args:
-        model, plan, reference: See :func:`layer_errors`.
-    """
-    weights, errors = own_points(model.graph, plan).weights, {}
-    for name in plan:
-        constants = {node.inputs[1] for node in model.graph if layer_of(node) == name}
-        errors[name] = reference.error(write_placement(model, Placement(
-            weights={v: x for v, x in weights.items() if v in constants})))
-    return dict(sorted(errors.items(), key=lambda item: item[1]))
 
 
 def advice(

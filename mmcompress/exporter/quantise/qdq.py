@@ -41,6 +41,7 @@ def quantise_model(
     model: ir.Model, plan: Mapping[str, LayerPlan], images: Sequence[np.ndarray],
     known: Mapping[ir.Value, QuantPoint] = MappingProxyType({}),
     rules: RuntimeRules = ONNX_RUNTIME,
+    measured: dict[ir.Value, QuantPoint] | None = None,
 ) -> Quantised:
     """A network of integers from one in float, which stays as it is.
 
@@ -60,6 +61,8 @@ def quantise_model(
             between its layers. Defaults to none.
         rules (RuntimeRules): Of the runtime that will run it. Defaults to ONNX
             Runtime's.
+        measured (dict[ir.Value, QuantPoint] | None): By tensor, points that were
+            measured on the same images before. What is measured now joins them.
     """
     placement = place(model.graph, plan, known, rules)
     between = placement.unknown()
@@ -68,7 +71,7 @@ def quantise_model(
         if known:
             own.points |= {value: point for value in placement.points
                            if (point := placement.resolve(value)) is not None}
-        _measure(model, placement, images)
+        _measure(model, placement, images, measured)
     quantised = write_placement(model, placement)
     if between:
         correct_biases(quantised, write_placement(model, own), images[:CORRECTED])
@@ -104,22 +107,27 @@ def _round_biases(graph: ir.Graph) -> None:
 def measured_placement(
     model: ir.Model, plan: Mapping[str, LayerPlan], images: Sequence[np.ndarray],
     rules: RuntimeRules = ONNX_RUNTIME,
+    measured: dict[ir.Value, QuantPoint] | None = None,
 ) -> Placement:
     """Where points go, all of them known; see :func:`quantise_model`."""
     placement = place(model.graph, plan, rules=rules)
-    _measure(model, placement, images)
+    _measure(model, placement, images, measured)
     return placement
 
 
 def _measure(
-    model: ir.Model, placement: Placement, images: Sequence[np.ndarray]
+    model: ir.Model, placement: Placement, images: Sequence[np.ndarray],
+    measured: dict[ir.Value, QuantPoint] | None,
 ) -> None:
     """Give every point that has none the best range on the images."""
-    samples = observe_tensors(model, placement.unknown(), images)
+    measured = {} if measured is None else measured
+    unknown = placement.unknown()
+    samples = observe_tensors(model, [x for x in unknown if x not in measured], images)
     for value, sample in samples.items():
         kinds = {node.op_type for node in value.consumers()}
-        placement.points[value] = best_point(
+        measured[value] = best_point(
             sample, silu if kinds == {'Sigmoid', 'Mul'} else None)
+    placement.points |= {value: measured[value] for value in unknown}
 
 
 def write_placement(model: ir.Model, placement: Placement) -> ir.Model:
