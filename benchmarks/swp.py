@@ -40,7 +40,7 @@ from scipy.stats import kendalltau
 from torch import channels_last, nn
 
 from mmcompress.costs import Costs, CostTable, parse_targets
-from mmcompress.mutators import ChannelMutator
+from mmcompress.mutators import Calibration, ChannelMutator, JointMutator
 from mmcompress.openmmlab.cli import build_model
 from mmcompress.openmmlab.evaluators import DatasetEvaluator, StageLossEvaluator
 from mmcompress.openmmlab.policy_config import compress_config
@@ -242,6 +242,13 @@ class Ranking:
                                    evaluators['recalibrated'].calibration)
                 found[key] = [
                     evaluator.evaluate(p, self.mutator).value for p in policies]
+            repaired = JointMutator.from_config(dict(
+                channel=cfg.compression.channel.to_dict(), reconstruct={}))
+            repaired.prepare(model, self.graph, Calibration(
+                evaluators['recalibrated'].calibration))
+            for key in ('recalibrated', 'test'):
+                found[f'{key}, repaired'] = [
+                    evaluators[key].evaluate(p, repaired).value for p in policies]
             return found
         return self.results.get(f'scores {name}', measure)
 
@@ -272,14 +279,17 @@ def report(bench: Ranking, policies: Sequence[Policy]) -> None:
         scores = {key: np.array(found)[done]
                   for key, found in values[f'scores {name}'].items()}
         taus = (f'{kendalltau(scores[key], alone).statistic:.2f}'
-                for key in ('stored', 'recalibrated', 'stage loss'))
+                for key in ('stored', 'recalibrated', 'recalibrated, repaired',
+                            'stage loss'))
         rows.append((
             name, *taus, f'{scores["test"].mean():.1f}',
+            f'{scores["test, repaired"].mean():.1f}',
             f'{(scores["test"] - alone).mean():+.1f}',
             f'{values[f"trained {name}"]:.1f}'))
     header = (
-        'supernet', 'tau, stored statistics', 'tau, recalibrated', 'tau, stage loss',
-        'mean top-1 of its subnets', 'minus trained alone', 'top-1 of the full network')
+        'supernet', 'tau, stored statistics', 'tau, recalibrated', 'tau, repaired',
+        'tau, stage loss', 'mean top-1 of its subnets', 'the same repaired',
+        'unrepaired minus trained alone', 'top-1 of the full network')
     count = len(done)
     # Of tau where there is no relation: Kendall, Rank Correlation Methods, ch. 4.
     error = (2 * (2 * count + 5) / (9 * count * (count - 1))) ** 0.5

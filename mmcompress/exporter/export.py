@@ -31,7 +31,7 @@ from .editing import to_bytes
 from .metadata import write_metadata
 from .parts import Part, part_path, parts_of
 from .passes.boxes import COLUMNS, DETECTIONS, AppendSuppression
-from .passes.float16 import StoreFloat16, ToFloat16
+from .passes.float16 import ToFloat16
 from .quantise.float_layers import advice
 from .quantise.plan import LayerPlan, QuantPoint, plan_in, plan_of
 from .quantise.qdq import quantise_model
@@ -263,7 +263,6 @@ def quantised_part(
         outputs = locate(network, part.network, images[0])
     done = quantise_model(
         network, plan, images, known_points(model, outputs), rules, found.measured)
-    StoreFloat16()(done.model)
     write_metadata(done.model, dict(quantised=len(plan)))
     if options.layout:
         layout = layout_of(

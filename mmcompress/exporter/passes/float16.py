@@ -68,7 +68,8 @@ def _narrow(value: ir.Value) -> None:
     """Round a constant."""
     largest = np.finfo(np.float16).max
     set_array(value, array(value).clip(-largest, largest).astype('float16'))
-    value.dtype = ir.DataType.FLOAT16
+    # Not by setting its dtype: a clone shares the type with its original.
+    value.type = ir.TensorType(ir.DataType.FLOAT16)
 
 
 def _is_wide(value: ir.Value) -> bool:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import CheckerPass, RemoveUnusedNodesPass
 
 from ..editing import add_constant, array, set_array
+from ..passes.float16 import StoreFloat16
 from .correction import calls_of, correct_biases
 from .placement import Placement, moves, own_points, place
 from .plan import LayerPlan, QuantPoint, WeightPlan
@@ -48,7 +49,8 @@ def quantise_model(
     Where the file has points that the model has not, biases are corrected for what
     these shift; see :mod:`.correction`. Weights become INT8 constants (INT4 up to 4
     bits, if the runtime has it) with a ``DequantizeLinear``, per output channel; biases
-    stay in float, for some runtimes in the steps in which integers are added up.
+    stay in float, for some runtimes in the steps in which integers are added up. The
+    weights of other layers are stored in 16-bit floats.
     Tensors get a ``QuantizeLinear`` and a ``DequantizeLinear`` in 8 bits; narrower ones
     are clipped in integers.
 
@@ -77,6 +79,7 @@ def quantise_model(
         correct_biases(quantised, write_placement(model, own), images[:CORRECTED])
     if rules.integer_biases:
         _round_biases(quantised.graph)
+    StoreFloat16()(quantised)
     CheckerPass()(quantised)
     biases = quantised.graph.initializers
     shifts = {bias.name: array(biases[bias.name]) - array(bias)
