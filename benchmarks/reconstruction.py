@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import harness
@@ -37,6 +37,7 @@ from mmcompress.prices import Subject
 from mmcompress.prices.table import PriceTable
 from mmcompress.registry import PRICES, build
 from mmcompress.searchers.two_stage import TwoStage
+from mmcompress.session import Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,15 +91,28 @@ class Parts:
         self.name, self.case, self.draw = name, CASES[name], draw
         self.evaluations = evaluations
         self.folder = OUT / 'reconstruction' / name / f'draw_{draw}'
-        self.bench = bench = Bench(self.case, self.folder)
-        if name == 'resnet20':
+        self.bench = self._bench()
+        self.session = self.bench.session
+        self.plain = self.session.without_repair()
+        self.repair = self.session.mutator.repair
+
+    def _bench(self) -> Bench:
+        bench = Bench(self.case, self.folder)
+        if self.name == 'resnet20':
             bench.cfg.model.backbone.depth = 20
             bench.cfg.load_from = bench.cfg.load_from.replace('resnet56', 'resnet20')
         bench.cfg.search_cfg.evaluator.update(
-            seed=draw, metric='detections' if 'mAP' in self.case.metric else 'distance')
-        self.session = bench.session
-        self.plain = self.session.without_repair()
-        self.repair = self.session.mutator.repair
+            seed=self.draw,
+            metric='detections' if 'mAP' in self.case.metric else 'distance')
+        return bench
+
+    @cached_property
+    def by_norm(self) -> Session:
+        """Without the repair, its channels in the order of their weights' norms."""
+        bench = self._bench()
+        bench.cfg.compression.update(reconstruct=False)
+        bench.cfg.compression.channel.importance = 'l1'
+        return bench.session
 
     def test(self, model: object) -> float:
         """The metric on the test images, in per cent."""
@@ -131,9 +145,9 @@ class Parts:
         """What the search wrote for a budget."""
         return self.family[f'{self.case.cost}_{share:g}']
 
-    def acting(self, policy: Policy, repaired: bool) -> float:
+    def acting(self, policy: Policy, session: Session) -> float:
         """Metric of a policy as a search has it: norms found again, in pairs."""
-        mutator = (self.session if repaired else self.plain).mutator
+        mutator = session.mutator
         norms = self.session.evaluator.norm_batches(mutator)
         with mutator.acting(policy) as model, harness.dynamic_bn(
                 model, 'paired', norms):
@@ -185,10 +199,11 @@ class Parts:
         target, = self.bench.targets(self.case.cost, [share])
         if not self.draw and self.case.cost == 'macs':
             even = harness.uniform_widths(self.session.space, self.bench.costs, target)
-            yield 'uniform, sliced', lambda: self.acting(even, False)
-            yield 'uniform, repaired', lambda: self.acting(even, True)
-            yield 'priced, sliced', lambda: self.acting(self.priced(target), False)
-            yield 'priced, repaired', lambda: self.acting(self.priced(target), True)
+            for part, session in dict(repaired=self.session, sliced=self.plain).items():
+                yield f'uniform, {part}', partial(self.acting, even, session)
+                yield f'priced, {part}', lambda session=session: self.acting(
+                    self.priced(target), session)
+            yield 'uniform, sliced, by norm', lambda: self.acting(even, self.by_norm)
             yield 'priced, fitted, no residual target', lambda: self.fitted(
                 self.priced(target), residual=False)
             yield 'priced, fitted', lambda: self.fitted(self.priced(target))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,15 @@ def forget_scope(value: Any) -> None:
         return
     for part in value:
         forget_scope(part)
+
+
+def processed_dataset(dataset: Mapping) -> Mapping:
+    """The dataset within its wrappers whose pipeline an image goes through first.
+
+    Args:
+        dataset (Mapping): Config of a dataset. One without a pipeline is returned as it
+            is, or the innermost of it.
+    """
+    while 'pipeline' not in dataset and 'dataset' in dataset:
+        dataset = dataset['dataset']
+    return dataset

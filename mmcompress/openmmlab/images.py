@@ -21,6 +21,7 @@ from torch import nn
 from ..data.images import Batch, fast_layout
 from ..errors import DataError
 from ..plain import plain
+from .config_files import processed_dataset
 
 
 def search_dataset(cfg: Config) -> dict:
@@ -43,16 +44,11 @@ def search_dataset(cfg: Config) -> dict:
     dataset = copy.deepcopy(train['dataset'])
     while 'dataset' in dataset:  # MultiImageMixDataset, RepeatDataset, ...
         dataset = dataset['dataset']
-    dataset['pipeline'] = copy.deepcopy(_pipeline(test['dataset']))
+    tested = processed_dataset(test['dataset'])
+    if 'pipeline' not in tested:
+        raise DataError('The test dataset of the config has no pipeline.')
+    dataset['pipeline'] = copy.deepcopy(tested['pipeline'])
     return dataset
-
-
-def _pipeline(dataset: dict) -> list:
-    while 'pipeline' not in dataset:
-        if 'dataset' not in dataset:
-            raise DataError('The test dataset of the config has no pipeline.')
-        dataset = dataset['dataset']
-    return dataset['pipeline']
 
 
 def build_dataset(cfg: dict) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mmengine.config import Config
 
 from ..errors import TraceError
+from .config_files import processed_dataset
 
 
 def input_shape_of(cfg: Config) -> tuple[int, ...]:
@@ -26,9 +27,7 @@ def input_shape_of(cfg: Config) -> tuple[int, ...]:
             raise TraceError(
                 f'compression.input_shape is (C, H, W); got {tuple(given)}.')
         return tuple(int(n) for n in given)
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
-    while 'pipeline' not in dataset and 'dataset' in dataset:
-        dataset = dataset['dataset']
+    dataset = processed_dataset((cfg.get('test_dataloader') or {}).get('dataset', {}))
     size = None
     for step in dataset.get('pipeline', ()):
         size = _size(step) or size

@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from ..data.preprocessing import Recipe
 from .class_names import dataset_class
+from .config_files import processed_dataset
 
 LIBRARIES = dict(
     cv2=('opencv', dict(
@@ -39,9 +40,7 @@ def recipe_of(cfg: Config, shape: Sequence[int]) -> Recipe:
     Returns:
         Recipe: Its ``unclear`` names every step that differs from what it says.
     """
-    dataset = (cfg.get('test_dataloader') or {}).get('dataset', {})
-    while 'pipeline' not in dataset and 'dataset' in dataset:
-        dataset = dataset['dataset']
+    dataset = processed_dataset((cfg.get('test_dataloader') or {}).get('dataset', {}))
     if 'pipeline' not in dataset:
         return Recipe()
     reader = _Reader(tuple(shape[1:]))
