@@ -29,11 +29,11 @@ __version__ = '0.1.0'
 VERBS = dict(
     prepare='api.prepare', search='api.search', compress='api.compress',
     load='api.load', export='api.export', reconstruct='api.reconstruct',
-    Session='session')
+    zoo='api.zoo', Session='session')
 """Where the front door's names live; they are imported when first asked for."""
 
 __all__ = [
-    'Session', 'compress', 'export', 'load', 'prepare', 'reconstruct', 'search']
+    'Session', 'compress', 'export', 'load', 'prepare', 'reconstruct', 'search', 'zoo']
 
 
 def __getattr__(name: str) -> Any:

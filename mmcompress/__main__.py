@@ -13,6 +13,7 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 from . import __version__
+from .files import shipped
 
 PROGRAMS = {
     'search': 'search a family of compressed networks',
@@ -22,9 +23,13 @@ PROGRAMS = {
     'compress': 'all of these in one command, ending with one table',
     'benchmark': 'compare the speed of exported files',
     'report': 'draw the report of a search again, or compare searches',
+    'zoo': 'list the published policies, with their cost and score',
     'check-zoo': 'check which configs of the model zoo can be compressed',
 }
 """Every program and what it does, in the order of their use."""
+
+FILES = {'zoo': 'policies'}
+"""Programs whose file has another name: tools/zoo is the package of check-zoo."""
 
 USAGE = """usage: mmcompress PROGRAM [ARGUMENTS]
 
@@ -66,19 +71,17 @@ def usage() -> str:
 
 
 def run(name: str, *arguments: str) -> None:
-    """Run a program in this process, as ``python tools/<name>.py`` would."""
-    path = folder() / f'{name.replace("-", "_")}.py'
+    """Run a program in this process, as ``python tools/<file>.py`` would."""
+    path = file_of(name)
     sys.argv = [f'mmcompress {name}', *arguments]  # as usage lines name it
     sys.path.insert(0, str(path.parent))
     loader = SourceFileLoader('__main__', str(path))
     loader.exec_module(module_from_spec(spec_from_loader('__main__', loader)))
 
 
-def folder() -> Path:
-    """Where the programs are: in the installation, or beside the package."""
-    package = Path(__file__).resolve().parent
-    installed = package / '.mim' / 'tools'
-    return installed if installed.is_dir() else package.parent / 'tools'
+def file_of(name: str) -> Path:
+    """The file of a program, in the installation or beside the package."""
+    return shipped('tools') / f'{FILES.get(name, name.replace("-", "_"))}.py'
 
 
 if __name__ == '__main__':

@@ -106,3 +106,14 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> Path:
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return Path(path)
+
+
+def shipped(name: str) -> Path:
+    """The folder ``configs`` or ``tools``: in the installation, or beside the package.
+
+    Args:
+        name (str): Its name; see setup.py, which puts it into ``mmcompress/.mim``.
+    """
+    package = Path(__file__).resolve().parent
+    installed = package / '.mim' / name
+    return installed if installed.is_dir() else package.parent / name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from command_lines import CONFIG, REPO, metrics_of, table, write_images
 
-from mmcompress.__main__ import PROGRAMS, main, usage
+from mmcompress.__main__ import PROGRAMS, file_of, main, usage
 
 SOURCE = ('setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md',
           'requirements', 'configs', 'tools', 'mmcompress')
@@ -79,7 +80,8 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
 
 def test_every_program_is_there_and_described() -> None:
     for name in PROGRAMS:
-        assert (REPO / f'tools/{name.replace("-", "_")}.py').is_file()
+        assert file_of(name).is_file()
+        assert file_of(name).resolve().parent == REPO / 'tools'
         assert name in usage()
 
 
@@ -99,6 +101,18 @@ def test_help_names_the_command(installation: Installation) -> None:
     assert 'usage: mmcompress search' in installation('mmcompress', 'search', '--help')
     assert 'usage: mmcompress check-zoo' in installation(
         'mmcompress', 'check-zoo', '--help')
+
+
+def test_the_policies_of_the_wheel_are_listed(installation: Installation) -> None:
+    found = json.loads(installation('mmcompress', 'zoo', '--json'))
+    wanted = sorted((REPO / 'configs').glob('*/policies/*.json'))
+    assert [p['name'] for p in found] == [
+        f'{path.parent.parent.name}/{path.stem}' for path in wanted] != []
+    for policy, original in zip(found, wanted):
+        path = Path(policy['path'])
+        assert path.is_relative_to(installation.binaries.parent)
+        assert path.read_bytes() == original.read_bytes()
+        assert (path.parents[2] / policy['config']).is_file()
 
 
 @pytest.mark.slow

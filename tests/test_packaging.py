@@ -16,6 +16,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from published_policies import write as write_published
 
 import mmcompress
 
@@ -167,6 +168,13 @@ def test_metafiles_name_configs_that_exist(path: Path) -> None:
     assert models and all((ROOT / model['Config']).is_file() for model in models)
 
 
+def test_a_source_distribution_has_the_policies() -> None:
+    assert any(line.split()[:2] == ['recursive-include', 'configs']
+               and '*.json' in line.split()
+               for line in (ROOT / 'MANIFEST.in').read_text().splitlines())
+    assert list((ROOT / 'configs').glob('*/policies/*.json'))
+
+
 def test_mim_is_not_committed() -> None:
     ignored = subprocess.run(
         ['git', 'check-ignore', 'mmcompress/.mim/configs'], cwd=ROOT)
@@ -186,6 +194,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (copy / 'configs' / 'method').mkdir(parents=True)
     (copy / 'configs' / 'method' / 'method.py').write_text("word = 'found'\n")
     (copy / 'configs' / 'method' / 'metafile.yml').write_text('Models: []\n')
+    write_published(copy / 'configs', 'method/net_macs_0.5')
     return copy
 
 
@@ -210,6 +219,23 @@ def test_wheel_brings_configs_and_tools(source: Path, installed: Path) -> None:
     assert not (source / 'mmcompress' / '.mim').exists()
     packages = {path.name for path in installed.iterdir() if path.is_dir()}
     assert {name for name in packages if '.' not in name} == {'mmcompress'}
+
+
+LIST = '''
+import mmcompress as mmc
+for policy in mmc.zoo():
+    print(policy.path)
+'''
+
+
+def test_the_zoo_is_that_of_the_wheel(installed: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, '-W', 'ignore', '-c', LIST], cwd=tmp_path, check=True,
+        env={**os.environ, 'PYTHONPATH': str(installed)}, capture_output=True,
+        text=True)
+    path = 'mmcompress/.mim/configs/method/policies/net_macs_0.5.json'
+    assert done.stdout.splitlines() == [str(installed / path)]
+    assert (installed / path).is_file()
 
 
 def test_wheel_brings_templates_of_the_report(source: Path, installed: Path) -> None:

@@ -35,5 +35,6 @@ def test_search(name):
 
 def test_metafile_lists_every_config():
     listed = yaml.safe_load((FOLDER / 'metafile.yml').read_text())['Models']
-    assert [m['Config'] for m in listed] == [
+    # Behind them come published policies: tests/test_published_policies.py.
+    assert [m['Config'] for m in listed if 'Results' not in m] == [
         f'configs/two_stage/{name}' for name in NAMES]

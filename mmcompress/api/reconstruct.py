@@ -22,6 +22,7 @@ from ..mutators.reconstruct import ReconstructMutator
 from ..options import Count, checking
 from ..policy import ChannelScores, ModelGraph
 from ..policy.files import PolicyFile
+from ..policy.published import PublishedPolicy
 from ..surgery.copies import copy_of
 from ..surgery.materialise import check_policy
 from .functions import FunctionKind
@@ -30,7 +31,7 @@ from .functions import FunctionKind
 @checking
 def reconstruct(
     dense: nn.Module,
-    policy: str | Path | PolicyFile,
+    policy: str | Path | PolicyFile | PublishedPolicy,
     images: Iterable,
     *,
     forward: Callable[[nn.Module, Any], Any] | None = None,
@@ -47,7 +48,7 @@ def reconstruct(
     Args:
         dense: The dense model with its weights; it does not change:
             ``dense=resnet18(weights='DEFAULT')``.
-        policy: A policy file or what is in it:
+        policy: A policy file, what is in it, or an entry of :func:`mmcompress.zoo`:
             ``policy='out/policies/macs_0.5.json'``.
         images: Batches without labels, of one size as far as possible:
             ``images=loader``. Of tuples, the first entry is what the model takes.
@@ -67,6 +68,8 @@ def reconstruct(
     Example:
         >>> slim = mmc.reconstruct(net, 'out/policies/macs_0.5.json', loader)
     """
+    if isinstance(policy, PublishedPolicy):
+        policy = policy.path
     file = policy if isinstance(policy, PolicyFile) else PolicyFile.load(policy)
     model = copy_of(dense).eval()
     first = next(model.parameters(), None)

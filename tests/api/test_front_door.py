@@ -164,7 +164,8 @@ def test_a_search_needs_a_budget(tmp_path):
 
 def test_the_package_shows_its_verbs():
     assert [name for name in dir(mmc) if not name.startswith('_')] == [
-        'Session', 'compress', 'export', 'load', 'prepare', 'reconstruct', 'search']
+        'Session', 'compress', 'export', 'load', 'prepare', 'reconstruct', 'search',
+        'zoo']
     with pytest.raises(AttributeError, match="no attribute 'nope'"):
         mmc.nope  # noqa: B018
 
