@@ -23,6 +23,7 @@ from pathlib import Path
 import harness
 import torch
 from harness import OUT, Bench, Results, machine, parser, show, spread
+from mmengine.config import Config
 from mmengine.runner import Runner
 from scipy.stats import kendalltau
 
@@ -98,13 +99,17 @@ class Parts:
 
     def _bench(self) -> Bench:
         bench = Bench(self.case, self.folder)
-        if self.name == 'resnet20':
-            bench.cfg.model.backbone.depth = 20
-            bench.cfg.load_from = bench.cfg.load_from.replace('resnet56', 'resnet20')
+        self._of_this_network(bench.cfg)
         bench.cfg.search_cfg.evaluator.update(
             seed=self.draw,
             metric='detections' if 'mAP' in self.case.metric else 'distance')
         return bench
+
+    def _of_this_network(self, cfg: Config) -> None:
+        """Let a config of ResNet-56 be one of ResNet-20, where that is measured."""
+        if self.name == 'resnet20':
+            cfg.model.backbone.depth = 20
+            cfg.load_from = cfg.load_from.replace('resnet56', 'resnet20')
 
     @cached_property
     def by_norm(self) -> Session:
@@ -182,6 +187,7 @@ class Parts:
         cfg = harness.quiet_config(
             self.case.recipe,
             self.folder / f'tuned_{file and file.stem}_{rate}_{held_out}')
+        self._of_this_network(cfg)
         cfg.train_cfg.val_interval = 10
         cfg.optim_wrapper.optimizer.lr = rate
         dataset = cfg.train_dataloader.dataset
