@@ -12,7 +12,7 @@ import importlib.util
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -236,8 +236,8 @@ def _prepare(node: object) -> None:
 def shape_of(model: nn.Module, cfg: Config) -> tuple[int, ...]:
     """Image size to check at: a backbone's fixed one, else a small one.
 
-    Of a classifier that is the one of its test pipeline, if it has any: pedestrians are
-    told apart on upright images, by a pooling of that size.
+    Of a classifier that is the one of its test pipeline, if that fixes any: pedestrians
+    are told apart on upright images, by a pooling of that size.
     """
     backbone = getattr(model, 'backbone', model)
     size = cfg.model.get('backbone', {}).get('img_size') or getattr(
@@ -247,8 +247,9 @@ def shape_of(model: nn.Module, cfg: Config) -> tuple[int, ...]:
         return 3, int(height), int(width)
     if is_detector(model):
         return DETECTOR_SHAPE
-    if isinstance(kind_of(model), Classifier) and 'test_dataloader' in cfg:
-        return input_shape_of(cfg)
+    if isinstance(kind_of(model), Classifier):
+        with suppress(TraceError):  # no pipeline, or one that takes any image
+            return input_shape_of(cfg)
     return 3, 224, 224
 
 

@@ -2,14 +2,18 @@
 
 import pytest
 import torch
+from mmdet.models.vis import Mask2FormerVideo
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
+from mmengine.model import BaseModel
 from small_detectors import small
 from torch import nn
 
+from mmcompress.data.images import Batch
 from mmcompress.graph import trace
 from mmcompress.graph.inputs import run
+from mmcompress.kinds import kind_of
 from mmcompress.testing.networks import check_network
 from tools.zoo import check as zoo
 
@@ -68,3 +72,26 @@ def test_the_track_head_says_something_about_the_same_objects(tracker):
     one, other = (x if torch.is_tensor(x) else x[0][0] for x in (one, other))
     assert len(one) == 3 and torch.equal(one, other)
     assert 'extract_feat' not in vars(tracker.detector)
+
+
+class Frames(Mask2FormerVideo):
+    """As much of a video segmenter as its kind asks for."""
+
+    def __init__(self) -> None:
+        BaseModel.__init__(self)
+        self.backbone = nn.Conv2d(3, 4, 1)
+        self.track_head = Together()
+
+
+class Together(nn.Module):
+    """A head that looks at all frames at once."""
+
+    def forward(self, x, data_samples):
+        """The mean over frames."""
+        return x.mean(0)
+
+
+def test_images_of_a_batch_are_frames_of_one_video():
+    model, images = Frames(), torch.rand(2, 3, 4, 4)
+    found = kind_of(model).raw(model, Batch(images, []))
+    assert torch.equal(found, model.backbone(images).mean(0))
