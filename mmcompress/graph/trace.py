@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..arithmetic.labels import LabelTracer, tensors_in
 from ..errors import TraceError
 from ..layers.attention import HeadSite, attentions, head_sites, own_tensors
-from ..layers.rule import even_convs, is_followed, is_layer, rule_of
+from ..layers.rule import even_convs, is_followed, is_layer, parts_of_layers, rule_of
 from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
 from ..surgery.heads import any_number_of_heads
 from ..surgery.modes import evaluating
@@ -92,9 +92,17 @@ def _layer_names(model: nn.Module) -> dict[nn.Module, str]:
 
 
 @contextmanager
-def _watched(model: nn.Module, call: Callable) -> Iterator[None]:
-    """Route every layer with a rule through ``call(module, name, forward, args)``."""
-    watched = _layer_names(model)
+def _watched(
+    model: nn.Module, call: Callable, without: Container[str] = ()
+) -> Iterator[None]:
+    """Route every layer with a rule through ``call(module, name, forward, args)``.
+
+    Args:
+        model (nn.Module): The model.
+        call (Callable): What runs the layers.
+        without (Container[str]): Names of layers that run on their own.
+    """
+    watched = {m: n for m, n in _layer_names(model).items() if n not in without}
     for module, name in watched.items():
         def forward(*args, _m=module, _n=name, _f=module.forward, **kwargs):
             return call(_m, _n, _f, args, kwargs)
@@ -125,7 +133,8 @@ def trace_labels(
     Raises:
         TraceError: The model does not run on such an image.
     """
-    sites, by_head, even = head_sites(model), own_tensors(model), even_convs(model)
+    sites, by_head = head_sites(model), own_tensors(model)
+    even, parts = even_convs(model), parts_of_layers(model)
     small = [(input_shape[0], *(min(s, side) for s in input_shape[1:]))
              for side in SMALL]
     for shape in dict.fromkeys([*small, tuple(input_shape)]):
@@ -133,7 +142,7 @@ def trace_labels(
                               if id(p) not in by_head}, even)
         try:
             with any_number_of_heads(model), _watched(
-                    model, partial(_follow, tracer, sites)), \
+                    model, partial(_follow, tracer, sites), parts), \
                     Following(tracer), during(tracer) if during else nullcontext():
                 outputs = run(model, shape)
         except Exception as error:
@@ -175,7 +184,7 @@ def _follow(
 
 
 def _pin_what_cannot_be_sliced(model: nn.Module, tracer: LabelTracer) -> None:
-    """Weights that are used by arithmetic, shared or computed stay as they are."""
+    """Weights that are used by arithmetic, shared or out of reach stay as they are."""
     owners = Counter(id(p) for m in model.modules()
                      for p in m._parameters.values() if p is not None)
     modules = dict(model.named_modules())
@@ -187,8 +196,8 @@ def _pin_what_cannot_be_sliced(model: nn.Module, tracer: LabelTracer) -> None:
             continue
         own = [p for p in module._parameters.values() if p is not None]
         shared = any(owners[id(p)] > 1 for p in own)
-        computed = is_layer(module) and rule_of(module).weight(module) is None
-        if name in functional or shared or computed:
+        rigid = is_layer(module) and not rule_of(module).resizable(module)
+        if name in functional or shared or rigid:
             tracer.pin(block.atoms)
 
 

@@ -44,6 +44,9 @@ class LayerRule:
             operators inside. Defaults to True.
         closed (bool): Whether that also holds for the layers inside it. Defaults to
             False: layers inside that have rules are followed too.
+        parts (tuple[str, ...]): Layers inside, by path, that :meth:`follow` ties as
+            well. They are not followed on their own; an instance may lack some.
+            Defaults to none.
         even (tuple[str, ...]): Convs inside, by path, whose groups are added up
             afterwards and must lose the same channels. Defaults to none.
         operator (str): Of an activation, the operator of its own that it is in a file.
@@ -55,6 +58,7 @@ class LayerRule:
     quantised: type[QuantLayer] | None = None
     whole = True
     closed = False
+    parts: tuple[str, ...] = ()
     even: tuple[str, ...] = ()
     operator = ''
 
@@ -135,6 +139,10 @@ class LayerRule:
         """Elements of its window. Defaults to 1."""
         return 1
 
+    def hidden_macs(self, module: nn.Module, out: Tensor) -> int:
+        """MACs of a call with that output which no dispatcher sees. Defaults to 0."""
+        return 0
+
     def positions(self, read: int, written: int) -> int:
         """At how many positions the window is applied.
 
@@ -170,8 +178,16 @@ class LayerRule:
 
     # -- weights -------------------------------------------------------------
     def weight(self, module: nn.Module) -> Tensor | None:
-        """The weight of a layer with MACs; None if it is computed."""
+        """What a layer with MACs multiplies by; None if that is computed."""
         return module._parameters.get('weight')
+
+    def resizable(self, module: nn.Module) -> bool:
+        """Whether :meth:`slice` reaches all that a layer with MACs multiplies by.
+
+        Defaults to whether that is a parameter. A rule that slices what it is computed
+        from says so here.
+        """
+        return self.weight(module) is not None
 
     def obstacle(self, module: nn.Module) -> str:
         """Why a layer cannot have the quantised type; empty if it can."""
@@ -312,6 +328,12 @@ def even_convs(model: nn.Module) -> frozenset[str]:
     """Names of the convs whose groups all lose the same channels."""
     return frozenset(f'{name}.{conv}' for name, module in model.named_modules()
                      if (rule := rule_of(module)) for conv in rule.even)
+
+
+def parts_of_layers(model: nn.Module) -> frozenset[str]:
+    """Names of the layers that the rule of a layer around them follows."""
+    return frozenset(f'{name}.{part}' for name, module in model.named_modules()
+                     if (rule := rule_of(module)) for part in rule.parts)
 
 
 def sliced(module: nn.Module, out: Kept, into: Kept) -> dict[str, Any]:

@@ -49,14 +49,16 @@ def channel_scores(
         model (nn.Module): The model.
         graph (ModelGraph): Its units.
         kind (str): ``'l1'`` or ``'l2'``: sum of absolute or squared weights that
-            produce the channel. ``'bn_scale'``: absolute scale of the norms on the
-            channel (Network Slimming, ICCV 2017); units without a norm use l2.
-            ``'taylor'``: squared sum of weight x gradient (Molchanov et al., CVPR
-            2019, eq. 8), accumulated over ``losses``. ``'index'``: the channels
-            stay in their order, as a supernet was trained in it. ``'obs'``: what the
-            readers of the unit lose, beyond repair, once the channel and all cheaper
-            ones are gone (:mod:`mmcompress.reconstruction.order`); a unit that no
-            layer without groups reads uses l2.
+            produce the channel; the scale of the norms where all of these are
+            standardised, so that their size says nothing. ``'bn_scale'``: absolute
+            scale of the norms on the channel (Network Slimming, ICCV 2017); units
+            without a norm use l2. ``'taylor'``: squared sum of weight x gradient
+            (Molchanov et al., CVPR 2019, eq. 8), accumulated over ``losses``, of
+            weights that are not standardised. ``'index'``: the channels stay in their
+            order, as a supernet was trained in it. ``'obs'``: what the readers of the
+            unit lose, beyond repair, once the channel and all cheaper ones are gone
+            (:mod:`mmcompress.reconstruction.order`); a unit that no layer without
+            groups reads uses l2.
         calibration (Calibration): Its losses serve ``'taylor'``, its batches ``'obs'``.
 
     Returns:
@@ -86,8 +88,11 @@ def channel_scores(
     units: dict[str, dict[str, np.ndarray]] = {}
     for unit in graph.units:
         parts = [(m, per_layer.get(m.layer)) for m in unit.producers]
-        if all(score is None for _, score in parts):
-            parts = [(m, _magnitude(modules.get(m.layer), 'l2')) for m, _ in parts]
+        for other in ('l2', 'bn_scale'):
+            if all(score is None for _, score in parts):
+                parts = [(m, _magnitude(modules.get(m.layer), other)) for m, _ in parts]
+        if all(score is None for _, score in parts):  # standardised, and no norm
+            parts = [(m, np.ones(m.positions.max() + 1)) for m, _ in parts]
         layers = units.setdefault(unit.name, {})
         for member, score in parts:
             if score is not None:
@@ -120,9 +125,10 @@ def _magnitude(module: nn.Module | None, kind: str) -> np.ndarray | None:
     if kind == 'bn_scale':
         scale = None if rule is None else rule.scale(module)
         return None if scale is None else scale.detach().double().abs().cpu().numpy()
-    if not is_layer(module):
+    weight = rule.weight(module) if is_layer(module) else None
+    if weight is None:
         return None
-    weight = module.weight.detach().double()
+    weight = weight.detach().double()
     size = weight.abs() if kind == 'l1' else weight.square()
     return rule.by_output(module, size).flatten(1).sum(1).cpu().numpy()
 
@@ -130,7 +136,9 @@ def _magnitude(module: nn.Module | None, kind: str) -> np.ndarray | None:
 def _taylor(
     modules: dict[str, nn.Module], losses: Iterable[Callable[[], Tensor]]
 ) -> dict[str, np.ndarray]:
-    layers = {n: m for n, m in modules.items() if is_layer(m)}
+    # The gradient of a standardised weight is orthogonal to it: products are zero.
+    layers = {n: m for n, m in modules.items()
+              if is_layer(m) and rule_of(m).weight(m) is not None}
     weights = [m.weight for m in layers.values()]
     sums = dict.fromkeys(layers, 0.0)
     count = 0

@@ -21,7 +21,13 @@ from ..data.preprocessing import Normalisation
 from ..errors import ExportError
 from ..kinds import IMAGE, ModelKind, Piece, Suppression
 from .detectors import decoding, facts
-from .detectors.inputs import class_of, detector_samples, fixed_regions, is_detector
+from .detectors.inputs import (
+    class_of,
+    detector_samples,
+    fixed_regions,
+    is_detector,
+    proposals,
+)
 from .detectors.regions import (
     Proposals,
     Regions,
@@ -29,6 +35,7 @@ from .detectors.regions import (
     proposing_outputs,
     region_heads,
 )
+from .detectors.tracking import described, features_kept, tracked_boxes
 
 REGIONS = 'regions'
 """Name of the input that takes pooled features of regions, ``(R, C, h, w)``."""
@@ -275,7 +282,8 @@ class TwoStage(Detector):
 class Tracker(EngineModel):
     """A tracker of mmdet, as the networks that look at one frame.
 
-    Trackers have no forward pass of their own: association is no network.
+    Trackers have no forward pass of their own: association is no network. A track head
+    describes objects by features of the detector; it gets boxes that stay.
     """
 
     def fits(self, model: nn.Module) -> bool:
@@ -286,17 +294,12 @@ class Tracker(EngineModel):
         self, model: nn.Module, shape: tuple[int, ...], seed: int = 0,
         regions: int | None = None,
     ) -> Batch:
-        """See :meth:`ModelKind.example`.
-
-        Raises:
-            NotImplementedError: The track head reads features of the detector, which
-                only the tracker's own ``predict`` does.
-        """
-        if not hasattr(model, 'detector') or hasattr(model, 'track_head'):
-            raise NotImplementedError(
-                f'{type(model).__name__} has no forward pass on single frames')
+        """See :meth:`ModelKind.example`."""
         image = super().example(model, shape, seed).inputs
-        return Batch(image, detector_samples(model.detector, image, regions))
+        samples = detector_samples(model.detector, image, regions)
+        for sample in samples:
+            sample.tracked = proposals(shape, regions or tracked_boxes(model))
+        return Batch(image, samples)
 
     def fixed_regions(
         self, model: nn.Module, shape: tuple[int, ...], number: int | None = None
@@ -305,13 +308,31 @@ class Tracker(EngineModel):
         return fixed_regions(model, shape, number)
 
     def raw(self, model: nn.Module, batch: Batch) -> Any:
-        """Outputs of the detector, and of what tells pedestrians apart."""
-        outputs = [model.detector(batch.inputs, batch.samples(), mode='tensor')]
+        """Outputs of the detector, and of what tells objects apart."""
+        samples, head = batch.samples(), getattr(model, 'track_head', None)
+        with features_kept(model.detector) as features:
+            outputs = [model.detector(batch.inputs, samples, mode='tensor')]
+        if head is not None:
+            boxes = [sample.tracked.bboxes.to(batch.inputs) for sample in samples]
+            outputs.append(described(head, features[-1], boxes))
         if getattr(model, 'reid', None) is not None:
             crop = F.interpolate(batch.inputs, (256, 128))  # pedestrians
             outputs.append(model.reid(crop, mode='tensor'))
         return outputs
 
 
-KINDS = (TwoStage(), OneStage(), Detector(), Tracker(), Classifier(), EngineModel())
+class VideoSegmenter(EngineModel):
+    """A segmenter of mmdet whose head looks at all frames of a video at once."""
+
+    def fits(self, model: nn.Module) -> bool:
+        """See :meth:`ModelKind.fits`."""
+        return isinstance(model, class_of('vis.mask2former_vis', 'Mask2FormerVideo'))
+
+    def raw(self, model: nn.Module, batch: Batch) -> Any:
+        """Of the images of a batch, as frames of one video."""
+        return model.track_head(model.backbone(batch.inputs), None)
+
+
+KINDS = (TwoStage(), OneStage(), Detector(), VideoSegmenter(), Tracker(), Classifier(),
+         EngineModel())
 """The most special first."""

@@ -150,25 +150,25 @@ def error(left: list[Tensor], right: list[Tensor]) -> float:
 def count_macs(model: nn.Module, input_shape: tuple[int, ...]) -> int:
     """MACs of convs and linears as torch's FlopCounterMode counts them.
 
-    It knows no deformable convs: their elements are counted here.
+    It knows no deformable convs: these are asked for theirs.
     """
-    deformable: list[int] = []
+    hidden: list[int] = []
 
-    def count(module: nn.Module, _: tuple, out: Tensor) -> None:
-        deformable.append(out.numel() * module.weight[0].numel())
+    def ask(module: nn.Module, _: tuple, out: Tensor) -> None:
+        hidden.append(rule_of(module).hidden_macs(module, out))
 
-    closed = [m for m in model.modules() if (rule := rule_of(m)) and rule.closed]
+    layers = list(filter(is_layer, model.modules()))
     counter = _LayerProducts(model)
-    inside = {step: dict.fromkeys(filter(is_layer, model.modules()),
-                                  partial(counter.move, by=step)) for step in (1, -1)}
+    inside = {step: dict.fromkeys(layers, partial(counter.move, by=step))
+              for step in (1, -1)}
     with torch.no_grad(), slow_attention(), counter, \
             hooked(before=inside[1], after=inside[-1]), \
-            hooked(after=dict.fromkeys(closed, count)):
+            hooked(after=dict.fromkeys(layers, ask)):
         run(model, input_shape, boxes=None)
     aten = torch.ops.aten
     flops = counter.get_flop_counts()['Global']
     products = sum(flops.get(op, 0) for op in (aten.convolution, aten.mm, aten.addmm))
-    return products // 2 + sum(deformable)
+    return products // 2 + sum(hidden)
 
 
 class _LayerProducts(FlopCounterMode):

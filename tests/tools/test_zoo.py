@@ -62,11 +62,26 @@ def test_neither_weights_nor_other_processes_are_looked_for():
     model = dict(init_cfg=dict(type='Pretrained', checkpoint='https://nowhere'),
                  heads=[dict(pretrained='torchvision://resnet50')],
                  teacher_ckpt='https://nowhere',
+                 postprocess_model=dict(checkpoint='https://nowhere'),
+                 roi_layer=dict(type='RoIAlign', use_torchvision=True),
                  norm_cfg=dict(type='MMSyncBN', requires_grad=True))
     zoo._prepare(model)
     assert model == dict(init_cfg=None, heads=[dict(pretrained=None)],
-                         teacher_ckpt=None,
+                         teacher_ckpt=None, postprocess_model=None,
+                         roi_layer=dict(type='RoIAlign', use_torchvision=False),
                          norm_cfg=dict(type='BN', requires_grad=True))
+
+
+@pytest.mark.parametrize('package, config, shape', [
+    # Pedestrians are upright; the pipeline's scale is (width, height).
+    ('mmdet', 'reid/reid_r50_8xb32-6e_mot15train80_test-mot15val20.py', (3, 256, 128)),
+    ('mmpretrain', 'resnet/resnet18_8xb16_cifar10.py', (3, 224, 224)),
+    ('mmpretrain', 'resnet/resnet18_8xb32_in1k.py', (3, 224, 224)),
+    ('mmpretrain', SMALL, (3, 224, 224)),
+    ('mmdet', 'retinanet/retinanet_r18_fpn_1x_coco.py', zoo.DETECTOR_SHAPE)])
+def test_the_size_is_one_that_the_network_takes(package, config, shape):
+    cfg = zoo.load(package, config)
+    assert zoo.shape_of(zoo.build(cfg.model), cfg) == shape
 
 
 def test_two_stage_detectors_are_counted_on_few_proposals():

@@ -1,4 +1,4 @@
-"""Twenty detectors of mmdet, spread over families, pass every check of the zoo."""
+"""Detectors of mmdet, spread over families, pass every check of the zoo."""
 
 import pytest
 
@@ -28,9 +28,18 @@ CONFIGS = [
     'fpg/mask-rcnn_r50_fpg_crop640-50e_coco.py',
 ]
 
+MENDED = [
+    'gn+ws/faster-rcnn_r50_fpn_gn-ws-all_1x_coco.py',
+    'detectors/cascade-rcnn_r50-sac_1x_coco.py',
+    'qdtrack/qdtrack_faster-rcnn_r50_fpn_4e_base.py',
+    'mask2former_vis/mask2former_r50_8xb2-8e_youtubevis2019.py',
+    'crowddet/crowddet-rcnn_r50_fpn_8xb2-30e_crowdhuman.py',
+]
+"""One of each cause that once failed; see docs/measurements/zoo.md."""
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize('config', CONFIGS)
+@pytest.mark.parametrize('config', CONFIGS + MENDED)
 def test_it_passes_every_check(config):
     result = check_config('mmdet', config)
     assert (result.stage, result.reason) == ('passed', '')

@@ -12,7 +12,7 @@ import importlib.util
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,11 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from mmcompress.errors import TraceError
+from mmcompress.kinds import kind_of
 from mmcompress.mutators import ChannelMutator
 from mmcompress.openmmlab.detectors.inputs import is_detector
+from mmcompress.openmmlab.input_shape import input_shape_of
+from mmcompress.openmmlab.kinds import Classifier
 from mmcompress.policy import SearchSpace
 from mmcompress.policy.files import PolicyFile
 from mmcompress.registry import MODELS
@@ -142,7 +145,7 @@ def _check(package: str, config: str) -> tuple[NetworkReport, ChannelMutator]:
     with _stage('build'):
         cfg = load(package, config)
         model = build(cfg.model)
-        shape = shape_of(model, cfg.model)
+        shape = shape_of(model, cfg)
     mutator = ChannelMutator(divisor=4)
     with _stage('trace'):
         try:
@@ -208,7 +211,9 @@ def _prepare(node: object) -> None:
 
     References to checkpoints are removed, so that nothing is downloaded; norms that
     are synchronised between processes become ordinary ones, as in every single
-    process (mmcv's own is not even built without a process group).
+    process (mmcv's own is not even built without a process group). What joins tracks
+    after a video is over is no part of the network, and downloads its weights. Regions
+    are cut out by mmcv, not by torchvision, which does the same where it is compiled.
     """
     if isinstance(node, dict):
         if node.get('type') in ('SyncBN', 'MMSyncBN'):
@@ -216,7 +221,9 @@ def _prepare(node: object) -> None:
         if (node.get('init_cfg') or {}) and isinstance(node['init_cfg'], dict) and \
                 node['init_cfg'].get('type') == 'Pretrained':
             node['init_cfg'] = None
-        for key in ('pretrained', 'teacher_ckpt'):
+        if node.get('use_torchvision'):
+            node['use_torchvision'] = False
+        for key in ('pretrained', 'teacher_ckpt', 'postprocess_model'):
             if node.get(key):
                 node[key] = None
         for value in node.values():
@@ -226,15 +233,24 @@ def _prepare(node: object) -> None:
             _prepare(value)
 
 
-def shape_of(model: nn.Module, cfg: dict) -> tuple[int, int, int]:
-    """Image size to check at: a backbone's fixed one, else a small one."""
+def shape_of(model: nn.Module, cfg: Config) -> tuple[int, ...]:
+    """Image size to check at: a backbone's fixed one, else a small one.
+
+    Of a classifier that is the one of its test pipeline, if that fixes any: pedestrians
+    are told apart on upright images, by a pooling of that size.
+    """
     backbone = getattr(model, 'backbone', model)
-    size = cfg.get('backbone', {}).get('img_size') or getattr(
+    size = cfg.model.get('backbone', {}).get('img_size') or getattr(
         backbone, 'img_size', None) or getattr(backbone, 'input_resolution', None)
-    if size is None:
-        return DETECTOR_SHAPE if is_detector(model) else (3, 224, 224)
-    height, width = (size, size) if isinstance(size, int) else size[-2:]
-    return 3, int(height), int(width)
+    if size is not None:
+        height, width = (size, size) if isinstance(size, int) else size[-2:]
+        return 3, int(height), int(width)
+    if is_detector(model):
+        return DETECTOR_SHAPE
+    if isinstance(kind_of(model), Classifier):
+        with suppress(TraceError):  # no pipeline, or one that takes any image
+            return input_shape_of(cfg)
+    return 3, 224, 224
 
 
 def rebuild_error(architecture: dict, mutator: ChannelMutator) -> float:

@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ...surgery.hooks import hooked
 from ...surgery.shadow import shadowed
+from .operators import plain_operators
 
 PROPOSALS = 1000
 """Boxes per image that RoI heads are counted with unless the model says so."""
@@ -136,7 +136,7 @@ def fixed_regions(
                     _propose, rpn, rpn.predict, shape, number, seen)))]))
             stack.enter_context(shadowed(
                 _whole_forward(getattr(detector, 'roi_head', None))))
-        stack.enter_context(_unmasked_convs())
+        stack.enter_context(plain_operators())
         yield seen
 
 
@@ -213,18 +213,3 @@ def _points(
     points = torch.rand((len(rois), number, 2), generator=generator).to(rois)
     fine = roi_head._get_fine_grained_point_feats(feats, rois, points)
     return *outputs, roi_head.point_head(fine, point_sample(masks, points))
-
-
-@contextmanager
-def _unmasked_convs() -> Iterator[None]:
-    """Let mmcv's masked convs compute all places; on a CPU they compute none."""
-    from mmcv.ops import masked_conv
-
-    def conv(x, mask, weight, bias, padding=0, stride=1):
-        return F.conv2d(x, weight, bias, stride, padding)
-
-    saved, masked_conv.masked_conv2d = masked_conv.masked_conv2d, conv
-    try:
-        yield
-    finally:
-        masked_conv.masked_conv2d = saved

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmcv.cnn import ConvModule
+from mmcv.cnn import ConvAWS2d, ConvModule, ConvWS2d
 from mmcv.cnn.bricks.swish import Swish
 from mmcv.cnn.bricks.wrappers import Conv2d, ConvTranspose2d, Linear
-from mmcv.ops import DeformConv2d, ModulatedDeformConv2d, RoIAlign, RoIPool
+from mmcv.ops import (
+    DeformConv2d,
+    ModulatedDeformConv2d,
+    RoIAlign,
+    RoIPool,
+    SAConv2d,
+)
 from torch import Tensor, nn
 
 from ...arithmetic.labels import LabelTracer
@@ -22,7 +28,9 @@ from ...layers.conv import (
 from ...layers.linear import LinearRule
 from ...layers.norm import ChannelwiseRule
 from ...layers.rule import LayerRule, register_rule
+from ...layers.standardised import StandardisedConvRule
 from ...policy import IN, OUT
+from .switchable import AdaptiveConvRule, SwitchableConvRule
 
 
 class RoIRule(ChannelwiseRule):
@@ -53,6 +61,9 @@ class DeformConvRule(ConvRule):
             tracer.pin(made.atoms)
         tracer.emit(out, 1, made.atoms)
 
+    def hidden_macs(self, module: nn.Module, out: Tensor) -> int:
+        return out.numel() * module.weight[0].numel()
+
     def slice(self, module: nn.Module, out: Kept, into: Kept) -> dict[str, Any]:
         # The kernels want contiguous weights.
         weight = take(take(module.weight, 0, out), 1, into)
@@ -71,6 +82,13 @@ class ConvModuleRule(LayerRule):
         return module.activate if module.with_activation else None
 
 
+def _standardise(module: ConvWS2d, weight: Tensor) -> Tensor:
+    rows = weight.flatten(1)
+    mean, deviation = rows.mean(1), rows.std(1)
+    return ((rows - mean[:, None]) / (deviation + module.eps)[:, None]).reshape(
+        weight.shape)
+
+
 register_rule(Conv2d, ConvRule(QuantConv2d))
 register_rule(ConvTranspose2d, TransposedConvRule(QuantConvTranspose2d))
 register_rule(Linear, LinearRule())
@@ -78,5 +96,8 @@ register_rule(RoIAlign, RoIRule())
 register_rule(RoIPool, RoIRule())
 register_rule(DeformConv2d, DeformConvRule())
 register_rule(ModulatedDeformConv2d, DeformConvRule())
+register_rule(ConvWS2d, StandardisedConvRule(_standardise))
+register_rule(ConvAWS2d, AdaptiveConvRule())
+register_rule(SAConv2d, SwitchableConvRule())
 register_rule(ConvModule, ConvModuleRule())
 register_rule(Swish, SiLURule())
