@@ -38,7 +38,7 @@ def forget_scope(value: Any) -> None:
 
 
 def processed_dataset(dataset: Mapping) -> Mapping:
-    """The dataset within its wrappers whose pipeline an image goes through first.
+    """The outermost dataset among its wrappers that has a pipeline.
 
     Args:
         dataset (Mapping): Config of a dataset. One without a pipeline is returned as it
