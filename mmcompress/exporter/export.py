@@ -60,6 +60,9 @@ class ExportOptions:
             :mod:`.quantise.runtime_rules`. Defaults to 'onnxruntime'.
         float16 (bool): Weights and arithmetic of a network in float in 16 bits; its
             inputs and outputs stay in 32. Defaults to False.
+        half_weights (bool): Of a quantised network, store the weights of layers that
+            stay in float in 16 bits, for half of their bytes. Defaults to False: the
+            file computes what the model does.
         layout (bool): Find out what a quantised file has and the model has not, for
             :func:`.twin.twin_of`. Takes the memory of all tensors of the network.
             Defaults to False.
@@ -77,6 +80,7 @@ class ExportOptions:
     boxes: bool = False
     runtime: Literal[tuple(RULES)] = ONNX_RUNTIME.name
     float16: bool = False
+    half_weights: bool = False
     layout: bool = False
     tolerance: Positive | None = None
     quantised_tolerance: Positive = QUANTISED_TOLERANCE
@@ -145,8 +149,7 @@ def export_onnx(
 
     Batch norms are folded into convolutions. Layers that are quantised are written in
     integers, and what lies between them is quantised to 8 bits where the runtime needs
-    that to stay in integers; see :mod:`.quantise.placement`. Such a file stores the
-    weights of its other layers in 16 bits.
+    that to stay in integers; see :mod:`.quantise.placement`.
 
     Args:
         model (nn.Module): A model whose kind can be exported; see
@@ -262,7 +265,8 @@ def quantised_part(
     if options.layout or file_points(model) is not None:
         outputs = locate(network, part.network, images[0])
     done = quantise_model(
-        network, plan, images, known_points(model, outputs), rules, found.measured)
+        network, plan, images, known_points(model, outputs), rules, found.measured,
+        options.half_weights)
     write_metadata(done.model, dict(quantised=len(plan)))
     if options.layout:
         layout = layout_of(

@@ -134,7 +134,7 @@ def export_checkpoint(
     options = ExportOptions(
         shape, request.batch, request.dynamic_batch, classes, _recipe(cfg, shape, log),
         [batch.inputs.cpu().numpy() for batch in batches], request.boxes,
-        request.runtime, request.float16,
+        request.runtime, request.float16, half_weights=bool(int8),
         layout=bool(model_out or request.fit_steps),
         quantised_tolerance=request.tolerance)
     parts, eight, costs = float_parts(model, options), None, {}

@@ -59,7 +59,8 @@ def quantised(model, images, runtime='onnxruntime', **options):
     batches = [Batch(torch.from_numpy(image), []) for image in images]
     bits = EightBits(**options)
     quantise_layers(model, SHAPE, batches, bits)
-    export = ExportOptions(SHAPE, images=images, runtime=runtime)
+    export = ExportOptions(
+        SHAPE, images=images, runtime=runtime, half_weights=True)
     parts = float_parts(model, export)
     return leave_in_float(model, parts, export, bits), parts, export
 

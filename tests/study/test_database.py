@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,9 @@ def cut_once(patch: pytest.MonkeyPatch, name: str, done: bool) -> None:
     method, calls = getattr(RDBStorage, name), []
 
     def failing(*args, **options):
+        # Heartbeats of claims that other tests have left come from other threads.
+        if threading.current_thread() is not threading.main_thread():
+            return method(*args, **options)
         calls.append(name)
         if len(calls) == 1:
             if done:

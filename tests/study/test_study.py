@@ -331,11 +331,12 @@ def silence(study: Study, claim: Claim) -> None:
 
 
 def test_heartbeat_keeps_a_claim(url):
-    elsewhere(url, stale_after=2.0)
+    remote, claim = elsewhere(url, stale_after=2.0)
     time.sleep(2.6)
     study = open_study(url, stale_after=2.0)
     assert study.running() == [0]
     assert study.claim(3).number == 1
+    silence(remote, claim)
 
 
 def test_silent_worker_loses_its_claim_and_cannot_count_twice(url, caplog):

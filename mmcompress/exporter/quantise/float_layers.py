@@ -118,7 +118,7 @@ def find_float_layers(
     def error_without(names: Sequence[str]) -> float:
         rest = {name: layer for name, layer in plan.items() if name not in names}
         return reference.error(quantise_model(
-            model, rest, images, rules=rules, measured=measured).model)
+            model, rest, images, rules=rules, measured=measured, half=True).model)
 
     error = before = error_without(())
     if error <= limit:

@@ -43,14 +43,14 @@ def quantise_model(
     known: Mapping[ir.Value, QuantPoint] = MappingProxyType({}),
     rules: RuntimeRules = ONNX_RUNTIME,
     measured: dict[ir.Value, QuantPoint] | None = None,
+    half: bool = False,
 ) -> Quantised:
     """A network of integers from one in float, which stays as it is.
 
     Where the file has points that the model has not, biases are corrected for what
     these shift; see :mod:`.correction`. Weights become INT8 constants (INT4 up to 4
     bits, if the runtime has it) with a ``DequantizeLinear``, per output channel; biases
-    stay in float, for some runtimes in the steps in which integers are added up. The
-    weights of other layers are stored in 16-bit floats.
+    stay in float, for some runtimes in the steps in which integers are added up.
     Tensors get a ``QuantizeLinear`` and a ``DequantizeLinear`` in 8 bits; narrower ones
     are clipped in integers.
 
@@ -65,6 +65,7 @@ def quantise_model(
             Runtime's.
         measured (dict[ir.Value, QuantPoint] | None): By tensor, points that were
             measured on the same images before. What is measured now joins them.
+        half (bool): Store the weights of layers in float in 16 bits. Defaults to False.
     """
     placement = place(model.graph, plan, known, rules)
     between = placement.unknown()
@@ -79,7 +80,8 @@ def quantise_model(
         correct_biases(quantised, write_placement(model, own), images[:CORRECTED])
     if rules.integer_biases:
         _round_biases(quantised.graph)
-    StoreFloat16()(quantised)
+    if half:
+        StoreFloat16()(quantised)
     CheckerPass()(quantised)
     biases = quantised.graph.initializers
     shifts = {bias.name: array(biases[bias.name]) - array(bias)
