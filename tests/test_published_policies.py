@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 import mmcompress as mmc
+from mmcompress.costs import costs_of
 from mmcompress.policy.published import PublishedPolicy
 from mmcompress.surgery.weights import weights_digest
 from tools.dev.metafile import METRICS, models_of
@@ -64,7 +65,7 @@ def test_what_is_stated_is_complete(policy):
 def test_fingerprint_and_costs_are_those_of_the_config(policy):
     needed = 'mmpretrain' if policy.task == 'Image Classification' else 'mmdet'
     pytest.importorskip(needed, reason=f'{policy.config} needs {needed}')
-    from tools.dev.recomputing import costs_of, graph_of, shares_of
+    from tools.dev.recomputing import graph_of, shares_of
 
     file = policy.load()
     graph = graph_of(policy.config_file, file)  # compares the fingerprints

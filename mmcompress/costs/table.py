@@ -190,3 +190,16 @@ class Costs:
     def dense(self) -> dict[str, float]:
         """All costs of the uncompressed model."""
         return self.of(Policy())
+
+
+def costs_of(graph: ModelGraph, policy: Policy) -> dict[str, float]:
+    """All costs of one policy, of whatever widths and bits, without a search.
+
+    Args:
+        graph (ModelGraph): The dense model.
+        policy (Policy): For this model.
+    """
+    space = SearchSpace.from_graph(
+        graph, weight_bits={name: (b.weight,) for name, b in policy.bits.items()},
+        activation_bits={name: (b.activation,) for name, b in policy.bits.items()})
+    return Costs(CostTable.from_graph(graph), space).of(policy)

@@ -155,7 +155,7 @@ def leave_in_float(
         images = part.part.inputs_of(options.images)
         choice = find_float_layers(
             part.network, mine, images, bits.limit, progress, options.rules,
-            part.measured)
+            part.measured, options.half_weights)
         plan = {k: v for k, v in plan.items() if k not in choice.names}
         for name in choice.names:  # quantisers of their own, at 32 bits
             modules[name].become_quantised(bool(bits.symmetric))

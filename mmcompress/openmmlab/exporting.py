@@ -11,7 +11,7 @@ from mmengine.config import Config
 from torch import nn
 
 from ..arithmetic.ranges import SIGNED
-from ..costs import Costs, CostTable
+from ..costs import costs_of
 from ..data.preprocessing import Recipe
 from ..exporter.agreement import QUANTISED_TOLERANCE
 from ..exporter.eight_bits import (
@@ -29,7 +29,7 @@ from ..exporter.twin.fitting import fit_quantisers
 from ..exporter.twin.twin import twin_of
 from ..graph import trace
 from ..options import Count, Natural, Positive, check_values
-from ..policy import ModelGraph, Policy, SearchSpace
+from ..policy import Policy
 from ..policy.files import PolicyFile
 from .class_names import class_names_of
 from .cli import build_model
@@ -140,7 +140,7 @@ def export_checkpoint(
     parts, eight, costs = float_parts(model, options), None, {}
     if int8:
         eight = leave_in_float(model, parts, options, int8, progress)
-        costs = _costs(model, graph)
+        costs = costs_of(graph, Policy(bits=bits_of(model)))
         file = file and replace(
             file, policy=Policy(file.policy.widths, bits_of(model)),
             facts={**file.facts, 'costs': costs})
@@ -160,15 +160,6 @@ def _recipe(
         log('The metadata cannot say how images are prepared; tell the users of the '
             f'file about: {"; ".join(recipe.unclear)}.')
     return recipe
-
-
-def _costs(model: nn.Module, graph: ModelGraph) -> dict[str, float]:
-    """Costs of a network at its bits."""
-    bits = bits_of(model)
-    choices = {name: (layer.weight,) for name, layer in bits.items()}
-    space = SearchSpace.from_graph(
-        graph, weight_bits=choices, activation_bits=choices, prune=False)
-    return Costs(CostTable.from_graph(graph), space).of(Policy(bits=bits))
 
 
 def _with_twin(

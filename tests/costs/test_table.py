@@ -5,8 +5,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
-from mmcompress.costs import Costs, CostTable
+import mmcompress as mmc
+from mmcompress.costs import Costs, CostTable, costs_of
 from mmcompress.costs.table import CHUNK
 from mmcompress.policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph, Policy
 from mmcompress.testing import TOY_MACS, toy_costs, toy_graph, toy_space
@@ -119,3 +121,16 @@ def test_further_costs_are_bound_to_the_model():
 def test_dense_is_the_empty_policy():
     assert COSTS.dense() == COSTS.of(Policy())
     assert COSTS.dense()['macs'] == TOY_MACS
+
+
+def test_costs_of_widths_and_bits_are_those_of_a_search():
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.ReLU(),
+                        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    images = torch.randn(8, 3, 12, 12)
+    session = mmc.prepare(net.eval(), images[:1], calibration=[images],
+                          channel=dict(divisor=4), quant=dict(bits=[4, 8]))
+    policy, = session.space.decode(session.space.lowest)
+    assert policy.widths and policy.bits
+    wanted = Costs(CostTable.from_graph(session.graph), session.space)
+    assert costs_of(session.graph, policy) == wanted.of(policy)
+    assert costs_of(session.graph, Policy()) == wanted.dense()

@@ -6,16 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from command_lines import REPO, Job
-from torch import nn
 
 import mmcompress as mmc
-from mmcompress.costs import Costs, CostTable
-from mmcompress.policy import Policy
 from mmcompress.policy.files import PolicyFile
-from tools.dev.recomputing import costs_of
 
 WORDS = ('--config', 'method/tiny.py', '--network', 'ResNet-8', '--dataset', 'Digits',
          '--measured', '100 test images', '--checkpoint', 'dense/epoch_5.pth',
@@ -130,16 +125,3 @@ def test_what_does_not_fit_is_refused(add, searched, configs, tmp_path):
     assert 'There is no config' in add(path, *SCORES)[1]
     assert not list(configs.glob('*/policies/*'))
     assert (configs / 'method' / 'metafile.yml').read_text() == METAFILE
-
-
-def test_costs_of_widths_and_bits_are_those_of_a_search():
-    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 8, 3), nn.ReLU(),
-                        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
-    images = torch.randn(8, 3, 12, 12)
-    session = mmc.prepare(net.eval(), images[:1], calibration=[images],
-                          channel=dict(divisor=4), quant=dict(bits=[4, 8]))
-    policy, = session.space.decode(session.space.lowest)
-    assert policy.widths and policy.bits
-    wanted = Costs(CostTable.from_graph(session.graph), session.space)
-    assert costs_of(session.graph, policy) == wanted.of(policy)
-    assert costs_of(session.graph, Policy()) == wanted.dense()

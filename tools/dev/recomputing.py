@@ -8,11 +8,11 @@ from pathlib import Path
 from mmengine.registry import init_default_scope
 
 import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
-from mmcompress.costs import Costs, CostTable
+from mmcompress.costs import costs_of
 from mmcompress.errors import PolicyError
 from mmcompress.openmmlab.cli import build_model
 from mmcompress.openmmlab.config_files import read_config
-from mmcompress.policy import ModelGraph, Policy, SearchSpace
+from mmcompress.policy import ModelGraph, Policy
 from mmcompress.policy.files import PolicyFile
 from mmcompress.session import find_units
 
@@ -28,14 +28,6 @@ def graph_of(config: Path, file: PolicyFile) -> ModelGraph:
     graph = find_units(build_model(cfg), file.input_shape)
     file.check_model(graph.fingerprint, config.name)
     return graph
-
-
-def costs_of(graph: ModelGraph, policy: Policy) -> dict[str, float]:
-    """All costs of a policy that are arithmetic."""
-    space = SearchSpace.from_graph(
-        graph, weight_bits={name: (b.weight,) for name, b in policy.bits.items()},
-        activation_bits={name: (b.activation,) for name, b in policy.bits.items()})
-    return Costs(CostTable.from_graph(graph), space).of(policy)
 
 
 def shares_of(file: PolicyFile, graph: ModelGraph) -> dict[str, float]:

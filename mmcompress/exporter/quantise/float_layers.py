@@ -96,6 +96,7 @@ def find_float_layers(
     limit: float = LIMIT, progress: Progress = lambda done, total: None,
     rules: RuntimeRules = ONNX_RUNTIME,
     measured: dict[ir.Value, QuantPoint] | None = None,
+    half: bool = False,
 ) -> FloatLayers:
     """Leave the worst layers in float until a network is within a limit.
 
@@ -107,7 +108,7 @@ def find_float_layers(
         progress (Progress): Told about the measurements.
         rules (RuntimeRules): Of the runtime that will run it. Defaults to ONNX
             Runtime's.
-        measured (dict[ir.Value, QuantPoint] | None): See :func:`.qdq.quantise_model`.
+        measured, half: See :func:`.qdq.quantise_model`.
 
     Raises:
         ExportError: Not a single layer may be in integers.
@@ -118,7 +119,7 @@ def find_float_layers(
     def error_without(names: Sequence[str]) -> float:
         rest = {name: layer for name, layer in plan.items() if name not in names}
         return reference.error(quantise_model(
-            model, rest, images, rules=rules, measured=measured, half=True).model)
+            model, rest, images, rules=rules, measured=measured, half=half).model)
 
     error = before = error_without(())
     if error <= limit:
