@@ -169,9 +169,11 @@ def width_errors(
     """By column of a prunable unit, the error of each of its widths."""
     space, graph, model = subject.space, subject.graph, subject.model
     prunable = [i for i in range(len(graph.units)) if len(space.choices[i]) > 1]
-    repair = subject.mutator.repair
+    repair, scores = subject.mutator.repair, subject.mutator.scores
     moments = repair.moments if repair else measure(model, readers(
         model, names_of_readers(graph.units[i] for i in prunable)), images)
+    # Who sorted the channels by the same statistic knows what each removal costs.
+    known = scores.summed() if repair and scores and scores.kind == 'obs' else {}
     found = {}
     for i in prunable:
         unit = graph.units[i]
@@ -181,9 +183,12 @@ def width_errors(
                 f'No layer without groups reads the unit {unit.name!r}, so it has no '
                 "closed-form price; use prices=dict(type='MeasuredPrices').")
         # The channels are sorted, so the last one goes first.
-        losses = eliminate(own, unit.width, fixed=range(unit.width)[::-1]).losses
-        at = [unit.width - width for width in space.choices[i]]
-        found[i] = losses.cpu().numpy()[at].clip(0)
+        if unit.name in known:
+            losses = np.append(0.0, known[unit.name][::-1])
+        else:
+            losses = eliminate(
+                own, unit.width, fixed=range(unit.width)[::-1]).losses.cpu().numpy()
+        found[i] = losses[[unit.width - width for width in space.choices[i]]].clip(0)
     return found
 
 

@@ -19,6 +19,8 @@ PRICING_RIDGE = 1e-4
 STEPS = 256
 """Steps in which all channels of a unit go: those of a wider one several at a time, as
 each step passes over whole matrices."""
+SHRINKS = 0.875
+"""Share of the columns that is left when matrices are made smaller."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +76,9 @@ class _Surgery:
 
     With ``B`` the weights as ``(K, outputs)``, removing the channels ``p``
     costs ``tr(B_p' (Hinv_pp)^-1 B_p)`` and changes ``B`` by ``-Hinv_:p (Hinv_pp)^-1
-    B_p``. Only ``G = B B'`` is kept, which all costs follow from.
+    B_p``. Only ``G = B B'`` is kept, which all costs follow from. Rows and columns of
+    what is gone are zeros; from time to time they are left out, as a step passes over
+    all of a matrix.
     """
 
     def __init__(self, reader: Reader, ridge: float) -> None:
@@ -84,28 +88,30 @@ class _Surgery:
         damped = covariance + ridge * scale * torch.eye(
             size, dtype=torch.float64, device=covariance.device)
         self.inverse = torch.linalg.inv(damped)
-        self.covariance = covariance
+        self.covariance = self.with_all = covariance
         self.gram = reader.gram.double().clone()
         self.cross = self.gram.clone()  # B B_0', of the weights now and at first
         self.energy = reader.energy.double().clamp_min(1e-30)
         self.at_first = (covariance * self.gram).sum()
         self.positions = reader.positions
+        self.stays = torch.ones(size, dtype=torch.bool, device=covariance.device)
 
-    def costs(self) -> Tensor:
-        """Cost of every channel of the unit, ``(width,)``, over the energy."""
-        if self.positions.shape[1] == 1:
-            place = self.positions[:, 0]
+    def costs(self, left: Tensor) -> Tensor:
+        """Cost over the energy of the channels that ``left`` marks, ``(count,)``."""
+        positions = self.positions[left]
+        if positions.shape[1] == 1:
+            place = positions[:, 0]
             own = self.inverse.diagonal()[place]
             return self.gram.diagonal()[place] / own.clamp_min(1e-30) / self.energy
-        rows, columns = self.positions[:, :, None], self.positions[:, None, :]
+        rows, columns = positions[:, :, None], positions[:, None, :]
         solved = torch.linalg.solve(
             self.inverse[rows, columns], self.gram[rows, columns])
         return solved.diagonal(dim1=1, dim2=2).sum(1) / self.energy
 
     def loss(self) -> Tensor:
         """Error of the outputs over their variance: ``tr(dB' H dB)`` by energy."""
-        covariance = self.covariance.flatten()
-        now, both = (covariance @ x.flatten() for x in (self.gram, self.cross))
+        now = self.covariance.flatten() @ self.gram.flatten()
+        both = self.with_all.flatten() @ self.cross.flatten()
         return (now - 2 * both + self.at_first) / self.energy
 
     def remove(self, channels: Tensor) -> None:
@@ -125,6 +131,22 @@ class _Surgery:
             matrix[place] = 0
             matrix[:, place] = 0
         self.inverse[place, place] = 1
+        self.cross[place] = 0
+        self.stays[place] = False
+        if self.stays.sum() < SHRINKS * len(self.stays):
+            self._leave_out()
+
+    def _leave_out(self) -> None:
+        """Make the matrices smaller by what is gone."""
+        stays = self.stays.nonzero()[:, 0]
+        self.inverse, self.gram, self.covariance = (
+            matrix[stays][:, stays]
+            for matrix in (self.inverse, self.gram, self.covariance))
+        self.cross, self.with_all = self.cross[stays], self.with_all[stays]
+        places = torch.zeros_like(self.stays, dtype=torch.long)
+        places[stays] = torch.arange(len(stays), device=stays.device)
+        self.positions = places[self.positions]
+        self.stays = self.stays[stays]
 
 
 def eliminate(
@@ -152,8 +174,8 @@ def eliminate(
     while len(order) < width:
         count = min(at_once, width - len(order))
         if fixed is None:
-            total = torch.stack([surgery.costs() for surgery in surgeries]).sum(0)
-            channels = torch.where(left, total, torch.inf).argsort(stable=True)[:count]
+            total = torch.stack([surgery.costs(left) for surgery in surgeries]).sum(0)
+            channels = left.nonzero()[total.argsort(stable=True)[:count], 0]
         else:
             channels = torch.as_tensor(fixed[len(order):len(order) + count]).to(device)
         order = torch.cat([order, channels.cpu()])

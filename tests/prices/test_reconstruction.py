@@ -58,6 +58,19 @@ def test_a_width_costs_what_independent_channels_carried():
     np.testing.assert_allclose(curve, [*left[1:], 0.0], atol=0.01)
 
 
+def test_the_order_that_the_channels_have_knows_the_prices(monkeypatch):
+    session = mmc.prepare(
+        Chain(), images()[:1], calibration=images().split(8), dynamic_bn='off',
+        channel=dict(divisor=1, min_ratio=0.25, importance='obs'))
+    subject, x = subject_of(session), session.evaluator.calibration
+    known = width_errors(subject, x)
+    monkeypatch.setattr(session.mutator.channel, 'scores', None)
+    eliminated = width_errors(subject, x)
+    assert known.keys() == eliminated.keys() == {0}
+    np.testing.assert_allclose(known[0], eliminated[0], rtol=1e-6, atol=1e-12)
+    assert (np.diff(known[0]) < 0).all()
+
+
 @torch.no_grad()
 def test_bits_cost_the_error_that_they_make():
     session = prepared(quant=dict(bits=[2, 4, 8], keep8=()))

@@ -67,6 +67,22 @@ def test_greedy_elimination(positions):
     assert found.price(1) == pytest.approx(losses[-2], abs=1e-7)
 
 
+@pytest.mark.parametrize('shrinks', [0.0, 1.0], ids=['never', 'at every step'])
+def test_matrices_without_what_is_gone_say_the_same(monkeypatch, shrinks):
+    covariance, weights = layer()
+    # Two channels of two columns each; the columns 2 and 3 are those of another unit.
+    reader = [Reader(covariance, weights @ weights.T, torch.tensor([[0, 5], [4, 1]]))]
+    usual = eliminate(reader, 2)
+    monkeypatch.setattr('mmcompress.reconstruction.order.SHRINKS', shrinks)
+    found = eliminate(reader, 2)
+    assert found.order.tolist() == usual.order.tolist()
+    torch.testing.assert_close(found.losses, usual.losses, rtol=1e-12, atol=0)
+    stay = [c for c in range(6) if c not in (0, 5)] if usual.order[0] == 0 \
+        else [c for c in range(6) if c not in (4, 1)]
+    assert found.price(1) == pytest.approx(
+        repaired_loss(covariance, weights, stay), rel=1e-3)
+
+
 def test_a_combination_of_others_goes_first_and_costs_nothing():
     covariance, weights = layer(5)
     mix = torch.tensor([0.5, -1.0, 0.0, 2.0, 0.0], dtype=torch.float64)
