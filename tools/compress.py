@@ -37,6 +37,9 @@ def parse_args() -> argparse.Namespace:
         '--int8', action='store_true', default=None,
         help='put the networks into 8 bits; layers that do not bear it stay in float')
     parser.add_argument(
+        '--int8-epochs', type=parsed(Natural), metavar='N',
+        help='of fine-tuning each network once more, in 8 bits; 0, none, if unset')
+    parser.add_argument(
         '--resume', action='store_true',
         help='accepted for symmetry: what was interrupted is always continued')
     parser.add_argument(
@@ -51,7 +54,7 @@ def main() -> None:
     targets = parse_target_options(args.targets) if args.targets else None
     results = compress(
         cfg, targets, epochs=args.epochs, distill=args.distill, int8=args.int8,
-        runtime=args.runtime)
+        int8_epochs=args.int8_epochs, runtime=args.runtime)
     results_table(results).print()
     for note in results.notes:
         print(note)

@@ -56,6 +56,8 @@ class ExportRequest:
         model_out (str | Path | None): Policy file to write of the model that computes
             what the quantised file does.
         int8 (EightBits | None): Put a network in float into 8 bits.
+        half_weights (bool): See :class:`ExportOptions`; with ``int8`` it is so.
+            Defaults to False.
     """
 
     out: str | Path
@@ -71,6 +73,7 @@ class ExportRequest:
     fit_steps: Natural = 0
     model_out: str | Path | None = None
     int8: EightBits | None = None
+    half_weights: bool = False
 
     def __post_init__(self) -> None:
         check_values('the export', type(self), vars(self))
@@ -134,7 +137,7 @@ def export_checkpoint(
     options = ExportOptions(
         shape, request.batch, request.dynamic_batch, classes, _recipe(cfg, shape, log),
         [batch.inputs.cpu().numpy() for batch in batches], request.boxes,
-        request.runtime, request.float16, half_weights=bool(int8),
+        request.runtime, request.float16, request.half_weights or bool(int8),
         layout=bool(model_out or request.fit_steps),
         quantised_tolerance=request.tolerance)
     parts, eight, costs = float_parts(model, options), None, {}

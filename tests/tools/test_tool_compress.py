@@ -185,6 +185,7 @@ MISTAKES = {
                      'test_cfg=None'], 'no test_dataloader'),
     'key': (['--cfg-options', 'compress_cfg.epoch=3'], "Did you mean 'epochs'"),
     'target': (['--targets', 'macs=half'], 'is not of the form COST=VALUE'),
+    'int8_epochs': (['--int8-epochs', '3'], 'add --int8, or leave'),
     'launcher': (['--launcher', 'pytorch'], 'leave --launcher out'),
 }
 
@@ -237,6 +238,35 @@ def test_a_fine_tune_that_ruins_is_not_gone_on_with(
     note, = (x for x in results.notes if x.startswith('macs_0.5: fine-tuning made'))
     assert f"accuracy/top1 {tuned['before']:.4g}, then" in note
     assert '200 training images' in note and 'compress_cfg.lr' in note
+
+
+@pytest.mark.parametrize('rate', [0.05, 300.0], ids=['helps', 'ruins'])
+def test_a_fine_tune_in_8_bits(
+    rate: float, tool, job: Job, compressed: Path, tmp_path: Path
+) -> None:
+    mine = tmp_path / 'mine'
+    shutil.copytree(compressed, mine)
+    before, usual = written(mine), load_results(compressed)
+    assert run_compress(tool, job, mine, *OPTIONS, 'compress_cfg.int8_epochs=6',
+                        f'compress_cfg.int8_lr={rate}').code == 0
+    results, after = load_results(mine), written(mine)
+    assert [row.stage for row in results.rows if row.network == 'macs_0.5'] == [
+        *SLIM[:3], '8 bits fine-tuned', '8-bit file']
+    changed = {name for name in before if after[name] != before[name]}
+    first, last = usual['macs_0.5', '8-bit file'], results['macs_0.5', '8-bit file']
+    tuned = results['macs_0.5', '8 bits fine-tuned']
+    if rate > 1:
+        # The file is that of the network before.
+        assert not changed and Path(last.path).name == 'int8.onnx'
+        assert tuned.metric < 20 < last.metric == first.metric
+        assert any('in 8 bits made it worse' in note for note in results.notes)
+        return
+    assert changed == {'networks/timed.json'} | {
+        f'networks/{name}/tested_8-bit_file.json' for name in NAMES}
+    assert Path(last.path).name == 'int8_tuned.onnx'
+    assert last.metric == pytest.approx(tuned.metric, abs=1.0)
+    assert last.size_bytes == pytest.approx(first.size_bytes, rel=0.02)
+    assert last.costs == first.costs
 
 
 def test_another_setting_repeats_what_it_changes(

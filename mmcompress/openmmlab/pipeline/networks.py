@@ -17,7 +17,7 @@ from ...exporter.quantise.float_layers import Progress
 from ...exporter.quantise.runtime_rules import ONNX_RUNTIME
 from ...files import write_text
 from ...policy.files import PolicyFile
-from ..exporting import ExportRequest, export_checkpoint
+from ..exporting import ExportRequest, ExportResult, export_checkpoint
 from ..schedules import short_length, shorten
 from ..test_set import score_on_test_set
 from ..training import TrainOptions, train
@@ -27,6 +27,10 @@ from .stages import Exported, Stages, Tested, Tuned, digest
 
 LAST = 'last_checkpoint'
 """Where mmengine keeps the name of the newest checkpoint of a training."""
+
+
+RATE_INT8 = 0.1
+"""Learning rate in 8 bits, as a share of that in float."""
 
 
 class Steps(Hook):
@@ -52,6 +56,21 @@ class Steps(Hook):
     ) -> None:
         """One batch is tested."""
         self.report(batch_idx + 1, len(runner.test_loop.dataloader))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a training starts from.
+
+    Args:
+        policy (str): Policy file.
+        checkpoint (str): Its weights.
+        origin (str): Digest of what they came from.
+    """
+
+    policy: str
+    checkpoint: str
+    origin: str
 
 
 @dataclass(frozen=True)
@@ -82,8 +101,7 @@ class Network:
     @property
     def searched(self) -> str:
         """Its checkpoint before anything was done to it."""
-        return self.cfg.load_from if self.policy is None else \
-            str(Path(self.policy).with_suffix('.pth'))
+        return self.cfg.load_from if self.policy is None else _beside(self.policy)
 
     @property
     def identity(self) -> str:
@@ -111,11 +129,33 @@ class Network:
         Args:
             metric (str): What it is judged by; see :func:`judge`.
         """
-        cfg, options = self._config(self.folder / 'train'), self.options
+        options, cfg = self.options, self._config(self.folder / 'train')
         length = short_length(cfg) if options.epochs is None else options.epochs
         shorten(cfg, length, options.lr)
+        return self._train('fine-tune', 'tuned', cfg, Weights(
+            self.policy, self.searched, self.identity), metric)
+
+    def tune_int8(self, made: Exported, metric: str) -> Tuned:
+        """Fine-tune it in 8 bits, with all points of its file in place.
+
+        Args:
+            made (Exported): Its file and the model of that; see :meth:`export`.
+            metric (str): What it is judged by; see :func:`judge`.
+        """
+        options, cfg = self.options, self._config(self.folder / 'train_int8')
+        shorten(cfg, options.int8_epochs, options.lr)
+        optimizer = cfg.optim_wrapper.optimizer
+        optimizer.lr = options.int8_lr or RATE_INT8 * optimizer.lr
+        return self._train('fine-tune in 8 bits', 'tuned_int8', cfg, Weights(
+            made.policy, _beside(made.policy), made.key), metric)
+
+    def _train(
+        self, title: str, name: str, cfg: Config, start: Weights, metric: str
+    ) -> Tuned:
+        """Train on a short schedule from some weights, and judge that."""
+        options = self.options
         cfg.merge_from_dict(dict(options.finetune))
-        settings = [self.identity, options.distill, {
+        settings = [start.origin, options.distill, {
             key: cfg.get(key) for key in (
                 'model', 'data_preprocessor', 'train_dataloader', 'train_cfg',
                 'optim_wrapper', 'param_scheduler', 'custom_hooks', 'randomness')},
@@ -124,15 +164,15 @@ class Network:
         def work(progress: Progress) -> Tuned:
             _forget_other_training(Path(cfg.work_dir), digest(settings))
             train(cfg, TrainOptions(
-                self.policy, self.searched, distil=options.distill, resume='auto'),
+                start.policy, start.checkpoint, distil=options.distill, resume='auto'),
                 [Steps(progress)])
             checkpoint = (Path(cfg.work_dir) / LAST).read_text().strip()
-            scores, images = judge(self.cfg, metric, self.policy, dict(
-                before=self.searched, after=checkpoint))
+            scores, images = judge(self.cfg, metric, start.policy, dict(
+                before=start.checkpoint, after=checkpoint))
             return Tuned(
                 checkpoint=checkpoint, **scores, images=images, files=(checkpoint,))
 
-        return self._do('fine-tune', 'tuned', settings, Tuned, work)
+        return self._do(title, name, settings, Tuned, work)
 
     # -- files ---------------------------------------------------------------------
     def export(self, checkpoint: str, origin: str, int8: bool) -> Exported:
@@ -151,28 +191,51 @@ class Network:
             quant.get('observer', 'mse'), quant.get('symmetric', False),
             options.weight_bits)
         policy = self.folder / f'{name}.json'
-        request = ExportRequest(
-            self.folder / f'{name}.onnx', self.policy, runtime=options.runtime,
-            images=options.calibration_images, model_out=policy if int8 else None,
+        request = self._request(
+            name, self.policy, model_out=policy if int8 else None,
             int8=bits if int8 else None)
-        images = self.cfg.get('train_dataloader'), self.cfg.get('test_dataloader')
-        settings = [origin, checkpoint, int8 and bits.__dict__,
-                    options.calibration_images, images]
-        if options.runtime != ONNX_RUNTIME.name:
-            settings.append(options.runtime)
+        settings = [origin, checkpoint, int8 and bits.__dict__, *self._of_files()]
 
         def work(progress: Progress) -> Exported:
-            cfg = copy.deepcopy(self.cfg)
-            found = export_checkpoint(cfg, checkpoint, request, progress=progress)
-            onnx = tuple(str(file.path) for file in found.files)
-            return Exported(
-                onnx=onnx, size=sum(file.size for file in found.files),
-                policy=str(policy) if int8 else '', costs=found.costs,
-                note=f'{self.name}: {found.eight}' if int8 else '',
-                files=(*onnx, *([str(policy)] if int8 else [])))
+            found = export_checkpoint(
+                copy.deepcopy(self.cfg), checkpoint, request, progress=progress)
+            return _exported(
+                found, str(policy) if int8 else '', found.costs,
+                f'{self.name}: {found.eight}' if int8 else '')
 
         title = 'put into 8 bits' if int8 else 'export'
         return self._do(title, f'exported_{name}', settings, Exported, work)
+
+    def export_tuned(self, made: Exported, tuned: Tuned) -> Exported:
+        """Write the file of a network that was fine-tuned in 8 bits.
+
+        Args:
+            made (Exported): What was fine-tuned.
+            tuned (Tuned): Its new weights.
+        """
+        request = self._request('int8_tuned', made.policy, half_weights=True)
+
+        def work(progress: Progress) -> Exported:
+            found = export_checkpoint(
+                copy.deepcopy(self.cfg), tuned.checkpoint, request, progress=progress)
+            return _exported(found, made.policy, made.costs, made.note)
+
+        return self._do(
+            'export, in 8 bits,', 'exported_int8_tuned',
+            [tuned.key, tuned.checkpoint, *self._of_files()], Exported, work)
+
+    def _request(self, name: str, policy: str | None, **more: Any) -> ExportRequest:
+        return ExportRequest(
+            self.folder / f'{name}.onnx', policy, runtime=self.options.runtime,
+            images=self.options.calibration_images, **more)
+
+    def _of_files(self) -> list:
+        """What all files of a compression depend on."""
+        options = self.options
+        runtime = [options.runtime] if options.runtime != ONNX_RUNTIME.name else []
+        return [options.calibration_images, (
+            self.cfg.get('train_dataloader'), self.cfg.get('test_dataloader')),
+            *runtime]
 
     # -- tests ---------------------------------------------------------------------
     def test(
@@ -199,6 +262,20 @@ class Network:
 
         return self._do(f'test {stage},', f'tested_{name}', [origin, backend, about],
                         Tested, work).metrics
+
+
+def _beside(policy: str) -> str:
+    """The checkpoint that is written with a policy file."""
+    return str(Path(policy).with_suffix('.pth'))
+
+
+def _exported(
+    found: ExportResult, policy: str, costs: Mapping[str, float], note: str
+) -> Exported:
+    onnx = tuple(str(file.path) for file in found.files)
+    return Exported(
+        onnx=onnx, size=sum(file.size for file in found.files), policy=policy,
+        costs=costs, note=note, files=(*onnx, *([policy] if policy else [])))
 
 
 def _forget_other_training(folder: Path, key: str) -> None:

@@ -39,6 +39,10 @@ class CompressOptions:
         finetune (Mapping): Settings of the config that differ while fine-tuning, e.g.
             ``dict(train_dataloader=dict(batch_size=16))``.
         int8 (bool): Put the networks into 8 bits. Defaults to False.
+        int8_epochs (int): Fine-tuning of each network once more, in 8 bits with all
+            points of its file in place. Defaults to 0: none.
+        int8_lr (float | None): Its highest learning rate. Defaults to a tenth of that
+            of the fine-tuning before.
         int8_limit (float): See :class:`mmcompress.exporter.eight_bits.EightBits`.
         skip (Sequence[str] | None): Layers that stay in float, instead of those that
             the limit asks for.
@@ -55,6 +59,8 @@ class CompressOptions:
     distill: NotNegative | None = None
     finetune: Mapping[str, Any] = field(default_factory=dict)
     int8: bool = False
+    int8_epochs: Natural = 0
+    int8_lr: Positive | None = None
     int8_limit: NotNegative = LIMIT
     skip: Sequence[str] | None = None
     weight_bits: Literal[7, 8] = WEIGHT_BITS
@@ -149,6 +155,10 @@ def check(cfg: Config, options: CompressOptions) -> None:
         raise CompressionError(
             'The search of this config chooses bits (compression.quant), so --int8 has '
             'nothing to do; leave one of them out.')
+    if options.int8_epochs and not options.int8:
+        raise CompressionError(
+            'compress_cfg.int8_epochs trains networks in 8 bits; add --int8, or leave '
+            'it out.')
     if options.runtime not in RUNTIMES or not find_spec(options.runtime):
         raise CompressionError(
             f'There is no runtime {options.runtime!r}: choose from '

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,10 @@ from ..settings import check_settings
 from .console import Console
 from .networks import Network
 from .options import CompressOptions, check, complete
-from .stages import Searched, Stages, Timed, digest, file_digest
+from .stages import Exported, Searched, Stages, Timed, digest, file_digest
 
 FILE, FILE8 = 'file', '8-bit file'
-EIGHT = '8 bits'
+EIGHT, TUNED8 = '8 bits', '8 bits fine-tuned'
 
 
 def compress(
@@ -112,9 +112,10 @@ class _Run:
     def _count(self) -> int:
         """Number of stages if every budget is met."""
         int8, tuned = self.options.int8, self.options.epochs != 0
+        files = 2 + int8 + 3 * bool(self.options.int8_epochs)
         targets = sum(len(v) if isinstance(v, (list, tuple)) else 1
                       for v in self.cfg.search_cfg.targets.values())
-        return 2 + (6 if int8 else 3) + targets * (1 + 2 * tuned + (3 if int8 else 2))
+        return 2 + (6 if int8 else 3) + targets * (1 + 2 * tuned + files)
 
     def run(self) -> Results:
         searched = self._search()
@@ -181,13 +182,9 @@ class _Run:
         for int8 in [False, True] if is_dense and self.options.int8 else \
                 [self.options.int8]:
             made = network.export(checkpoint, origin, int8)
-            now = made.costs or costs
             if int8:
-                weights = str(Path(made.policy).with_suffix('.pth'))
-                add(EIGHT, weights,
-                    network.test(EIGHT, weights, made.key, made.policy), now,
-                    now.get('size_bytes'))
-                self.notes.append(made.note)
+                made = self._follow_int8(network, made, metric, add)
+            now = made.costs or costs
             if len(made.onnx) > 1:
                 self.notes.append(f'{network.name}: the time is that of '
                                   f'{Path(made.onnx[0]).name} alone.')
@@ -196,6 +193,30 @@ class _Run:
                 stage, made.onnx[0], made.key, backend=self.options.runtime), now,
                 made.size)
             self.origins.append(made.key)
+
+    def _follow_int8(
+        self, network: Network, made: Exported, metric: str, add: Callable
+    ) -> Exported:
+        """The stages of a network in 8 bits; the file that is worth more."""
+        costs = made.costs
+        weights = str(Path(made.policy).with_suffix('.pth'))
+        add(EIGHT, weights, network.test(EIGHT, weights, made.key, made.policy), costs,
+            costs.get('size_bytes'))
+        self.notes.append(made.note)
+        if network.policy is None or not self.options.int8_epochs:
+            return made
+        tuned = network.tune_int8(made, metric)
+        add(TUNED8, tuned.checkpoint, network.test(
+            TUNED8, tuned.checkpoint, tuned.key, made.policy), costs,
+            costs.get('size_bytes'))
+        if not tuned.is_worse:
+            return network.export_tuned(made, tuned)
+        self.notes.append(
+            f'{network.name}: fine-tuning in 8 bits made it worse on {tuned.images} '
+            f'({metric} {tuned.before:.4g}, then {tuned.after:.4g}), so its file has '
+            'the weights before. Try a lower compress_cfg.int8_lr, or more '
+            'compress_cfg.int8_epochs.')
+        return made
 
     def _time(self) -> None:
         """Time every file beside the dense one."""
