@@ -112,7 +112,19 @@ class ModelKind:
         generator = torch.Generator().manual_seed(seed)
         image = torch.randn((1, *shape), generator=generator)
         first = next(model.parameters(), None)
-        return Batch(image if first is None else image.to(first), [])
+        return self.batch(model, image if first is None else image.to(first), regions)
+
+    def batch(
+        self, model: nn.Module, images: Tensor, regions: int | None = None
+    ) -> Batch:
+        """Preprocessed images, and whatever else a forward pass needs.
+
+        Args:
+            model (nn.Module): The model.
+            images (Tensor): ``(N, C, H, W)``, of which nothing else is known.
+            regions (int | None): See :meth:`example`.
+        """
+        return Batch(images, [])
 
     def fixed_regions(
         self, model: nn.Module, shape: tuple[int, ...], number: int | None = None

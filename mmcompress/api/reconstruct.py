@@ -15,7 +15,7 @@ from ..data.items import read_batches
 from ..errors import DataError
 from ..evaluation.dynamic_bn import pair, recalibrate
 from ..graph import trace
-from ..kinds import declare_kind
+from ..kinds import declare_kind, kind_of
 from ..mutators import Calibration, ChannelMutator, JointMutator, Mutator
 from ..mutators.quant import QuantMutator
 from ..mutators.reconstruct import ReconstructMutator
@@ -81,6 +81,9 @@ def reconstruct(
         raise DataError('Reconstruction needs images; give some without labels.')
     if forward is not None:
         declare_kind(model, FunctionKind(batches[0], forward))
+    elif not all(isinstance(x, Batch) for x in images):
+        kind = kind_of(model)
+        batches = [kind.batch(model, batch.inputs) for batch in batches]
     graph = trace(model, file.input_shape)
     file.check_model(graph.fingerprint, type(model).__name__)
     check_policy(graph, file.policy, file.channels)

@@ -181,13 +181,12 @@ class Detector(EngineModel):
         """See :meth:`ModelKind.fits`."""
         return is_detector(model)
 
-    def example(
-        self, model: nn.Module, shape: tuple[int, ...], seed: int = 0,
-        regions: int | None = None,
+    def batch(
+        self, model: nn.Module, images: Tensor, regions: int | None = None
     ) -> Batch:
-        """See :meth:`ModelKind.example`."""
-        image = super().example(model, shape, seed).inputs
-        return Batch(image, detector_samples(model, image, regions))
+        """See :meth:`ModelKind.batch`."""
+        return Batch(images, [sample for image in images.split(1) for sample in
+                              detector_samples(model, image, regions)])
 
     def fixed_regions(
         self, model: nn.Module, shape: tuple[int, ...], number: int | None = None
@@ -290,16 +289,16 @@ class Tracker(EngineModel):
         """See :meth:`ModelKind.fits`."""
         return isinstance(model, class_of('mot.base', 'BaseMOTModel'))
 
-    def example(
-        self, model: nn.Module, shape: tuple[int, ...], seed: int = 0,
-        regions: int | None = None,
+    def batch(
+        self, model: nn.Module, images: Tensor, regions: int | None = None
     ) -> Batch:
-        """See :meth:`ModelKind.example`."""
-        image = super().example(model, shape, seed).inputs
-        samples = detector_samples(model.detector, image, regions)
+        """See :meth:`ModelKind.batch`."""
+        samples = [sample for image in images.split(1) for sample in
+                   detector_samples(model.detector, image, regions)]
         for sample in samples:
-            sample.tracked = proposals(shape, regions or tracked_boxes(model))
-        return Batch(image, samples)
+            sample.tracked = proposals(
+                images.shape[1:], regions or tracked_boxes(model))
+        return Batch(images, samples)
 
     def fixed_regions(
         self, model: nn.Module, shape: tuple[int, ...], number: int | None = None
