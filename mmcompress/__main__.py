@@ -6,6 +6,8 @@ for them; nothing of them is repeated here.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.machinery import SourceFileLoader
@@ -59,7 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> int | str | None:
         return 0
     if words[0] not in PROGRAMS:
         return f'mmcompress has no program {words[0]!r}.\n\n{usage()}'
-    run(*words)
+    try:
+        try:
+            run(*words)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough: mmcompress zoo | head. Python would flush once
+        # more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     return None
 
 

@@ -56,6 +56,15 @@ def copy_of_source(folder: Path) -> Path:
     return folder
 
 
+def test_a_reader_may_have_seen_enough():
+    """As of: mmcompress zoo | head -1."""
+    child = subprocess.Popen(
+        [sys.executable, '-m', 'mmcompress', 'zoo', '--json'], cwd=REPO,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child.stdout.close()
+    assert child.stderr.read() == '' and child.wait() == 141
+
+
 @pytest.fixture(scope='module')
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """The wheel without its dependencies, which are those of the tests."""
