@@ -32,9 +32,9 @@ def test_from_weights_of_the_zoo_to_a_file(
                  cwd=tmp_path)
     assert ended.code == 0, ended
     results = load_results(slim)
-    assert [(row.network, row.stage) for row in results.rows[-4:]] == [
+    assert [(row.network, row.stage) for row in results.rows[-5:]] == [
         ('macs_0.8', stage) for stage in (
-            'as searched', 'fine-tuned', '8 bits', '8-bit file')]
+            'as searched', 'fine-tuned', 'file', '8 bits', '8-bit file')]
     assert results['macs_0.8', '8-bit file'].size_bytes < \
         0.6 * results['dense', 'file'].size_bytes
     tuned = json.loads((slim / 'networks/macs_0.8/tuned.json').read_text())

@@ -22,7 +22,7 @@ OPTIONS = ('--int8', '--epochs', '1', '--cfg-options',
            'search_cfg.searcher.evaluations=4', 'compress_cfg.repeats=3',
            'compress_cfg.calibration_images=8', 'compress_cfg.lr=0.05')
 STAGES = ['as trained', 'file', '8 bits', '8-bit file']
-SLIM = ['as searched', 'fine-tuned', '8 bits', '8-bit file']
+SLIM = ['as searched', 'fine-tuned', 'file', '8 bits', '8-bit file']
 NAMES = ['macs_0.75', 'macs_0.5']
 
 
@@ -69,6 +69,11 @@ def test_one_table(compressed: Path) -> None:
         if row.stage.startswith('8'):
             # 7 x 8 bit operations a MAC instead of 32 x 32, but for float layers.
             assert row.costs['bops'] < 0.5 * 1024 * row.costs['macs']
+    for name in ('dense', *NAMES):
+        own = {row.stage: row for row in results.rows if row.network == name}
+        said = f'{name}: its file in float is faster than that in 8 bits.'
+        assert (said in results.notes) == (
+            own['8-bit file'].milliseconds > own['file'].milliseconds)
     sizes = [results[name, '8-bit file'].size_bytes for name in ('dense', *NAMES)]
     assert results['dense', 'file'].size_bytes > sizes[0] > sizes[1] > sizes[2]
     assert results['dense', 'file'].metric == pytest.approx(dense.metric, abs=1.0)
@@ -79,7 +84,7 @@ def test_it_is_written_for_people(compressed: Path) -> None:
     assert '<h2>Results</h2>' in page and '8-bit file' in page
     lines = (compressed / 'results.csv').read_text().splitlines()
     assert lines[0].split(',')[-2:] == ['accuracy/top1', 'milliseconds']
-    assert len(lines) == 1 + 12
+    assert len(lines) == 1 + 4 + 2 * 5
     assert 'macs_0.5: ' in (compressed / 'results.md').read_text()
 
 
@@ -103,7 +108,9 @@ def test_the_same_command_does_nothing_again(
     before, results = written(compressed), metrics(compressed)
     assert run_compress(tool, job, compressed).code == 0
     assert written(compressed) == before and metrics(compressed) == results
-    assert capfd.readouterr().out.count('done before') == len(before)
+    shown = capfd.readouterr().out
+    assert shown.count('done before') == len(before)
+    assert f'[{len(before)}/{len(before)}] ' in shown
 
 
 def test_python_takes_over_what_the_command_did(
@@ -231,9 +238,9 @@ def test_a_fine_tune_that_ruins_is_not_gone_on_with(
     # The digits are tested on what the config validates on; so training images.
     assert tuned['images'] == '200 training images'
     assert tuned['after'] < 20 < tuned['before']
-    searched, ruined, eight, file = (
+    searched, ruined, plain, eight, file = (
         results['macs_0.5', stage].metric for stage in SLIM)
-    assert ruined < 20 < searched
+    assert ruined < 20 < searched == plain
     assert eight == pytest.approx(searched, abs=5) == file
     note, = (x for x in results.notes if x.startswith('macs_0.5: fine-tuning made'))
     assert f"accuracy/top1 {tuned['before']:.4g}, then" in note
@@ -251,7 +258,7 @@ def test_a_fine_tune_in_8_bits(
                         f'compress_cfg.int8_lr={rate}').code == 0
     results, after = load_results(mine), written(mine)
     assert [row.stage for row in results.rows if row.network == 'macs_0.5'] == [
-        *SLIM[:3], '8 bits fine-tuned', '8-bit file']
+        *SLIM[:4], '8 bits fine-tuned', '8-bit file']
     changed = {name for name in before if after[name] != before[name]}
     first, last = usual['macs_0.5', '8-bit file'], results['macs_0.5', '8-bit file']
     tuned = results['macs_0.5', '8 bits fine-tuned']
