@@ -79,6 +79,20 @@ def test_one_table(compressed: Path) -> None:
     assert results['dense', 'file'].metric == pytest.approx(dense.metric, abs=1.0)
 
 
+def test_a_search_by_a_distance_is_reported_by_the_test_set(
+    tool, job: Job, tmp_path: Path
+) -> None:
+    ended = run_compress(
+        tool, job, tmp_path, '--epochs', '1', '--targets', 'macs=0.5', '--cfg-options',
+        'search_cfg.searcher.evaluations=2', 'search_cfg.evaluator.metric=distance',
+        'compress_cfg.repeats=3', 'compress_cfg.lr=300')
+    assert ended.code == 0, ended
+    results = load_results(tmp_path)
+    assert results.metric == 'accuracy/top1'
+    assert all(0 < row.metric <= 100 for row in results.rows)
+    assert any('training images (accuracy/top1 ' in note for note in results.notes)
+
+
 def test_it_is_written_for_people(compressed: Path) -> None:
     page = (compressed / 'report.html').read_text()
     assert '<h2>Results</h2>' in page and '8-bit file' in page

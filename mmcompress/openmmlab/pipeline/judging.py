@@ -48,7 +48,7 @@ def judge(
 
     Args:
         cfg (Config): Config of the dense model, with its search.
-        metric (str): What the search's table shows.
+        metric (str): What the table shows.
         policy (str): Policy file of the network.
         checkpoints (Mapping[str, str]): Its weights, by name.
 
@@ -57,7 +57,8 @@ def judge(
         detected; and which images, for people.
     """
     settings = dict(cfg.search_cfg['evaluator'])
-    rule = settings.get('rule', 'greater')
+    # The rule is that of the search, which may go by another metric.
+    is_less = settings.get('rule') == 'less' and settings.get('metric') == metric
     kept = {key: settings[key] for key in ('images', 'seed', 'batch_size', 'dataset',
                                            'evaluator') if key in settings}
     dataset, which = validation_set(cfg), 'training'
@@ -78,8 +79,6 @@ def judge(
         load_weights(model, checkpoint)
         with torch.no_grad():
             found = evaluator.metrics_of(model)
-        # As in the table; a search by a distance shows the test set's first metric.
-        is_less = rule == 'less' and metric in found
-        value = float(found.get(metric, next(iter(found.values()), nan)))
+        value = float(found.get(metric, nan))
         scores[name] = -value if is_less else value
     return scores, f'{evaluator.images} {which} images'

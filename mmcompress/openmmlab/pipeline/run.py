@@ -25,7 +25,15 @@ from ..settings import check_settings
 from .console import Console
 from .networks import Network
 from .options import CompressOptions, check, complete
-from .stages import Exported, Searched, Stages, Timed, digest, file_digest
+from .stages import (
+    Exported,
+    Searched,
+    Stages,
+    Timed,
+    Tuned,
+    digest,
+    file_digest,
+)
 
 FILE, FILE8 = 'file', '8-bit file'
 EIGHT, TUNED8 = '8 bits', '8 bits fine-tuned'
@@ -95,10 +103,12 @@ class _Run:
     Args:
         cfg (Config): Complete.
         options (CompressOptions): What is asked for.
+        metric (str): What the table shows of the test set.
     """
 
     cfg: Config
     options: CompressOptions
+    metric: str = ''
     rows: list[Result] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -119,15 +129,16 @@ class _Run:
 
     def run(self) -> Results:
         searched = self._search()
+        self.metric = searched.metric
         dense = Network(
             DENSE, self.cfg, self.options, self.stages, None,
             digest([self.weights, self.cfg.model]))
-        self._follow(dense, searched.metric, searched.dense)
+        self._follow(dense, searched.dense)
         for name, policy in searched.policies.items():
             network = Network(
                 name, self.cfg, self.options, self.stages, policy, searched.key)
             costs = PolicyFile.load(policy).facts['costs']
-            self._follow(network, searched.metric, costs)
+            self._follow(network, costs)
         self._time()
         return self._report(searched)
 
@@ -150,15 +161,16 @@ class _Run:
         path = self.work_dir / 'networks' / 'searched.json'
         return self.stages.do('search', path, settings, Searched, work)
 
-    def _follow(
-        self, network: Network, metric: str, costs: Mapping[str, float]
-    ) -> None:
+    def _follow(self, network: Network, costs: Mapping[str, float]) -> None:
         """All stages of one network, each a row."""
         def add(stage: str, path: str, metrics: Mapping[str, float],
                 costs: Mapping[str, float], size: float | None) -> None:
-            found = metrics.get(metric, next(iter(metrics.values()), None))
+            if not self.rows and metrics and self.metric not in metrics:
+                # A search by a distance: what the test of the dense network says.
+                self.metric = next(iter(metrics))
             self.rows.append(Result(
-                network.name, stage, dict(costs), found, size, path=path))
+                network.name, stage, dict(costs), metrics.get(self.metric), size,
+                path=path))
 
         checkpoint, origin = network.searched, network.identity
         is_dense = network.policy is None
@@ -167,23 +179,23 @@ class _Run:
             network.test(stage, checkpoint, origin, network.policy), costs,
             costs.get('size_bytes'))
         if not is_dense and self.options.epochs != 0:
-            tuned = network.tune(metric)
+            tuned = network.tune(self.metric)
             add('fine-tuned', tuned.checkpoint, network.test(
                 'fine-tuned', tuned.checkpoint, tuned.key, network.policy), costs,
                 costs.get('size_bytes'))
             if tuned.is_worse:
                 self.notes.append(
-                    f'{network.name}: fine-tuning made it worse on {tuned.images} '
-                    f'({metric} {tuned.before:.4g}, then {tuned.after:.4g}), so what '
-                    'follows is made of the network as searched. Try a lower '
-                    'compress_cfg.lr, more --epochs or --distill.')
+                    f'{network.name}: fine-tuning made it worse on '
+                    f'{self._judged(tuned)}, so what follows is made of the network as '
+                    'searched. Try a lower compress_cfg.lr, more --epochs or '
+                    '--distill.')
             else:
                 checkpoint, origin = tuned.checkpoint, tuned.key
         # In some runtimes the file in float is the faster one.
         for int8 in [False, True] if self.options.int8 else [False]:
             made = network.export(checkpoint, origin, int8)
             if int8:
-                made = self._follow_int8(network, made, metric, add)
+                made = self._follow_int8(network, made, add)
             now = made.costs or costs
             if len(made.onnx) > 1:
                 self.notes.append(f'{network.name}: the time is that of '
@@ -195,7 +207,7 @@ class _Run:
             self.origins.append(made.key)
 
     def _follow_int8(
-        self, network: Network, made: Exported, metric: str, add: Callable
+        self, network: Network, made: Exported, add: Callable
     ) -> Exported:
         """The stages of a network in 8 bits; the file that is worth more."""
         costs = made.costs
@@ -205,18 +217,22 @@ class _Run:
         self.notes.append(made.note)
         if network.policy is None or not self.options.int8_epochs:
             return made
-        tuned = network.tune_int8(made, metric)
+        tuned = network.tune_int8(made, self.metric)
         add(TUNED8, tuned.checkpoint, network.test(
             TUNED8, tuned.checkpoint, tuned.key, made.policy), costs,
             costs.get('size_bytes'))
         if not tuned.is_worse:
             return network.export_tuned(made, tuned)
         self.notes.append(
-            f'{network.name}: fine-tuning in 8 bits made it worse on {tuned.images} '
-            f'({metric} {tuned.before:.4g}, then {tuned.after:.4g}), so its file has '
-            'the weights before. Try a lower compress_cfg.int8_lr, or more '
-            'compress_cfg.int8_epochs.')
+            f'{network.name}: fine-tuning in 8 bits made it worse on '
+            f'{self._judged(tuned)}, so its file has the weights before. Try a lower '
+            'compress_cfg.int8_lr, or more compress_cfg.int8_epochs.')
         return made
+
+    def _judged(self, tuned: Tuned) -> str:
+        """On what a fine-tuned network was judged, and the two scores."""
+        return (f'{tuned.images} ({self.metric} {tuned.before:.4g}, then '
+                f'{tuned.after:.4g})')
 
     def _time(self) -> None:
         """Time every file beside the dense one."""
@@ -245,7 +261,7 @@ class _Run:
         options, outcome = self.options, load_outcome(self.work_dir)
         threads = f'{options.threads} thread' + 's' * (options.threads > 1)
         results = Results(
-            tuple(self.rows), searched.metric, f'{options.runtime}, {threads}',
+            tuple(self.rows), self.metric, f'{options.runtime}, {threads}',
             (*self.notes,
              *(f'{name}: no policy was within it.' for name in outcome.missed),
              f'Stages: {self.stages.times()}.'), str(self.work_dir))
