@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -79,6 +80,7 @@ def resnet56(shared_data: Path, repo: Path, tmp_path, monkeypatch) -> nn.Module:
     mmpretrain = pytest.importorskip('mmpretrain', reason='a classifier of mmpretrain')
     from mmcompress.openmmlab.models import convert_akamaster
 
+    init_default_scope('mmpretrain')  # policies of detectors were looked at before
     monkeypatch.setenv('DATA_ROOT', str(shared_data))
     state = torch.load(
         shared_data / 'cifar_resnet/resnet56_cifar10.pth', weights_only=True)
