@@ -120,7 +120,8 @@ OPTIONS = {
         ridge=POSITIVE, sequential=FLAG, residual=FLAG, norm_images=COUNT),
     ('compress_cfg', None): dict(
         epochs=NATURAL, lr=POSITIVE, distill=WEIGHT, finetune=DICT, int8=FLAG,
-        int8_limit=WEIGHT, skip=NAMES, weight_bits=((6, '8'), 'one of 7, 8'),
+        int8_epochs=NATURAL, int8_lr=POSITIVE, int8_limit=WEIGHT,
+        skip=NAMES, weight_bits=((6, '8'), 'one of 7, 8'),
         calibration_images=COUNT, runtime=NAME, threads=COUNT,
         repeats=((2, 2.5), 'a whole number of at least 3')),
 }
@@ -178,6 +179,7 @@ COMMANDS = {
     ('search', '--launcher'): (['ssh'], 'invalid choice'),
     ('search', '--wrokers'): (['2'], 'unrecognized arguments'),
     ('compress', '--epochs'): (['-1', '1.5'], 'a whole number of at least 0'),
+    ('compress', '--int8-epochs'): (['-1', 'x'], 'a whole number of at least 0'),
     ('compress', '--distill'): (['-1', 'x', 'nan'], 'a number of at least 0'),
     ('compress', '--runtime'): (['tensorrt'], 'invalid choice'),
     ('train', '--distill'): (['-1', 'x', 'inf'], 'a number of at least 0'),
