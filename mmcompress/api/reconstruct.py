@@ -75,13 +75,13 @@ def reconstruct(
     first = next(model.parameters(), None)
     device = torch.device('cpu') if first is None else first.device
     images = list(images) if not isinstance(images, Tensor) else [images]
-    batches = images if all(isinstance(x, Batch) for x in images) \
-        else read_batches(images, device, limit)
+    annotated = all(isinstance(x, Batch) for x in images)
+    batches = images if annotated else read_batches(images, device, limit)
     if not batches:
         raise DataError('Reconstruction needs images; give some without labels.')
     if forward is not None:
         declare_kind(model, FunctionKind(batches[0], forward))
-    elif not all(isinstance(x, Batch) for x in images):
+    elif not annotated:
         kind = kind_of(model)
         batches = [kind.batch(model, batch.inputs) for batch in batches]
     graph = trace(model, file.input_shape)

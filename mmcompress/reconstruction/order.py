@@ -130,7 +130,6 @@ class _Surgery:
         for matrix in (self.inverse, self.gram):
             matrix[place] = 0
             matrix[:, place] = 0
-        self.inverse[place, place] = 1
         self.cross[place] = 0
         self.stays[place] = False
         if self.stays.sum() < SHRINKS * len(self.stays):

@@ -29,6 +29,22 @@ class Chain(nn.Module):
         return self.second(self.first(x))
 
 
+class Residual(nn.Module):
+    """Windows, and a stream that a convolution and a linear layer read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Conv2d(4, 8, 3, padding=1)
+        self.inner = nn.Conv2d(8, 6, 3, padding=1)
+        self.outer = nn.Conv2d(6, 8, 1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        return self.head((x + self.outer(self.inner(x).relu())).mean((2, 3)))
+
+
 def images() -> Tensor:
     return torch.randn(32, 4, 16, 16, generator=torch.Generator().manual_seed(1))
 
@@ -58,17 +74,19 @@ def test_a_width_costs_what_independent_channels_carried():
     np.testing.assert_allclose(curve, [*left[1:], 0.0], atol=0.01)
 
 
-def test_the_order_that_the_channels_have_knows_the_prices(monkeypatch):
+@pytest.mark.parametrize('network', [Chain, Residual])
+def test_the_order_that_the_channels_have_knows_the_prices(network, monkeypatch):
     session = mmc.prepare(
-        Chain(), images()[:1], calibration=images().split(8), dynamic_bn='off',
+        network(), images()[:1], calibration=images().split(8), dynamic_bn='off',
         channel=dict(divisor=1, min_ratio=0.25, importance='obs'))
     subject, x = subject_of(session), session.evaluator.calibration
     known = width_errors(subject, x)
     monkeypatch.setattr(session.mutator.channel, 'scores', None)
     eliminated = width_errors(subject, x)
-    assert known.keys() == eliminated.keys() == {0}
-    np.testing.assert_allclose(known[0], eliminated[0], rtol=1e-6, atol=1e-12)
-    assert (np.diff(known[0]) < 0).all()
+    assert known.keys() == eliminated.keys() == {*range(len(session.graph.units))}
+    for unit, errors in known.items():
+        np.testing.assert_allclose(errors, eliminated[unit], rtol=1e-6, atol=1e-12)
+        assert (np.diff(errors) < 0).all()
 
 
 @torch.no_grad()

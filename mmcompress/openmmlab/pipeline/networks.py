@@ -101,7 +101,8 @@ class Network:
     @property
     def searched(self) -> str:
         """Its checkpoint before anything was done to it."""
-        return self.cfg.load_from if self.policy is None else _beside(self.policy)
+        return self.cfg.load_from if self.policy is None else \
+            str(Path(self.policy).with_suffix('.pth'))
 
     @property
     def identity(self) -> str:
@@ -129,11 +130,12 @@ class Network:
         Args:
             metric (str): What it is judged by; see :func:`judge`.
         """
-        options, cfg = self.options, self._config(self.folder / 'train')
-        length = short_length(cfg) if options.epochs is None else options.epochs
-        shorten(cfg, length, options.lr)
-        return self._train('fine-tune', 'tuned', cfg, Weights(
-            self.policy, self.searched, self.identity), metric)
+        length = self.options.epochs
+        if length is None:
+            length = short_length(self.cfg)
+        return self._train(
+            'fine-tune', 'tuned', self._training('train', length), Weights(
+                self.policy, self.searched, self.identity), metric)
 
     def tune_int8(self, made: Exported, metric: str) -> Tuned:
         """Fine-tune it in 8 bits, with all points of its file in place.
@@ -142,20 +144,25 @@ class Network:
             made (Exported): Its file and the model of that; see :meth:`export`.
             metric (str): What it is judged by; see :func:`judge`.
         """
-        options, cfg = self.options, self._config(self.folder / 'train_int8')
-        shorten(cfg, options.int8_epochs, options.lr)
+        cfg = self._training('train_int8', self.options.int8_epochs)
         optimizer = cfg.optim_wrapper.optimizer
-        optimizer.lr = options.int8_lr or RATE_INT8 * optimizer.lr
+        optimizer.lr = self.options.int8_lr or RATE_INT8 * optimizer.lr
         return self._train('fine-tune in 8 bits', 'tuned_int8', cfg, Weights(
-            made.policy, _beside(made.policy), made.key), metric)
+            made.policy, made.weights, made.key), metric)
+
+    def _training(self, folder: str, length: int) -> Config:
+        """Config of a fine-tune of some epochs in a folder of its own."""
+        cfg = self._config(self.folder / folder)
+        shorten(cfg, length, self.options.lr)
+        cfg.merge_from_dict(dict(self.options.finetune))
+        return cfg
 
     def _train(
         self, title: str, name: str, cfg: Config, start: Weights, metric: str
     ) -> Tuned:
-        """Train on a short schedule from some weights, and judge that."""
-        options = self.options
-        cfg.merge_from_dict(dict(options.finetune))
-        settings = [start.origin, options.distill, {
+        """Train from some weights, and judge that."""
+        distil = self.options.distill
+        settings = [start.origin, distil, {
             key: cfg.get(key) for key in (
                 'model', 'data_preprocessor', 'train_dataloader', 'train_cfg',
                 'optim_wrapper', 'param_scheduler', 'custom_hooks', 'randomness')},
@@ -164,7 +171,7 @@ class Network:
         def work(progress: Progress) -> Tuned:
             _forget_other_training(Path(cfg.work_dir), digest(settings))
             train(cfg, TrainOptions(
-                start.policy, start.checkpoint, distil=options.distill, resume='auto'),
+                start.policy, start.checkpoint, distil=distil, resume='auto'),
                 [Steps(progress)])
             checkpoint = (Path(cfg.work_dir) / LAST).read_text().strip()
             scores, images = judge(self.cfg, metric, start.policy, dict(
@@ -262,11 +269,6 @@ class Network:
 
         return self._do(f'test {stage},', f'tested_{name}', [origin, backend, about],
                         Tested, work).metrics
-
-
-def _beside(policy: str) -> str:
-    """The checkpoint that is written with a policy file."""
-    return str(Path(policy).with_suffix('.pth'))
 
 
 def _exported(

@@ -165,9 +165,6 @@ class _Run:
         """All stages of one network, each a row."""
         def add(stage: str, path: str, metrics: Mapping[str, float],
                 costs: Mapping[str, float], size: float | None) -> None:
-            if not self.rows and metrics and self.metric not in metrics:
-                # A search by a distance: what the test of the dense network says.
-                self.metric = next(iter(metrics))
             self.rows.append(Result(
                 network.name, stage, dict(costs), metrics.get(self.metric), size,
                 path=path))
@@ -175,9 +172,11 @@ class _Run:
         checkpoint, origin = network.searched, network.identity
         is_dense = network.policy is None
         stage = 'as trained' if is_dense else 'as searched'
-        add(stage, checkpoint,
-            network.test(stage, checkpoint, origin, network.policy), costs,
-            costs.get('size_bytes'))
+        found = network.test(stage, checkpoint, origin, network.policy)
+        if is_dense and found and self.metric not in found:
+            # The search went by a distance, which no test set knows.
+            self.metric = next(iter(found))
+        add(stage, checkpoint, found, costs, costs.get('size_bytes'))
         if not is_dense and self.options.epochs != 0:
             tuned = network.tune(self.metric)
             add('fine-tuned', tuned.checkpoint, network.test(
@@ -211,8 +210,8 @@ class _Run:
     ) -> Exported:
         """The stages of a network in 8 bits; the file that is worth more."""
         costs = made.costs
-        weights = str(Path(made.policy).with_suffix('.pth'))
-        add(EIGHT, weights, network.test(EIGHT, weights, made.key, made.policy), costs,
+        add(EIGHT, made.weights,
+            network.test(EIGHT, made.weights, made.key, made.policy), costs,
             costs.get('size_bytes'))
         self.notes.append(made.note)
         if network.policy is None or not self.options.int8_epochs:

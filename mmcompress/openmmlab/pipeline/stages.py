@@ -82,6 +82,11 @@ class Exported(StageResult):
     costs: Mapping[str, float] = field(default_factory=dict)
     note: str = ''
 
+    @property
+    def weights(self) -> str:
+        """Checkpoint of the network in 8 bits."""
+        return str(Path(self.policy).with_suffix('.pth'))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tested(StageResult):

@@ -11,6 +11,7 @@ from mmcompress.errors import CompressionError
 from mmcompress.openmmlab.pipeline import console as console_module
 from mmcompress.openmmlab.pipeline import stages as kinds
 from mmcompress.openmmlab.pipeline.console import Console, clock
+from mmcompress.openmmlab.pipeline.networks import Network
 from mmcompress.openmmlab.pipeline.options import CompressOptions, complete
 from mmcompress.openmmlab.pipeline.stages import Stages, Tuned
 
@@ -89,6 +90,24 @@ def test_unknown_keys_are_refused():
     cfg.compress_cfg = dict(epochs=3, int8=True)
     found = CompressOptions.of(cfg, epochs=4, int8=None)
     assert found.epochs == 4 and found.int8
+
+
+@pytest.mark.parametrize('given, rate', [({}, 0.05), (dict(int8_lr=0.3), 0.3)])
+def test_the_rate_in_8_bits_is_a_tenth_of_that_before(
+    tmp_path, monkeypatch, given, rate
+):
+    cfg = Config(dict(
+        work_dir=str(tmp_path), train_cfg=dict(max_epochs=9),
+        optim_wrapper=dict(optimizer=dict(lr=1.0))))
+    options = CompressOptions(
+        int8=True, int8_epochs=2, lr=0.7,
+        finetune=dict(optim_wrapper=dict(optimizer=dict(lr=0.5))), **given)
+    found = []
+    monkeypatch.setattr(Network, '_train', lambda *args: found.append(args[3]))
+    network = Network('macs_0.5', cfg, options, stages_in(tmp_path), None, '')
+    network.tune_int8(kinds.Exported(policy='int8.json'), 'accuracy/top1')
+    assert found[0].optim_wrapper.optimizer.lr == pytest.approx(rate)
+    assert found[0].train_cfg.max_epochs == 2
 
 
 def test_any_config_can_be_completed():
