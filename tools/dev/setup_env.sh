@@ -168,6 +168,25 @@ fix_opencv() {
   pip_quiet --no-deps --force-reinstall "opencv-python-headless==${headless:-$full}"
 }
 
+# The build of mmcv asks for C++17, and the headers of torch from 2.15 on want C++20. They
+# name what they want; a compiler in .venv then puts it in the place of mmcv's wish.
+use_standard_of_torch() {
+  local headers standard
+  headers=$("$PY" -c 'import torch.utils.cpp_extension as e; print(e.include_paths()[0])' \
+    2>/dev/null)
+  standard=$(sed -n 's/.*#error C++\([0-9]*\) or later.*/\1/p' "$headers/ATen/ATen.h")
+  if [[ ${standard:-17} == 17 ]]; then
+    return
+  fi
+  say "building mmcv as C++$standard, which this torch wants"
+  cat >"$VENV/bin/mmcv-c++" <<EOF
+#!/usr/bin/env bash
+exec ${CXX:-c++} "\${@/#-std=c++17/-std=c++$standard}"
+EOF
+  chmod +x "$VENV/bin/mmcv-c++"
+  export CXX=$PWD/$VENV/bin/mmcv-c++
+}
+
 has_mmcv_ops() { "$PY" -c 'import mmcv.ops' >/dev/null 2>&1; }
 
 # mmcv is an sdist that looks for torch as it is built: in pip's isolated build
@@ -178,6 +197,7 @@ install_openmmlab() {
   else
     export FORCE_CUDA=1
   fi
+  use_standard_of_torch
   if [[ -z $(version_of onedl-mmcv) ]]; then
     say 'mmcv: the first build takes 12 to 18 minutes on 2 cores; pip keeps the wheel'
   fi
