@@ -17,7 +17,14 @@ from .html import render_report, write_report
 from .panels import Panel, make_panels
 from .plot import draw_tradeoff, plot_tradeoff
 from .policy_chart import PolicyChart, UnitChoice, make_chart, make_charts, plot_charts
-from .results import Result, Results, load_results, results_table, save_results
+from .results import (
+    Result,
+    Results,
+    load_results,
+    results_table,
+    same_sort,
+    save_results,
+)
 from .summary import GraphSummary, UnitSummary, summarise
 from .tables import TextTable, print_table, table_markdown, table_text, tradeoff_table
 from .tradeoff import (
@@ -38,6 +45,7 @@ __all__ = [
     'join_network', 'load_outcome', 'load_results', 'make_chart', 'make_charts',
     'make_comparison', 'make_outcome', 'make_panels', 'make_tradeoff', 'plot_charts',
     'plot_comparison', 'plot_tradeoff', 'print_table', 'read_csv', 'render_report',
-    'results_table', 'save_outcome', 'save_results', 'summarise', 'table_markdown',
-    'table_text', 'tradeoff_table', 'write_all', 'write_csv', 'write_report',
+    'results_table', 'same_sort', 'save_outcome', 'save_results', 'summarise',
+    'table_markdown', 'table_text', 'tradeoff_table', 'write_all', 'write_csv',
+    'write_report',
 ]

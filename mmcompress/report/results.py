@@ -35,6 +35,7 @@ class Result:
         size_bytes (float | None): Bytes of its weights, or of its files.
         milliseconds (float | None): Of its files, for one image.
         path (str): Checkpoint or file.
+        others (Mapping[str, float]): Metrics of the same sort, see :func:`same_sort`.
     """
 
     network: str
@@ -44,6 +45,7 @@ class Result:
     size_bytes: float | None = None
     milliseconds: float | None = None
     path: str = ''
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,22 @@ class Results:
         return f'<pre>{html.escape(repr(self))}</pre>'
 
 
+def same_sort(metric: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics that say of something else what one says: the mAP of masks beside boxes.
+
+    Args:
+        metric (str): Such as ``'coco/bbox_mAP'``.
+        metrics (Mapping[str, float]): What was measured; of it ``'coco/segm_mAP'`` is
+            of the same sort, and ``'coco/bbox_mAP_50'`` is not.
+    """
+    def sort(name: str) -> tuple[str, str]:
+        evaluator, _, rest = name.rpartition('/')
+        return evaluator, rest.rpartition('_')[2]
+
+    return {name: value for name, value in metrics.items()
+            if name != metric and sort(name) == sort(metric)}
+
+
 def _share(value: float | None, whole: float | None) -> float | None:
     return value / whole if value is not None and whole else None
 
@@ -86,6 +104,7 @@ def results_table(results: Results) -> TextTable:
                   if row.network == DENSE and row.milliseconds), None)
     decimals = score_decimals(row.metric for row in results.rows)
     with_bits = any(_bits_matter(row) for row in results.rows)
+    others = _others(results)
     lines, before = [], ''
     for row in results.rows:
         change = None if row.metric is None or first.metric is None or row is first \
@@ -98,6 +117,7 @@ def results_table(results: Results) -> TextTable:
             *(bops if with_bits else []),
             format_score(row.metric, decimals),
             UNKNOWN if change is None else f'{change:+.{decimals}f}',
+            *(format_score(row.others.get(name), decimals) for name in others),
             UNKNOWN if row.size_bytes is None else f'{row.size_bytes / 1e6:.2f}',
             UNKNOWN if row.milliseconds is None else f'{row.milliseconds:.2f}',
             UNKNOWN if row.milliseconds is None or not timed
@@ -107,8 +127,19 @@ def results_table(results: Results) -> TextTable:
         f'{results.metric} on the test set' +
         (f'; time of one image: {results.runtime}' if results.runtime else ''),
         ('network', 'stage', 'MACs', 'of dense', *(['BOPs'] if with_bits else []),
-         results.metric.rpartition('/')[2], 'vs dense', 'MB', 'ms', 'of dense'),
+         short(results.metric), 'vs dense', *map(short, others), 'MB', 'ms',
+         'of dense'),
         tuple(lines), left=2)
+
+
+def short(metric: str) -> str:
+    """A metric without its evaluator: ``'bbox_mAP'`` of ``'coco/bbox_mAP'``."""
+    return metric.rpartition('/')[2]
+
+
+def _others(results: Results) -> list[str]:
+    """Names of the other metrics of any row."""
+    return list(dict.fromkeys(name for row in results.rows for name in row.others))
 
 
 def _bits_matter(row: Result) -> bool:
@@ -123,12 +154,14 @@ def save_results(results: Results, folder: str | Path) -> None:
     write_text(folder / RESULTS, json.dumps(asdict(results), indent=1))
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator='\n')
-    writer.writerow(
-        ('network', 'stage', *COSTS, 'size_bytes', results.metric, 'milliseconds'))
+    others = _others(results)
+    writer.writerow(('network', 'stage', *COSTS, 'size_bytes', results.metric, *others,
+                     'milliseconds'))
     for row in results.rows:
         writer.writerow(
             (row.network, row.stage, *(row.costs.get(name) for name in COSTS),
-             row.size_bytes, row.metric, row.milliseconds))
+             row.size_bytes, row.metric, *map(row.others.get, others),
+             row.milliseconds))
     write_text(folder / 'results.csv', buffer.getvalue())
     table = results_table(results)
     write_text(folder / 'results.md', '\n'.join(

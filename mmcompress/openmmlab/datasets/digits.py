@@ -21,8 +21,43 @@ import numpy as np
 from mmcompress.errors import DataError
 
 CLASSES = tuple('0123456789')
+INK = 0.3  # the least share of full ink that counts as part of a digit
 SPLITS = ('train', 'calibration', 'val')
-_FORMAT = 1  # increase when the same options begin to give other images
+_FORMAT = 2  # increase when the same options begin to give other files
+
+
+@dataclass(frozen=True, eq=False)
+class Digit:
+    """A digit in a scene.
+
+    Args:
+        box (tuple[int, int, int, int]): ``(x, y, width, height)`` of its ink in pixels.
+        ink (np.ndarray): Which pixels of the box are ink, bool, ``(height, width)``.
+        label (int): Which digit it is.
+    """
+
+    box: tuple[int, int, int, int]
+    ink: np.ndarray
+    label: int
+
+    def annotation(self, number: int, image: int, size: int) -> dict:
+        """Its entry in COCO's format, with its mask in run lengths.
+
+        Args:
+            number (int): Of the annotation.
+            image (int): Of the scene.
+            size (int): Height and width of the scene.
+        """
+        from pycocotools import mask as masks  # classifiers need none
+
+        x, y, w, h = self.box
+        mask = np.zeros((size, size), np.uint8, order='F')
+        mask[y:y + h, x:x + w] = self.ink
+        lengths = masks.encode(mask)
+        return dict(
+            id=number, image_id=image, category_id=self.label + 1, iscrowd=0,
+            bbox=[x, y, w, h], area=int(self.ink.sum()),
+            segmentation=dict(lengths, counts=lengths['counts'].decode()))
 
 
 @dataclass(frozen=True)
@@ -61,7 +96,7 @@ class DigitsOptions:
 
 
 def make_digits(folder: str | Path, options: DigitsOptions | None = None) -> Path:
-    """Write scenes of handwritten digits as PNGs with COCO annotations.
+    """Write scenes of handwritten digits as PNGs with COCO annotations, masks too.
 
     The folder appears complete or not at all. A second call with the same options
     returns at once.
@@ -149,17 +184,16 @@ def _write_split(
     # A generator for each split: adding training scenes does not change the others.
     rng = np.random.default_rng([options.seed, SPLITS.index(split)])
     images, annotations = [], []
-    for number, (scene, boxes) in enumerate(
+    for number, (scene, digits) in enumerate(
             _scenes(drawings, options.images[split], options, rng), 1):
         name = f'{number:05d}.png'
         if not cv2.imwrite(str(folder / split / name), scene):
             raise OSError(f'cannot write {folder / split / name}')
         images.append(dict(
             id=number, file_name=name, height=options.size, width=options.size))
-        for x, y, w, h, label in boxes:
-            annotations.append(dict(
-                id=len(annotations) + 1, image_id=number, category_id=label + 1,
-                bbox=[x, y, w, h], area=w * h, iscrowd=0))
+        for digit in digits:
+            annotations.append(
+                digit.annotation(len(annotations) + 1, number, options.size))
     categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES, 1)]
     (folder / 'annotations' / f'{split}.json').write_text(json.dumps(
         dict(images=images, annotations=annotations, categories=categories)))
@@ -167,19 +201,19 @@ def _write_split(
 
 def _scenes(
     drawings: list, count: int, options: DigitsOptions, rng: np.random.Generator
-) -> Iterator[tuple[np.ndarray, list[tuple[int, int, int, int, int]]]]:
-    """Yield ``count`` pairs of a scene and its boxes (x, y, w, h, label)."""
+) -> Iterator[tuple[np.ndarray, list[Digit]]]:
+    """Yield ``count`` pairs of a scene and its digits."""
     for _ in range(count):
         background = _background(options.size, rng)
-        scene, boxes = background.copy(), []
+        scene, digits = background.copy(), []
         for _ in range(rng.integers(options.digits[0], options.digits[1] + 1)):
             drawing, label = drawings[rng.integers(len(drawings))]
-            box = _paste(scene, drawing, [b[:4] for b in boxes], options, rng)
-            if box is not None:
-                boxes.append((*box, label))
+            pasted = _paste(scene, drawing, [d.box for d in digits], options, rng)
+            if pasted is not None:
+                digits.append(Digit(*pasted, label))
         scene += rng.normal(0, 4, scene.shape).astype(np.float32)
         grey = scene.clip(0, 255).round().astype(np.uint8)
-        yield cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), boxes
+        yield cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR), digits
 
 
 def _background(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -192,14 +226,14 @@ def _background(size: int, rng: np.random.Generator) -> np.ndarray:
 def _paste(
     scene: np.ndarray, drawing: np.ndarray, others: list,
     options: DigitsOptions, rng: np.random.Generator,
-) -> tuple[int, int, int, int] | None:
-    """Paste an enlarged drawing where it hides no other; return its box of ink."""
+) -> tuple[tuple[int, int, int, int], np.ndarray] | None:
+    """Paste an enlarged drawing where it hides no other; return its box and ink."""
     low, high = options.heights
     # Uniform in the logarithm: small and large digits are equally common.
     height = round(float(np.exp(rng.uniform(np.log(low), np.log(high)))))
     width = min(round(height * rng.uniform(0.8, 1.2)), options.size)
     ink = cv2.resize(drawing, (width, height), interpolation=cv2.INTER_LINEAR)
-    rows, columns = (np.flatnonzero((ink > 0.3).any(axis)) for axis in (1, 0))
+    rows, columns = (np.flatnonzero((ink > INK).any(axis)) for axis in (1, 0))
     ink = ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1]
     h, w = ink.shape
     for _ in range(20):
@@ -214,4 +248,4 @@ def _paste(
     # Towards the farther end of the grey scale, where the contrast always fits.
     sign = 1 if patch.mean() < 128 else -1
     patch += sign * rng.uniform(*options.contrast) * ink
-    return x, y, w, h
+    return (x, y, w, h), ink > INK

@@ -15,7 +15,14 @@ from mmengine.registry import init_default_scope
 from ...exporter.quantise.float_layers import Progress
 from ...exporter.timing import time_files
 from ...policy.files import PolicyFile
-from ...report import Result, Results, load_outcome, save_results, write_all
+from ...report import (
+    Result,
+    Results,
+    load_outcome,
+    same_sort,
+    save_results,
+    write_all,
+)
 from ...report.tradeoff import DENSE
 from ..checkpoints import loading
 from ..cli import conceal_password
@@ -167,7 +174,7 @@ class _Run:
                 costs: Mapping[str, float], size: float | None) -> None:
             self.rows.append(Result(
                 network.name, stage, dict(costs), metrics.get(self.metric), size,
-                path=path))
+                path=path, others=same_sort(self.metric, metrics)))
 
         checkpoint, origin = network.searched, network.identity
         is_dense = network.policy is None

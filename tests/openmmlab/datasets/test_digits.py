@@ -7,7 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from mmcv.transforms import LoadImageFromFile
 from mmdet.datasets import CocoDataset
+from mmdet.datasets.transforms import LoadAnnotations
+from pycocotools import mask as masks
 
 from mmcompress.errors import DataError
 from mmcompress.openmmlab.datasets import DigitsOptions, make_digits
@@ -48,19 +51,44 @@ def test_boxes_do_not_overlap_and_are_tight(folder):
     drawings = module._split_drawings(options)['val']
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        scene, boxes = np.full((96, 96), 50, np.float32), []
+        scene, boxes, inks = np.full((96, 96), 50, np.float32), [], []
         for drawing, _ in drawings[:4]:
-            box = module._paste(scene, drawing, boxes, options, rng)
-            if box is not None:
-                boxes.append(box)
+            pasted = module._paste(scene, drawing, boxes, options, rng)
+            if pasted is not None:
+                boxes.append(pasted[0])
+                inks.append(pasted[1])
         covered = np.zeros((96, 96), int)
-        for x, y, w, h in boxes:
+        for (x, y, w, h), mask in zip(boxes, inks):
             covered[y:y + h, x:x + w] += 1
-            ink = scene[y:y + h, x:x + w] - 50 > 29  # 0.3 of the contrast of 100
+            ink = scene[y:y + h, x:x + w] - 50 > 30  # 0.3 of the contrast of 100
+            np.testing.assert_array_equal(mask, ink)
             assert ink[0].any() and ink[-1].any()
             assert ink[:, 0].any() and ink[:, -1].any()
         assert covered.max() == 1
         assert not (scene != 50)[covered == 0].any()
+
+
+def test_masks_are_the_ink_in_its_place():
+    # 2 x 3 pixels of ink but for one, at column 1 and row 2 of 6 x 6.
+    ink = np.array([[1, 1, 1], [1, 0, 1]], bool)
+    found = module.Digit((1, 2, 3, 2), ink, label=7).annotation(5, 9, size=6)
+    assert (found['id'], found['image_id'], found['category_id']) == (5, 9, 8)
+    assert (found['bbox'], found['area']) == ([1, 2, 3, 2], 5)
+    mask = masks.decode(found['segmentation'])
+    assert np.argwhere(mask).tolist() == [[2, 1], [2, 2], [2, 3], [3, 1], [3, 3]]
+
+
+def test_mmdet_reads_masks(folder):
+    dataset = CocoDataset(
+        data_root=str(folder), ann_file='annotations/val.json',
+        data_prefix=dict(img='val/'), metainfo=dict(classes=module.CLASSES),
+        pipeline=[LoadImageFromFile(), LoadAnnotations(with_mask=True)])
+    for item in dataset:
+        for (x0, y0, x1, y1), mask in zip(
+                item['gt_bboxes'].numpy().astype(int), item['gt_masks'].masks):
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            assert (columns[0], rows[0], columns[-1], rows[-1]) == (
+                x0, y0, x1 - 1, y1 - 1)
 
 
 def test_splits_share_no_drawing():
