@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 
 from ..data.images import Batch, pick
 from ..errors import DataError
+from ..kinds import kind_of
 from .images import build_dataset, load_batches, search_dataset
 
 
@@ -38,6 +39,8 @@ def calibration_batches(
     if not len(numbers):
         raise DataError(
             f'{len(dataset)} training images do not fill one batch of {batch}.')
+    normalisation = kind_of(model).normalisation(model)
+    beside = normalisation.padding if normalisation else 0.0
     found = []
     for item in load_batches(dataset, numbers, model.data_preprocessor, batch):
         height, width = item.inputs.shape[2:]
@@ -47,7 +50,7 @@ def calibration_batches(
                 f'{shape[1]} x {shape[2]}; export with --shape.')
         found.append(Batch(
             pad(item.inputs, (0, shape[2] - width, 0, shape[1] - height),
-                value=getattr(model.data_preprocessor, 'pad_value', 0)),
+                value=beside),
             item.data_samples))
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..files import replacing, write_text
+from ..plain import digest
 
 
 class PriceStore:
@@ -28,9 +28,8 @@ class PriceStore:
     """
 
     def __init__(self, folder: Path, key: Mapping) -> None:
-        text = json.dumps(key, sort_keys=True)
-        self.folder = Path(folder) / hashlib.sha256(text.encode()).hexdigest()[:16]
-        write_text(self.folder / 'key.json', text)
+        self.folder = Path(folder) / digest(key)
+        write_text(self.folder / 'key.json', json.dumps(key, sort_keys=True))
 
     def get(self, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
         """An array that was put under this name, else None.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from zipfile import BadZipFile
@@ -15,6 +13,7 @@ from torch import nn
 from ..data.images import Batch
 from ..errors import DataError
 from ..files import replacing
+from ..plain import digest
 from ..surgery.weights import tensors_digest, weights_digest
 from .columns import LARGEST, PER_COLUMN
 from .moments import PIXELS, Moments, measure
@@ -41,12 +40,12 @@ def measured_once(
     """
     if folder is None or not batches:
         return measure(model, layers, batches)
-    key = json.dumps(dict(
+    name = digest(dict(
         weights=weights_digest(model), layers=sorted(layers),
         images=tensors_digest(batch.inputs for batch in batches),
         batches=[len(batch.inputs) for batch in batches],
         sizes=(LARGEST, PER_COLUMN, PIXELS)))
-    path = Path(folder) / f'{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz'
+    path = Path(folder) / f'{name}.npz'
     if path.exists():
         return _read(path, next(model.parameters()).device)
     found = measure(model, layers, batches)

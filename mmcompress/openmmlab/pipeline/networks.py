@@ -16,6 +16,7 @@ from ...exporter.eight_bits import EightBits
 from ...exporter.quantise.float_layers import Progress
 from ...exporter.quantise.runtime_rules import ONNX_RUNTIME
 from ...files import write_text
+from ...plain import digest
 from ...policy.files import PolicyFile
 from ..exporting import ExportRequest, ExportResult, export_checkpoint
 from ..schedules import short_length, shorten
@@ -23,7 +24,7 @@ from ..test_set import score_on_test_set
 from ..training import TrainOptions, train
 from .judging import judge, validation_set
 from .options import CompressOptions
-from .stages import Exported, Stages, Tested, Tuned, digest
+from .stages import Exported, Stages, Tested, Tuned
 
 LAST = 'last_checkpoint'
 """Where mmengine keeps the name of the newest checkpoint of a training."""

@@ -14,6 +14,7 @@ from mmengine.registry import init_default_scope
 
 from ...exporter.quantise.float_layers import Progress
 from ...exporter.timing import time_files
+from ...plain import digest
 from ...policy.files import PolicyFile
 from ...report import (
     Result,
@@ -38,7 +39,6 @@ from .stages import (
     Stages,
     Timed,
     Tuned,
-    digest,
     file_digest,
 )
 

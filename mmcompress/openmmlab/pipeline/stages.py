@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from ...exporter.quantise.float_layers import Progress
 from ...files import read_json, write_text
 from ...options import record
-from ...plain import plain
+from ...plain import digest
 from .console import Console, clock
 
 
@@ -103,12 +103,6 @@ class Timed(StageResult):
 
 
 Result = TypeVar('Result', bound=StageResult)
-
-
-def digest(settings: Any) -> str:
-    """Short hash of settings; equal settings have equal hashes."""
-    text = json.dumps(plain(settings), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def file_digest(path: str | Path) -> str:
