@@ -31,6 +31,9 @@ SCHEMAS = (
 )
 """As torchvision's C++ sources declare them."""
 
+LIBRARIES = ('_C_stable', '_C')
+"""torchvision's library of operators from 0.29 on, and before."""
+
 # torch forgets the declarations of a Library that is garbage collected.
 _libraries: list[torch.library.Library] = []
 
@@ -47,14 +50,13 @@ def _operators_load(folder: str) -> bool:
         Whether they are there now.
     """
     finder = FileFinder(folder, (ExtensionFileLoader, EXTENSION_SUFFIXES))
-    library = finder.find_spec('_C')
-    if library is None or library.origin is None:
-        return False
-    try:
-        torch.ops.load_library(library.origin)
-    except (ImportError, OSError):
-        return False
-    return hasattr(torch.ops.torchvision, 'nms')
+    for library in filter(None, map(finder.find_spec, LIBRARIES)):
+        try:
+            torch.ops.load_library(library.origin)
+        except (ImportError, OSError):
+            return False
+        return hasattr(torch.ops.torchvision, 'nms')
+    return False
 
 
 def declare_missing_operators() -> bool:
