@@ -119,7 +119,7 @@ install_torch() {
   if [[ -z $TORCH && -n $(version_of torch) ]]; then
     return
   fi
-  local choices=("torch==$PREFERRED_TORCH" 'torch>=2.6')
+  local choices=("torch==$PREFERRED_TORCH" 'torch>=2.8')
   if [[ -n $TORCH ]]; then
     choices=("$TORCH")
   elif [[ $DEVICE == cpu && $(uname -s) == Linux ]]; then
@@ -128,7 +128,7 @@ install_torch() {
     install_first_of "torch==$PREFERRED_TORCH+cpu" 2>/dev/null && return
     if reachable "$CPU_INDEX"; then
       local cpu="--extra-index-url $CPU_INDEX"
-      choices=("torch==$PREFERRED_TORCH+cpu $cpu" "torch>=2.6 $cpu")
+      choices=("torch==$PREFERRED_TORCH+cpu $cpu" "torch>=2.8 $cpu")
     fi
   fi
   install_first_of "${choices[@]}" || die 'no torch could be installed (above)'
