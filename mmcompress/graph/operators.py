@@ -32,8 +32,8 @@ MOVE = frozenset('''
 """The output holds elements of the inputs: the same operator moves the labels."""
 
 FIXED_SPLIT = 'split_with_sizes'
-"""Cuts at sizes that the model's code holds, so that what it cuts must stay unless the
-rule of a container answers for these."""
+"""Cuts at sizes that the model's code holds, so that what it cuts must stay, unless
+the rule of a container answers for the sizes."""
 
 SPATIAL = frozenset('''
     max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d

@@ -51,6 +51,7 @@ class LayerRule:
             afterwards and must lose the same channels. Defaults to none.
         balanced (tuple[str, ...]): Convs inside, by path, whose groups stay. All lose
             the same of their inputs, and as many outputs at places of their own.
+            Defaults to none.
         arranges (bool): Whether the code of a container cuts or shuffles channels by
             numbers that the rule answers for: :meth:`follow` ties what leaves together
             when the container has run, and :meth:`slice` gives the numbers that shrink.

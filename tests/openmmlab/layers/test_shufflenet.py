@@ -1,6 +1,5 @@
 """ShuffleNet v1: channels that the shuffle deals out evenly leave together."""
 
-import numpy as np
 import pytest
 import torch
 from mmengine.registry import MODELS as MMENGINE_MODELS
