@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from mmpretrain.models.backbones.hornet import (
     GlobalLocalFilter,
     HorNetLayerNorm,
@@ -13,7 +12,7 @@ from mmpretrain.models.backbones.hornet import (
 from torch import Tensor
 
 from ...arithmetic.labels import LabelTracer
-from ...arithmetic.slices import Kept, take
+from ...arithmetic.slices import Kept, parts_left, take
 from ...layers.norm import LayerNormRule
 from ...layers.rule import LayerRule, register_rule
 from ...policy import IN, OUT
@@ -54,11 +53,7 @@ class GatedConvRule(LayerRule):
             tracer.tie(order, made.atoms)
 
     def slice(self, module: gnConv, out: Kept, into: Kept) -> dict[str, Any]:
-        if out is None:
-            return {}
-        ends = np.cumsum(module.dims)
-        order_of = np.searchsorted(ends, out, side='right')
-        return dict(dims=np.bincount(order_of, minlength=len(ends)).tolist())
+        return {} if out is None else dict(dims=parts_left(out, module.dims))
 
 
 class GlobalLocalFilterRule(LayerRule):

@@ -1,4 +1,4 @@
-"""Res2Net: the splits of a block lose the same channels, and their convs with them."""
+"""Res2Net: each split of a block loses channels of its own."""
 
 import numpy as np
 import pytest
@@ -47,12 +47,19 @@ def places(graph):
 def test_members_where_each_conv_adds_to_the_next_split(net, block):
     model = network(net, block())
     found = places(verify(model, trace(model, (3, 4, 4))))
-    # Channel 1 of three splits of 4; the first and the last conv of the block see it
-    # as the output of conv 0 and as the last split.
+    # Channel 1 of three splits of 4. Conv 0 reads the first; what it makes is the
+    # first that conv 3 reads, and is added to the second split for conv 1. The last
+    # split and what conv 1 makes are read by conv 3 alone.
     assert found['block.conv1'] == {
-        ('conv1', 'out'): [1, 5, 9], ('bn1', 'out'): [1, 5, 9],
-        ('convs.0', 'in'): [1], ('convs.0', 'out'): [1], ('bns.0', 'out'): [1],
-        ('convs.1', 'in'): [1], ('conv3', 'in'): [1, 9], ('block', 'out'): [1]}
+        ('conv1', 'out'): [1], ('bn1', 'out'): [1], ('convs.0', 'in'): [1],
+        ('block', 'out'): [1]}
+    assert found['block.conv1#2'] == {
+        ('conv1', 'out'): [5], ('bn1', 'out'): [5], ('convs.0', 'out'): [1],
+        ('bns.0', 'out'): [1], ('convs.1', 'in'): [1], ('conv3', 'in'): [1],
+        ('block', 'out'): [5]}
+    assert found['block.conv1#3'] == {
+        ('conv1', 'out'): [9], ('bn1', 'out'): [9], ('conv3', 'in'): [9],
+        ('block', 'out'): [9]}
     assert found['block.convs.1'] == {
         ('convs.1', 'out'): [1], ('bns.1', 'out'): [1], ('conv3', 'in'): [5]}
 
@@ -61,31 +68,41 @@ def test_members_where_each_conv_adds_to_the_next_split(net, block):
 def test_members_where_convs_read_their_split_alone(net, block):
     model = network(net, block(stage_type='stage'))
     found = places(verify(model, trace(model, (3, 4, 4))))
-    assert found['block.conv1'] == {
-        ('conv1', 'out'): [1, 5, 9], ('bn1', 'out'): [1, 5, 9],
-        ('convs.0', 'in'): [1], ('convs.1', 'in'): [1], ('conv3', 'in'): [9],
-        ('block', 'out'): [1]}
-    assert found['block.convs.0'][('conv3', 'in')] == [1]
-    assert found['block.convs.1'][('conv3', 'in')] == [5]
+    for i, (name, reader) in enumerate((
+            ('conv1', ('convs.0', 'in')), ('conv1#2', ('convs.1', 'in')))):
+        place = [4 * i + 1]
+        assert found[f'block.{name}'] == {
+            ('conv1', 'out'): place, ('bn1', 'out'): place, reader: [1],
+            ('block', 'out'): place}
+        assert found[f'block.convs.{i}'][('conv3', 'in')] == place
 
 
 @BLOCKS
 def test_a_removed_channel_is_one_that_says_nothing(net, block):
     model = network(net, block())
-    graph = trace(model, (3, 4, 4))
     image, weight = torch.randn(2, 3, 4, 4), model.block.conv1.weight.data
-    kept = weight[[0, 2, 4, 6, 8, 10]].clone()
-    slim = materialise(
-        model, graph, Policy({'block.conv1': 2}), {'block.conv1': np.array([0, 2])})
-    assert (slim.block.width, model.block.width) == (2, 4)
-    assert torch.equal(slim.block.conv1.weight, kept)
-    assert slim.block.convs[0].weight.shape == (2, 2, 3, 3)
-    assert slim.block.conv3.in_channels == 2 + 4 + 2  # conv 1 keeps its outputs
+    kept = {'block.conv1': np.array([0, 2]), 'block.conv1#2': np.array([1, 2, 3]),
+            'block.conv1#3': np.array([3])}
+    policy = Policy({name: len(channels) for name, channels in kept.items()})
+    slim = materialise(model, trace(model, (3, 4, 4)), policy, kept)
+    assert (slim.block.width, model.block.width) == ([2, 3, 1], 4)
+    assert torch.equal(slim.block.conv1.weight, weight[[0, 2, 5, 6, 7, 11]])
+    assert slim.block.convs[0].weight.shape == (3, 2, 3, 3)
+    assert slim.block.conv3.in_channels == 3 + 4 + 1  # conv 1 keeps its outputs
     # By hand: norms shift nothing, so channels without weights are zero.
-    weight[[1, 3, 5, 7, 9, 11]] = 0
-    model.block.convs[0].weight.data[[1, 3]] = 0
+    weight[[1, 3, 4, 8, 9, 10]] = 0
+    model.block.convs[0].weight.data[0] = 0
     with torch.no_grad():
         torch.testing.assert_close(slim(image), model(image))
+
+
+def test_a_slim_network_becomes_slimmer(net):
+    model = network(net, of_classifiers())
+    slim = materialise(model, trace(model, (3, 4, 4)), Policy({'block.conv1#2': 3}))
+    graph = verify(slim, trace(slim, (3, 4, 4)))
+    assert not graph.excluded
+    slimmer = materialise(slim, graph, Policy({'block.conv1': 1, 'block.conv1#2': 2}))
+    assert slimmer.block.width == [1, 2, 4]
 
 
 def test_a_network(tmp_path):
@@ -101,9 +118,9 @@ def test_a_network(tmp_path):
     model, mutator = MMENGINE_MODELS.build(config), ChannelMutator(divisor=4)
     report = check_network(model, (3, 64, 64), mutator=mutator)
     assert report.governed == 1 and not report.left_out
-    # Two of the stem and its end, two streams. Of 7 blocks, a width and the last conv
-    # each; in the two first ones of a stage two convs more.
-    assert report.units == 2 + 1 + 2 + 7 * 2 + 2 * 2
+    # Three of the stem, two streams; of 7 blocks four splits and the last conv, and of the first
+    # one of both stages two convs more.
+    assert report.units == 3 + 2 + 7 * 5 + 2 * 2
     assert max(report.zeroed, report.materialised) < 1e-4 and report.permuted < 1e-5
     assert (report.macs, report.params) == (report.true_macs, report.true_params)
     assert rebuild_error(config, mutator) < 1e-4
