@@ -118,8 +118,8 @@ def test_a_network(tmp_path):
     model, mutator = MMENGINE_MODELS.build(config), ChannelMutator(divisor=4)
     report = check_network(model, (3, 64, 64), mutator=mutator)
     assert report.governed == 1 and not report.left_out
-    # Three of the stem, two streams; of 7 blocks four splits and the last conv, and of the first
-    # one of both stages two convs more.
+    # Three of the stem, two streams; of 7 blocks four splits and the last conv, and of
+    # the first one of both stages two convs more.
     assert report.units == 3 + 2 + 7 * 5 + 2 * 2
     assert max(report.zeroed, report.materialised) < 1e-4 and report.permuted < 1e-5
     assert (report.macs, report.params) == (report.true_macs, report.true_params)
