@@ -55,24 +55,28 @@ class LabelTracer:
             their names, so that bare ones used in arithmetic can be labelled.
         even (frozenset[str]): Convs whose groups all lose the same channels, by name.
             Of others, groups leave as a whole.
+        balanced (frozenset[str]): Convs whose groups stay and lose the same inputs, and
+            equally many outputs.
 
     Attributes:
         blocks (dict[tuple[str, str], Block]): Atoms by layer and side.
         unknown (Counter[str]): Calls of operators that pinned what they touched.
         functional (set[str]): Owners of matrices that arithmetic uses.
         paused (int): Above 0, operators leave no labels.
+        arranges (bool): Whether a rule answers for the sizes at which code cuts.
     """
 
     def __init__(
         self, params: dict[int, tuple[str, nn.Parameter]],
-        even: frozenset[str] = frozenset(),
+        even: frozenset[str] = frozenset(), balanced: frozenset[str] = frozenset(),
     ) -> None:
         self.params = params
         self.blocks: dict[tuple[str, str], Block] = {}
-        self.even = even
+        self.even, self.balanced = even, balanced
         self.unknown: Counter[str] = Counter()
         self.functional: set[str] = set()
         self.paused = 0
+        self.arranges = False
         self._labels = WeakTensorKeyDictionary()
         self._edges: list[tuple[Tensor, Tensor]] = []
         self._size = 1  # label 0 is PINNED

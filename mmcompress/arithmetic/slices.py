@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,6 +38,12 @@ def size_of(kept: Kept, dense: int) -> int:
 def groups_left(kept: np.ndarray, size: int) -> int:
     """Number of groups of ``size`` that the kept positions are in."""
     return len(np.unique(kept // size))
+
+
+def parts_left(kept: np.ndarray, sizes: Sequence[int]) -> list[int]:
+    """How many positions are kept of each of some parts, one after the other."""
+    part = np.searchsorted(np.cumsum(sizes), kept, side='right')
+    return np.bincount(part, minlength=len(sizes)).tolist()
 
 
 def window(kept: Kept, size: int) -> Kept:

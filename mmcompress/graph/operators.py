@@ -32,7 +32,8 @@ MOVE = frozenset('''
 """The output holds elements of the inputs: the same operator moves the labels."""
 
 FIXED_SPLIT = 'split_with_sizes'
-"""Cuts at sizes that the model's code holds, so that what it cuts must stay."""
+"""Cuts at sizes that the model's code holds, so that what it cuts must stay, unless
+the rule of a container answers for the sizes."""
 
 SPATIAL = frozenset('''
     max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d
@@ -94,7 +95,7 @@ def propagate(tracer: LabelTracer, func: Any, args: tuple, kwargs: dict, out: An
     elif name in RESHAPE:
         _reshape(tracer, inputs[0], labels[0], out)
     elif name in MOVE:
-        if name == FIXED_SPLIT:
+        if name == FIXED_SPLIT and not tracer.arranges:
             dim = args[2] if len(args) > 2 else kwargs.get('dim', 0)
             if labels[0].shape[dim] > 1:
                 tracer.pin(labels[0])

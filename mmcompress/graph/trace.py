@@ -19,10 +19,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..arithmetic.labels import LabelTracer, tensors_in
 from ..errors import TraceError
 from ..layers.attention import HeadSite, attentions, head_sites, own_tensors
-from ..layers.rule import even_convs, is_followed, is_layer, parts_of_layers, rule_of
+from ..layers.rule import (
+    balanced_convs,
+    even_convs,
+    is_followed,
+    is_layer,
+    parts_of_layers,
+    rule_of,
+)
 from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
 from ..surgery.heads import any_number_of_heads
 from ..surgery.modes import evaluating
+from .balance import balance
 from .inputs import run
 from .operators import Following
 
@@ -134,12 +142,13 @@ def trace_labels(
         TraceError: The model does not run on such an image.
     """
     sites, by_head = head_sites(model), own_tensors(model)
-    even, parts = even_convs(model), parts_of_layers(model)
+    even, balanced = even_convs(model), balanced_convs(model)
+    parts = parts_of_layers(model)
     small = [(input_shape[0], *(min(s, side) for s in input_shape[1:]))
              for side in SMALL]
     for shape in dict.fromkeys([*small, tuple(input_shape)]):
         tracer = LabelTracer({id(p): (n, p) for n, p in model.named_parameters()
-                              if id(p) not in by_head}, even)
+                              if id(p) not in by_head}, even, balanced)
         try:
             with any_number_of_heads(model), _watched(
                     model, partial(_follow, tracer, sites), parts), \
@@ -158,6 +167,7 @@ def trace_labels(
         for tensor in tensors_in(outputs):
             tracer.pin(tracer.get(tensor))
         _pin_what_cannot_be_sliced(model, tracer)
+        balance(model, tracer)
         return tracer, shape
     raise AssertionError('unreachable: the last shape returns or raises')
 
@@ -168,10 +178,13 @@ def _follow(
 ) -> Any:
     """Run a layer with a rule, and label what it returns."""
     rule, site = rule_of(module), sites.get(module)
-    inner = not rule.closed and any(map(is_followed, module.children()))
+    inner = rule.arranges or (
+        not rule.closed and any(map(is_followed, module.children())))
+    outer, tracer.arranges = tracer.arranges, rule.arranges
     tracer.paused += not inner
     out = forward(*args, **kwargs)
     tracer.paused -= not inner
+    tracer.arranges = outer
     x = args[0] if args else next(iter(kwargs.values()))
     tracer.paused += 1
     if site and site.side == IN:

@@ -42,7 +42,7 @@ class QuantConvTranspose2d(QuantLayer, nn.ConvTranspose2d):
 
 
 class ConvRule(LayerRule):
-    """A convolution. Without word in ``even``, it loses whole groups."""
+    """A convolution. Not in ``even`` or ``balanced``, it loses whole groups."""
 
     kind = 'conv'
 
@@ -67,6 +67,9 @@ class ConvRule(LayerRule):
                 for pair in pairs:
                     tracer.tie(pair, pair[:1])
                 atoms = pairs[1][0].repeat(module.groups)
+            elif name in tracer.balanced:
+                # What else is tied decides which outputs go (graph/balance.py).
+                tracer.tie(pairs[0], pairs[0][:1])
             else:
                 # All channels of one group, inputs and outputs, go together.
                 tracer.tie(pairs[0], pairs[0][:, :1])

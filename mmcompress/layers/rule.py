@@ -49,6 +49,13 @@ class LayerRule:
             Defaults to none.
         even (tuple[str, ...]): Convs inside, by path, whose groups are added up
             afterwards and must lose the same channels. Defaults to none.
+        balanced (tuple[str, ...]): Convs inside, by path, whose groups stay. All lose
+            the same of their inputs, and as many outputs at places of their own.
+            Defaults to none.
+        arranges (bool): Whether the code of a container cuts or shuffles channels by
+            numbers that the rule answers for: :meth:`follow` ties what leaves together
+            when the container has run, and :meth:`slice` gives the numbers that shrink.
+            Defaults to False.
         operator (str): Of an activation, the operator of its own that it is in a file.
             Defaults to '': a runtime computes it with the layer before.
     """
@@ -60,6 +67,8 @@ class LayerRule:
     closed = False
     parts: tuple[str, ...] = ()
     even: tuple[str, ...] = ()
+    balanced: tuple[str, ...] = ()
+    arranges = False
     operator = ''
 
     # -- axes ----------------------------------------------------------------
@@ -319,15 +328,21 @@ def is_layer(module: nn.Module | None) -> bool:
 
 
 def is_followed(module: nn.Module) -> bool:
-    """Whether labels are followed by the module's rule."""
+    """Whether the module's rule has a say in where labels go."""
     rule = rule_of(module)
-    return rule is not None and rule.whole
+    return rule is not None and (rule.whole or rule.arranges)
 
 
 def even_convs(model: nn.Module) -> frozenset[str]:
     """Names of the convs whose groups all lose the same channels."""
     return frozenset(f'{name}.{conv}' for name, module in model.named_modules()
                      if (rule := rule_of(module)) for conv in rule.even)
+
+
+def balanced_convs(model: nn.Module) -> frozenset[str]:
+    """Names of the convs whose groups stay and lose equally many channels."""
+    return frozenset(f'{name}.{conv}' for name, module in model.named_modules()
+                     if (rule := rule_of(module)) for conv in rule.balanced)
 
 
 def parts_of_layers(model: nn.Module) -> frozenset[str]:

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmcompress.arithmetic.slices import groups_left, size_of, take, window
+from mmcompress.arithmetic.slices import (
+    groups_left,
+    parts_left,
+    size_of,
+    take,
+    window,
+)
 
 FIRST, SOME = np.array([0, 1, 2]), np.array([0, 2, 5])
 """Kept positions: a prefix, and any."""
@@ -23,6 +29,8 @@ def test_sizes():
     assert size_of(None, 6) == 6 and size_of(SOME, 6) == 3
     # Positions 0, 2 and 5 are in the groups 0, 1 and 2 of two, 0 and 1 of three.
     assert groups_left(SOME, 2) == 3 and groups_left(SOME, 3) == 2
+    # Positions 0 and 2 are of the first three, 5 of the last two, none in between.
+    assert parts_left(SOME, [3, 1, 2]) == [2, 0, 1]
 
 
 def test_window_of_a_group():

@@ -1,4 +1,4 @@
-"""Twenty classifiers of mmpretrain, one a family, pass every check of the zoo."""
+"""Classifiers of mmpretrain, one a family, pass every check of the zoo."""
 
 import pytest
 
@@ -28,9 +28,12 @@ CONFIGS = [
     'wide-resnet50',
 ]
 
+MENDED = ['shufflenet_v1_1x', 'res2net50-w26-s4', 'hornet/hornet-tiny']
+"""One of each cause that once failed; see docs/measurements/zoo.md."""
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize('config', CONFIGS)
+@pytest.mark.parametrize('config', CONFIGS + MENDED)
 def test_it_passes_every_check(config):
     result = check_config('mmpretrain', f'_base_/models/{config}.py')
     assert (result.stage, result.reason) == ('passed', '')

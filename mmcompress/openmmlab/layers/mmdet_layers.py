@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmdet.models.backbones.res2net import Bottle2neck
 from mmdet.models.backbones.resnest import RSoftmax, SplitAttentionConv2d
 from mmdet.models.layers.normed_predictor import NormedConv2d, NormedLinear
 from mmdet.models.roi_heads.roi_extractors import SingleRoIExtractor
@@ -20,6 +21,7 @@ from ...layers.linear import LinearRule
 from ...layers.rule import LayerRule, register_rule, with_weight
 from ...policy import OUT
 from . import mmdet_attention  # noqa: F401  (registers)
+from .res2net import Bottle2neckRule
 from .split_attention import RadixSoftmaxRule, SplitAttentionRule
 
 
@@ -66,6 +68,7 @@ def _masked_rows(rule: LayerRule, module: nn.Module, gone: Tensor, x: Tensor) ->
 
 
 register_rule(SplitAttentionConv2d, SplitAttentionRule())
+register_rule(Bottle2neck, Bottle2neckRule())
 register_rule(RSoftmax, RadixSoftmaxRule())
 register_rule(SingleRoIExtractor, RoIExtractorRule())
 register_rule(NormedLinear, NormedLinearRule(quantised=None))

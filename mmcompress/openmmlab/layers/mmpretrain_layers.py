@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmpretrain.models.backbones.res2net import Bottle2neck
 from mmpretrain.models.backbones.resnest import RSoftmax, SplitAttentionConv2d
 from mmpretrain.models.utils import GRN, LayerNorm2d
 from torch import Tensor
@@ -16,7 +17,8 @@ from ...arithmetic.labels import LabelTracer
 from ...arithmetic.slices import Kept
 from ...layers.norm import ChannelwiseRule, LayerNormRule
 from ...layers.rule import register_rule
-from . import mmpretrain_attention  # noqa: F401  (registers)
+from . import hornet, mmpretrain_attention, shufflenet  # noqa: F401  (register)
+from .res2net import Bottle2neckRule
 from .split_attention import RadixSoftmaxRule, SplitAttentionRule
 
 
@@ -68,6 +70,7 @@ def _masked_response(
 
 
 register_rule(SplitAttentionConv2d, SplitAttentionRule())
+register_rule(Bottle2neck, Bottle2neckRule())
 register_rule(RSoftmax, RadixSoftmaxRule())
 register_rule(LayerNorm2d, LayerNorm2dRule())
 register_rule(GRN, GRNRule())
