@@ -263,6 +263,18 @@ class Grounded(Detector):
                 for texts in captions(model, samples)]
 
 
+class LaneDetector(Detector):
+    """A detector of lanes (CLRNet), whose own forward wants its images in a dict."""
+
+    def fits(self, model: nn.Module) -> bool:
+        """See :meth:`ModelKind.fits`."""
+        return isinstance(model, class_of('detectors.clrnet_detector', 'CLRNet'))
+
+    def raw(self, model: nn.Module, batch: Batch) -> Any:
+        """See :meth:`ModelKind.raw`."""
+        return model.bbox_head(model.extract_feat(batch.inputs), batch.samples())
+
+
 class TwoStage(Detector):
     """A Faster, Mask or Cascade R-CNN: one file proposes, each head is another."""
 
@@ -357,6 +369,6 @@ class VideoSegmenter(EngineModel):
         return model.track_head(model.backbone(batch.inputs), None)
 
 
-KINDS = (TwoStage(), Grounded(), OneStage(), Detector(), VideoSegmenter(), Tracker(),
-         Classifier(), EngineModel())
+KINDS = (TwoStage(), Grounded(), LaneDetector(), OneStage(), Detector(),
+         VideoSegmenter(), Tracker(), Classifier(), EngineModel())
 """The most special first."""

@@ -187,7 +187,8 @@ def load(package: str, config: str) -> Config:
     """Read a config of an installed package and enter the package's scope."""
     root = Path(importlib.util.find_spec(package).origin).parent / '.mim' / 'configs'
     cfg = Config.fromfile(root / config)
-    importlib.import_module(f'{package}.models')
+    for part in ('models', 'datasets'):  # CLRNet's preprocessor is among the latter
+        importlib.import_module(f'{package}.{part}')
     init_default_scope(package)
     if 'model' not in cfg:
         raise StageError('build', 'the config has no model')
