@@ -84,12 +84,15 @@ def text(found: Sequence[Reach], link: str = '') -> str:
     networks = sum(r.networks for r in found)
     checked = sum(r.checked for r in found)
     counting = sum(r.counting for r in found)
-    share = f' ({counting / checked:.1%})' if checked else ''
+    if not checked:
+        were = f'[were]({link})' if link else 'were'
+        return (f'**Reach**: none of the {networks} networks of the model zoo is '
+                f'checked by `make zoo` yet; samples {were}.\n')
     parts = ', '.join(f'{r.package} {r.counting} of {r.checked}' for r in found)
     count = f'[count]({link})' if link else 'count'
-    done = 'all' if checked == networks else f'{checked} of the'
-    return (f'**Reach**: of {done} {networks} networks of the model zoo that were '
-            f'checked, {counting} {count}{share}: {parts}.\n')
+    return (f'**Reach**: {checked} of the {networks} networks of the model zoo are '
+            f'checked; {counting} of these {count} ({counting / checked:.1%}): '
+            f'{parts}.\n')
 
 
 def write(pages: Iterable[str], found: Sequence[Reach], root: Path = ROOT) -> None:
