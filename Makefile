@@ -1,5 +1,5 @@
 # Every target sets the environment up first; that takes a moment once it is done.
-.PHONY: install test golden demo lint docs
+.PHONY: install test golden demo lint docs zoo
 
 PYTHON_BIN := .venv/bin/python
 
@@ -30,3 +30,19 @@ lint: install
 
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(PYTHON_BIN) -m mkdocs build --strict
+
+# Checks every network of the model zoo; hours, so it may be killed and called again: rows
+# in the CSV stay. ZOO is the folder of the lists.
+ZOO ?= ../shared/zoo
+ZOO_WORKERS ?= 2
+ZOO_CSV := docs/measurements/zoo.csv
+CHECK_ZOO = OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PYTHON_BIN) tools/check_zoo.py \
+	--seconds 900 --gigabytes 10 --workers $(ZOO_WORKERS) --out $(ZOO_CSV) $(ARGS)
+zoo: install
+	@$(if $(wildcard $(ZOO)/*.csv),,$(error There are no lists of networks in $(ZOO): \
+		name the folder that has them with make zoo ZOO=<folder>))
+	$(PYTHON_BIN) -m pip --disable-pip-version-check install --quiet \
+		-c requirements/constraints.txt -r requirements/zoo.txt
+	$(CHECK_ZOO) --package mmdet $(ZOO)/mmdet_3.5.1.csv
+	$(CHECK_ZOO) --package mmpretrain --prefix _base_/models/ $(ZOO)/mmpretrain_1.3.6.csv
+	$(PYTHON_BIN) -m tools.dev.reach --lists $(ZOO)

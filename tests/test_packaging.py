@@ -21,7 +21,7 @@ from published_policies import write as write_published
 import mmcompress
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = ['build', 'docs', 'mminstall', 'optional', 'runtime', 'tests']
+FILES = ['build', 'docs', 'mminstall', 'optional', 'runtime', 'tests', 'zoo']
 FORKS = {'onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection', 'onedl-mmpretrain'}
 
 # A user's config, which inherits from one of mmcompress.
@@ -94,7 +94,7 @@ def test_requirements_parse(setup_py: ModuleType, name: str) -> None:
     assert requirements
     names = [requirement.name for requirement in requirements]
     assert len(names) == len(set(names))
-    if name != 'build':  # which must bound setuptools, for mmcv
+    if name not in ('build', 'zoo'):  # which bound setuptools and transformers
         bounds = {part.operator for r in requirements for part in r.specifier}
         assert bounds <= {'>=', '!='}
     assert all(r.specifier for r in requirements), 'each has a lower bound'
@@ -166,6 +166,13 @@ def test_metafiles_name_configs_that_exist(path: Path) -> None:
     """One metafile without models breaks every `mmcompress::` config."""
     models = yaml.safe_load(path.read_text())['Models']
     assert models and all((ROOT / model['Config']).is_file() for model in models)
+
+
+def test_a_source_distribution_has_the_sizes_of_bert() -> None:
+    patterns = {p for line in (ROOT / 'MANIFEST.in').read_text().splitlines()
+                if line.startswith('recursive-include tools ') for p in line.split()}
+    files = list((ROOT / 'tools/zoo/bert').iterdir())
+    assert files and all(f'*{file.suffix}' in patterns for file in files)
 
 
 def test_a_source_distribution_has_the_policies() -> None:

@@ -109,7 +109,8 @@ def isolated(
     """Check each config in a process of its own, within its limits."""
     # Forked from a process that has the libraries, a child need not import them.
     torch.set_num_threads(1)
-    importlib.import_module(f'{args.package}.models')
+    for part in ('models', 'datasets'):
+        importlib.import_module(f'{args.package}.{part}')
     waiting, running = list(reversed(todo)), []
     while waiting or running:
         while waiting and len(running) < args.workers:

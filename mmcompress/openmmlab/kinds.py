@@ -21,6 +21,7 @@ from ..data.preprocessing import Normalisation
 from ..errors import ExportError
 from ..kinds import IMAGE, ModelKind, Piece, Suppression
 from .detectors import decoding, facts
+from .detectors.grounded import WORDS, captions, grounded_outputs, is_grounded
 from .detectors.inputs import (
     class_of,
     detector_samples,
@@ -238,6 +239,42 @@ class OneStage(Headed, Detector):
         return decoding.suppression_of(self.head(model))
 
 
+class Grounded(Detector):
+    """A detector that is told in words what to look for (GLIP, Grounding DINO)."""
+
+    def fits(self, model: nn.Module) -> bool:
+        """See :meth:`ModelKind.fits`."""
+        return is_grounded(model)
+
+    def batch(
+        self, model: nn.Module, images: Tensor, regions: int | None = None
+    ) -> Batch:
+        """See :meth:`ModelKind.batch`; a few words stand for all."""
+        found = super().batch(model, images, regions)
+        for sample in found.data_samples:
+            sample.text, sample.custom_entities = WORDS, True
+        return found
+
+    def raw(self, model: nn.Module, batch: Batch) -> Any:
+        """See :meth:`ModelKind.raw`; of every round, where there are many words."""
+        samples = batch.samples()
+        features = model.extract_feat(batch.inputs)
+        return [grounded_outputs(model, features, texts, samples)
+                for texts in captions(model, samples)]
+
+
+class LaneDetector(Detector):
+    """A detector of lanes (CLRNet), whose own forward wants its images in a dict."""
+
+    def fits(self, model: nn.Module) -> bool:
+        """See :meth:`ModelKind.fits`."""
+        return isinstance(model, class_of('detectors.clrnet_detector', 'CLRNet'))
+
+    def raw(self, model: nn.Module, batch: Batch) -> Any:
+        """See :meth:`ModelKind.raw`."""
+        return model.bbox_head(model.extract_feat(batch.inputs), batch.samples())
+
+
 class TwoStage(Detector):
     """A Faster, Mask or Cascade R-CNN: one file proposes, each head is another."""
 
@@ -332,6 +369,6 @@ class VideoSegmenter(EngineModel):
         return model.track_head(model.backbone(batch.inputs), None)
 
 
-KINDS = (TwoStage(), OneStage(), Detector(), VideoSegmenter(), Tracker(), Classifier(),
-         EngineModel())
+KINDS = (TwoStage(), Grounded(), LaneDetector(), OneStage(), Detector(),
+         VideoSegmenter(), Tracker(), Classifier(), EngineModel())
 """The most special first."""

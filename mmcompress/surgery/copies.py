@@ -23,8 +23,14 @@ def notes_on_models() -> Notes:
 
 
 def copy_of(model: nn.Module) -> nn.Module:
-    """A deep copy of a model, with the same notes."""
-    copied = copy.deepcopy(model)
+    """A deep copy of a model, with the same notes.
+
+    Buffers that were computed from parameters (CLRNet's priors), which PyTorch does not
+    copy, are values in it.
+    """
+    computed = {id(buffer): buffer.detach().clone() for buffer in model.buffers()
+                if not buffer.is_leaf}
+    copied = copy.deepcopy(model, computed)
     for notes in _NOTES:
         if model in notes:
             notes[copied] = notes[model]

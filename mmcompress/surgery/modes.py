@@ -25,6 +25,25 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def tables_kept(model: nn.Module) -> Iterator[None]:
+    """Undo what forward passes put in the place of buffers, and note about it.
+
+    The rotary embedding of EVA-02 computes its tables anew for every other size of
+    images. Left with those of a small image, a model has another fingerprint, and a
+    checkpoint that its own config does not fit.
+    """
+    before = [(module, dict(module._buffers), dict(vars(module)))
+              for module in model.modules() if module._buffers]
+    try:
+        yield
+    finally:
+        for module, buffers, attributes in before:
+            if any(module._buffers.get(k) is not v for k, v in buffers.items()):
+                vars(module).update(attributes)
+                module._buffers.update(buffers)
+
+
+@contextmanager
 def in_float(model: nn.Module) -> Iterator[None]:
     """The model without quantisation; everything as it was afterwards."""
     with shadowed((module, dict(bits=FLOAT)) for module in model.modules()

@@ -38,3 +38,9 @@ def test_it_passes_every_check(config):
     result = check_config('mmpretrain', f'_base_/models/{config}.py')
     assert (result.stage, result.reason) == ('passed', '')
     assert counts(result), f'{result.governed:.0%} of the MACs are governed'
+
+
+@pytest.mark.slow
+def test_tables_for_a_size_of_images_are_kept():
+    result = check_config('mmpretrain', 'eva02/eva02-tiny-p14_in1k.py')
+    assert (result.stage, result.reason) == ('passed', '') and counts(result)

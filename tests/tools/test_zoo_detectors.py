@@ -34,6 +34,8 @@ MENDED = [
     'qdtrack/qdtrack_faster-rcnn_r50_fpn_4e_base.py',
     'mask2former_vis/mask2former_r50_8xb2-8e_youtubevis2019.py',
     'crowddet/crowddet-rcnn_r50_fpn_8xb2-30e_crowdhuman.py',
+    'clrnet/clrnet.py',
+    'ld/ld_r18-gflv1-r101_fpn_1x_coco.py',
 ]
 """One of each cause that once failed; see docs/measurements/zoo.md."""
 

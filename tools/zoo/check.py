@@ -39,6 +39,7 @@ from mmcompress.testing.networks import (
     random_policy,
 )
 
+from .offline import without_hub
 from .options import check_options
 
 EXACT = 1e-5
@@ -186,7 +187,8 @@ def load(package: str, config: str) -> Config:
     """Read a config of an installed package and enter the package's scope."""
     root = Path(importlib.util.find_spec(package).origin).parent / '.mim' / 'configs'
     cfg = Config.fromfile(root / config)
-    importlib.import_module(f'{package}.models')
+    for part in ('models', 'datasets'):  # CLRNet's preprocessor is among the latter
+        importlib.import_module(f'{package}.{part}')
     init_default_scope(package)
     if 'model' not in cfg:
         raise StageError('build', 'the config has no model')
@@ -223,9 +225,10 @@ def _prepare(node: object) -> None:
             node['init_cfg'] = None
         if node.get('use_torchvision'):
             node['use_torchvision'] = False
+        without_hub(node)
         for key in ('pretrained', 'teacher_ckpt', 'postprocess_model'):
-            if node.get(key):
-                node[key] = None
+            if node.get(key):  # a bool stays one: timm's backbones insist on it
+                node[key] = False if node[key] is True else None
         for value in node.values():
             _prepare(value)
     elif isinstance(node, (list, tuple)):
