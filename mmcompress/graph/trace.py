@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..arithmetic.labels import LabelTracer, tensors_in
 from ..errors import TraceError
 from ..layers.attention import HeadSite, attentions, head_sites, own_tensors
+from ..layers.multihead import open_attentions
 from ..layers.rule import even_convs, is_followed, is_layer, parts_of_layers, rule_of
 from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
 from ..surgery.heads import any_number_of_heads
@@ -42,7 +43,10 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
     Two forward passes without gradients: one on a small image follows the labels
     of all channels (:mod:`mmcompress.arithmetic.labels`), one at ``input_shape`` counts
     at how many positions each layer is applied, with the arithmetic of convs and
-    linears left out. The model is left as it was.
+    linears left out. The model is left as it was, but for the projections of
+    ``nn.MultiheadAttention``: they become layers
+    (:func:`mmcompress.layers.multihead.open_attentions`), as parameters have no
+    channels.
 
     Args:
         model (nn.Module): Detector, classifier or plain module.
@@ -54,6 +58,7 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
     Raises:
         TraceError: The model does not run on such an image, or no unit is found.
     """
+    open_attentions(model)
     with inference(model):
         tracer, trace_shape = trace_labels(model, input_shape)
         uses = _count_uses(model, input_shape)
@@ -322,7 +327,7 @@ def _count_uses(model: nn.Module, input_shape: tuple[int, ...]) -> _Uses:
 
 @contextmanager
 def slow_attention() -> Iterator[None]:
-    """Keep ``nn.MultiheadAttention`` from its fused operator, which hides products."""
+    """Keep attentions of torch from fused operators, which hide products."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -141,8 +141,7 @@ class ModelGraph:
             the number of calls.
         unvisited (tuple[str, ...]): Layers that the traced forward never called.
         fixed_macs (int): MACs of products with parameters that no layer's forward
-            computes (the projections inside ``nn.MultiheadAttention``); no unit
-            shrinks them.
+            computes (a kernel that arithmetic uses); no unit shrinks them.
     """
 
     units: tuple[ChannelUnit, ...]
