@@ -38,6 +38,7 @@ class Heads:
             is ``(heads, any number)``. Those that an instance lacks are ignored.
         totals (tuple[str, ...]): Attributes in proportion to the number of heads.
         count (str): The attribute that is the number of heads.
+        optional (tuple[str, ...]): Producers that an instance may lack.
         forward (Callable | None): Called as ``forward(attention, *args)`` instead of
             the class's own, if that takes the channels of a head from its input or
             uses weights of a layer without calling it. Defaults to None.
@@ -48,6 +49,7 @@ class Heads:
     tensors: Mapping[str, int] = field(default_factory=dict)
     totals: tuple[str, ...] = ()
     count: str = 'num_heads'
+    optional: tuple[str, ...] = ()
     forward: Callable[..., Tensor] | None = None
 
 
@@ -162,7 +164,8 @@ def attentions(model: nn.Module) -> dict[str, nn.Module]:
         rule = heads_rule(module)
         if rule is not None:
             layers = dict(module.named_modules())
-            if layers.keys() >= {*rule.heads.producers, *rule.heads.consumers}:
+            needed = {*rule.heads.producers, *rule.heads.consumers}
+            if layers.keys() >= needed.difference(rule.heads.optional):
                 found[name] = module
     return found
 
@@ -176,7 +179,8 @@ def head_sites(model: nn.Module) -> dict[nn.Module, HeadSite]:
         found = {path: HeadSite(name, count, OUT, parts)
                  for path, parts in rule.heads.producers.items()}
         found |= {path: HeadSite(name, count, IN) for path in rule.heads.consumers}
-        sites |= {module.get_submodule(path): site for path, site in found.items()}
+        layers = dict(module.named_modules())
+        sites |= {layers[path]: site for path, site in found.items() if path in layers}
     return sites
 
 
