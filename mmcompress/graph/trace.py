@@ -18,7 +18,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..arithmetic.labels import LabelTracer, tensors_in
 from ..errors import TraceError
-from ..layers.attention import HeadSite, attentions, head_sites, own_tensors
+from ..layers.attention import (
+    HeadSite,
+    attentions,
+    head_sites,
+    layers_per_head,
+    own_tensors,
+)
 from ..layers.multihead import open_attentions
 from ..layers.rule import even_convs, is_followed, is_layer, parts_of_layers, rule_of
 from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
@@ -71,7 +77,7 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
     names = _layer_names(model)
     return ModelGraph(
         units=units,
-        layers=_layers(uses, names),
+        layers=_layers(uses, names, layers_per_head(model)),
         params=sum(p.numel() for p in model.parameters()),
         norm_params=_params_per_channel(model),
         input_shape=tuple(input_shape),
@@ -336,10 +342,14 @@ def slow_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
-def _layers(uses: _Uses, names: dict[nn.Module, str]) -> tuple[Layer, ...]:
+def _layers(
+    uses: _Uses, names: dict[nn.Module, str],
+    per_head: Mapping[nn.Module, tuple[str, int]],
+) -> tuple[Layer, ...]:
     layers = []
     for module, positions in uses.positions.items():
         rule = rule_of(module)
+        attention, heads = per_head.get(module, ('', 1))
         layers.append(Layer(
             name=names[module],
             kind=rule.kind,
@@ -352,6 +362,8 @@ def _layers(uses: _Uses, names: dict[nn.Module, str]) -> tuple[Layer, ...]:
             calls=uses.calls[module],
             reads=uses.reads[module],
             writes=uses.writes[module],
+            attention=attention,
+            heads=heads,
         ))
     return tuple(layers)
 

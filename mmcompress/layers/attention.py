@@ -39,6 +39,8 @@ class Heads:
         totals (tuple[str, ...]): Attributes in proportion to the number of heads.
         count (str): The attribute that is the number of heads.
         optional (tuple[str, ...]): Producers that an instance may lack.
+        per_head (tuple[str, ...]): Layers that run on every head as on an image of its
+            own: they stay as they are, and cost as often as there are heads.
         forward (Callable | None): Called as ``forward(attention, *args)`` instead of
             the class's own, if that takes the channels of a head from its input or
             uses weights of a layer without calling it. Defaults to None.
@@ -50,6 +52,7 @@ class Heads:
     totals: tuple[str, ...] = ()
     count: str = 'num_heads'
     optional: tuple[str, ...] = ()
+    per_head: tuple[str, ...] = ()
     forward: Callable[..., Tensor] | None = None
 
 
@@ -182,6 +185,14 @@ def head_sites(model: nn.Module) -> dict[nn.Module, HeadSite]:
         layers = dict(module.named_modules())
         sites |= {layers[path]: site for path, site in found.items() if path in layers}
     return sites
+
+
+def layers_per_head(model: nn.Module) -> dict[nn.Module, tuple[str, int]]:
+    """Layers that run for every head of an attention: its path, and how many it has."""
+    return {
+        module.get_submodule(path): (name, rule_of(module).out_size(module))
+        for name, module in attentions(model).items()
+        for path in rule_of(module).heads.per_head}
 
 
 def own_tensors(model: nn.Module) -> set[int]:
