@@ -38,12 +38,12 @@ class Heads:
             is ``(heads, any number)``. Those that an instance lacks are ignored.
         totals (tuple[str, ...]): Attributes in proportion to the number of heads.
         count (str): The attribute that is the number of heads.
-        optional (tuple[str, ...]): Producers that an instance may lack.
-        per_head (tuple[str, ...]): Layers that run on every head as on an image of its
-            own: they stay as they are, and cost as often as there are heads.
         forward (Callable | None): Called as ``forward(attention, *args)`` instead of
             the class's own, if that takes the channels of a head from its input or
             uses weights of a layer without calling it. Defaults to None.
+        optional (tuple[str, ...]): Producers that an instance may lack.
+        per_head (tuple[str, ...]): Layers that run on every head as on an image of its
+            own: they stay as they are, and cost as often as there are heads.
     """
 
     producers: Mapping[str, int]
@@ -51,9 +51,9 @@ class Heads:
     tensors: Mapping[str, int] = field(default_factory=dict)
     totals: tuple[str, ...] = ()
     count: str = 'num_heads'
+    forward: Callable[..., Tensor] | None = None
     optional: tuple[str, ...] = ()
     per_head: tuple[str, ...] = ()
-    forward: Callable[..., Tensor] | None = None
 
 
 class HeadsRule(LayerRule):

@@ -26,8 +26,7 @@ SEPARATE = tuple(f'{name}_weight' for name in PROJECTIONS)
 
 
 class OpenMultiheadAttention(nn.MultiheadAttention):
-    """An ``nn.MultiheadAttention`` that calls its projections; see
-    :func:`open_attentions`.
+    """An attention that calls its projections; see :func:`open_attentions`.
 
     It may have any number of heads, whose channels are ``head_dim``, and its inputs any
     number of channels: nothing is derived from ``embed_dim``. Torch's fused operators,
@@ -192,8 +191,8 @@ def open_up(attention: nn.MultiheadAttention) -> None:
 
 
 def _thirds(param: nn.Parameter) -> list[nn.Parameter]:
-    return [nn.Parameter(part.detach().clone(), param.requires_grad)
-            for part in param.chunk(3)]
+    return [nn.Parameter(part, param.requires_grad)
+            for part in param.detach().clone().chunk(3)]
 
 
 def _one_width(weights: list[Tensor]) -> bool:
@@ -206,14 +205,35 @@ def _pack(
     """Give a state dict the keys of torch's class, in the order that it has them."""
     own = {key: state.pop(key) for key in list(state) if key.startswith(prefix)}
     weights = [own.pop(f'{prefix}{name}.weight') for name in PROJECTIONS]
-    biases = [own.pop(f'{prefix}{name}.bias', None) for name in PROJECTIONS]
+    layers = [attention.get_submodule(name)._parameters for name in PROJECTIONS]
     if attention.packed and _one_width(weights):
-        state[prefix + PACKED] = torch.cat(weights)
+        state[prefix + PACKED] = _joined([layer['weight'] for layer in layers])
     else:
         state.update((prefix + key, weight) for key, weight in zip(SEPARATE, weights))
-    if biases[0] is not None:
-        state[prefix + BIAS] = torch.cat(biases)
+    if layers[0]['bias'] is not None:
+        state[prefix + BIAS] = _joined([layer['bias'] for layer in layers])
+        for name in PROJECTIONS:
+            own.pop(f'{prefix}{name}.bias')
     state.update(own)
+
+
+def _joined(params: list[nn.Parameter]) -> Tensor:
+    """The tensor of which some parameters are the parts, from now on.
+
+    What a state dict holds is the model's own: an average of weights (mmengine's
+    EMAHook) writes to it.
+    """
+    first, size = params[0].data, params[0].numel()
+    places = [(p.untyped_storage().data_ptr(), p.storage_offset(), p.is_contiguous())
+              for p in params]
+    pointer, start, _ = places[0]
+    if places == [(pointer, start + i * size, True) for i in range(len(params))]:
+        return first.as_strided((len(params) * len(first), *first.shape[1:]),
+                                first.stride())
+    joined = torch.cat([p.data for p in params])
+    for param, part in zip(params, joined.chunk(len(params))):
+        param.data = part
+    return joined
 
 
 def unpack(state: dict[str, Any], prefix: str) -> None:

@@ -149,6 +149,24 @@ def test_a_model_of_several(net):
     assert torch.equal(model.b.in_proj_bias, wanted['b.in_proj_bias'] + 1)
 
 
+@pytest.mark.parametrize('moved', [False, True])
+def test_what_is_written_to_a_state_dict_reaches_the_layers(moved):
+    """As in torch's class: mmengine averages weights in a state dict."""
+    attention = opened(nn.MultiheadAttention(12, 3))
+    if moved:  # gives every parameter memory of its own
+        attention.double()
+    before, state = attention.k_proj.weight.clone(), attention.state_dict()
+    state['in_proj_weight'] += 1
+    state['in_proj_bias'][12:24] = 3
+    assert torch.equal(attention.k_proj.weight, before + 1)
+    assert attention.q_proj.bias.eq(0).all() and attention.k_proj.bias.eq(3).all()
+    with torch.no_grad():
+        attention.v_proj.weight.zero_()
+    assert state['in_proj_weight'][24:].eq(0).all()
+    twin = copy.deepcopy(attention).state_dict()
+    assert all(torch.equal(twin[key], value) for key, value in state.items())
+
+
 class Louder(nn.MultiheadAttention):
     """Computes something else than its base."""
 
