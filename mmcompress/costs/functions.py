@@ -18,7 +18,8 @@ def macs(
     A layer that is shared over pyramid levels counts at every level. Bits do not
     matter. Shapes: widths ``(..., U)``, bits ``(..., L)``, result ``(...)``.
     """
-    return table.weights(widths) @ table.positions + table.graph.fixed_macs
+    applied = table.applied(table.weights(widths), widths)
+    return applied @ table.positions + table.graph.fixed_macs
 
 
 @COSTS.register_module()
@@ -36,7 +37,8 @@ def bops(
     table: CostTable, widths: Tensor, weight_bits: Tensor, activation_bits: Tensor
 ) -> Tensor:
     """Bit operations: MACs x weight bits x activation bits, float being 32."""
-    per_layer = table.weights(widths) * weight_bits * activation_bits
+    per_layer = table.applied(
+        table.weights(widths) * weight_bits * activation_bits, widths)
     fixed = table.graph.fixed_macs * FLOAT * FLOAT
     return per_layer @ table.positions + fixed
 

@@ -43,6 +43,9 @@ class CostTable:
         other_per_unit (Tensor): ``(U,)``, parameters outside layers (norms) per
             unit channel.
         other_fixed (Tensor): Scalar, parameters outside layers that never go.
+        heads_per_unit (Tensor | None): ``(L, U)``, of a layer that is applied for every
+            head of an attention, the share of its calls that a unit channel is. None
+            if there is no such layer.
     """
 
     graph: ModelGraph
@@ -59,6 +62,7 @@ class CostTable:
     groups: Tensor
     other_per_unit: Tensor
     other_fixed: Tensor
+    heads_per_unit: Tensor | None = None
 
     @classmethod
     def from_graph(cls, graph: ModelGraph) -> CostTable:
@@ -79,6 +83,12 @@ class CostTable:
                     in_per[i, j] += member.count
                 elif graph.layers[i].within_groups(member):
                     in_per[i, j] += member.count / graph.layers[i].groups
+        heads = np.zeros((n, u))
+        for i, layer in enumerate(graph.layers):
+            for j, unit in enumerate(graph.units if layer.attention else ()):
+                heads[i, j] = sum(
+                    member.count for member in unit.producers
+                    if member.layer == layer.attention) / layer.heads
         groups_stay = {m.layer for unit in graph.units for m in unit.members
                        if m.layer in layers
                        and graph.layers[layers[m.layer]].within_groups(m)}
@@ -108,6 +118,7 @@ class CostTable:
             groups=column(x.groups for x in graph.layers),
             other_per_unit=torch.from_numpy(other),
             other_fixed=torch.tensor(graph.params - in_layers - other @ width),
+            heads_per_unit=torch.from_numpy(heads) if heads.any() else None,
         )
 
     def channels(self, widths: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,12 +140,19 @@ class CostTable:
         # Of a layer with groups, whole groups go, each with the inputs it has.
         groups = torch.where(
             self.groups_per_out > 0, out * self.groups_per_out, self.groups)
-        return into * groups * self.reads + out * self.writes
+        return self.applied(into * groups * self.reads + out * self.writes, widths)
 
     def weights(self, widths: Tensor) -> Tensor:
         """Weight elements of every layer, shape ``(..., L)``."""
         out, into = self.channels(widths)
         return out * into * self.kernel
+
+    def applied(self, numbers: Tensor, widths: Tensor) -> Tensor:
+        """Numbers of every layer, ``(..., L)``, as far as its calls are left."""
+        if self.heads_per_unit is None:
+            return numbers
+        dense = torch.tensor([unit.width for unit in self.graph.units])
+        return numbers * (1 - (dense - widths.to(numbers)) @ self.heads_per_unit.T)
 
 
 class Costs:

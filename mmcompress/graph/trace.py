@@ -18,7 +18,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..arithmetic.labels import LabelTracer, tensors_in
 from ..errors import TraceError
-from ..layers.attention import HeadSite, attentions, head_sites, own_tensors
+from ..layers.attention import (
+    HeadSite,
+    attentions,
+    head_sites,
+    layers_per_head,
+    own_tensors,
+)
+from ..layers.multihead import open_attentions
 from ..layers.rule import (
     balanced_convs,
     even_convs,
@@ -50,7 +57,10 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
     Two forward passes without gradients: one on a small image follows the labels
     of all channels (:mod:`mmcompress.arithmetic.labels`), one at ``input_shape`` counts
     at how many positions each layer is applied, with the arithmetic of convs and
-    linears left out. The model is left as it was.
+    linears left out. The model is left as it was, but for the projections of
+    ``nn.MultiheadAttention``: they become layers
+    (:func:`mmcompress.layers.multihead.open_attentions`), as parameters have no
+    channels.
 
     Args:
         model (nn.Module): Detector, classifier or plain module.
@@ -62,6 +72,7 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
     Raises:
         TraceError: The model does not run on such an image, or no unit is found.
     """
+    open_attentions(model)
     with inference(model):
         tracer, trace_shape = trace_labels(model, input_shape)
         uses = _count_uses(model, input_shape)
@@ -74,7 +85,7 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
     names = _layer_names(model)
     return ModelGraph(
         units=units,
-        layers=_layers(uses, names),
+        layers=_layers(uses, names, layers_per_head(model)),
         params=sum(p.numel() for p in model.parameters()),
         norm_params=_params_per_channel(model),
         input_shape=tuple(input_shape),
@@ -335,7 +346,7 @@ def _count_uses(model: nn.Module, input_shape: tuple[int, ...]) -> _Uses:
 
 @contextmanager
 def slow_attention() -> Iterator[None]:
-    """Keep ``nn.MultiheadAttention`` from its fused operator, which hides products."""
+    """Keep attentions of torch from fused operators, which hide products."""
     enabled = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -344,10 +355,14 @@ def slow_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
-def _layers(uses: _Uses, names: dict[nn.Module, str]) -> tuple[Layer, ...]:
+def _layers(
+    uses: _Uses, names: dict[nn.Module, str],
+    per_head: Mapping[nn.Module, tuple[str, int]],
+) -> tuple[Layer, ...]:
     layers = []
     for module, positions in uses.positions.items():
         rule = rule_of(module)
+        attention, heads = per_head.get(module, ('', 1))
         layers.append(Layer(
             name=names[module],
             kind=rule.kind,
@@ -360,6 +375,8 @@ def _layers(uses: _Uses, names: dict[nn.Module, str]) -> tuple[Layer, ...]:
             calls=uses.calls[module],
             reads=uses.reads[module],
             writes=uses.writes[module],
+            attention=attention,
+            heads=heads,
         ))
     return tuple(layers)
 

@@ -81,7 +81,7 @@ class LatencyTable:
                 value = value + self._interpolate(
                     table, i, True, out[..., i], into[..., i]) * (1 - share[..., i])
             columns.append(value)
-        return torch.stack(columns, -1)
+        return table.applied(torch.stack(columns, -1), widths)
 
     def fit(self, predicted: Sequence[float], measured: Sequence[float]) -> None:
         """Set ``scale`` and ``constant`` so that whole networks are met.

@@ -4,7 +4,15 @@ What walks a whole model lives in `surgery` and `graph`; the layers of other pac
 than torch live in `openmmlab.layers`.
 """
 
-from . import activation, attention, conv, linear, norm, pad  # noqa: F401  (register)
+from . import (  # noqa: F401  (register)
+    activation,
+    attention,
+    conv,
+    linear,
+    multihead,
+    norm,
+    pad,
+)
 from .attention import Heads, register_heads
 from .rule import LayerRule, register_rule, rule_of
 

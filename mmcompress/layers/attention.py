@@ -41,6 +41,9 @@ class Heads:
         forward (Callable | None): Called as ``forward(attention, *args)`` instead of
             the class's own, if that takes the channels of a head from its input or
             uses weights of a layer without calling it. Defaults to None.
+        optional (tuple[str, ...]): Producers that an instance may lack.
+        per_head (tuple[str, ...]): Layers that run on every head as on an image of its
+            own: they stay as they are, and cost as often as there are heads.
     """
 
     producers: Mapping[str, int]
@@ -49,6 +52,8 @@ class Heads:
     totals: tuple[str, ...] = ()
     count: str = 'num_heads'
     forward: Callable[..., Tensor] | None = None
+    optional: tuple[str, ...] = ()
+    per_head: tuple[str, ...] = ()
 
 
 class HeadsRule(LayerRule):
@@ -162,7 +167,8 @@ def attentions(model: nn.Module) -> dict[str, nn.Module]:
         rule = heads_rule(module)
         if rule is not None:
             layers = dict(module.named_modules())
-            if layers.keys() >= {*rule.heads.producers, *rule.heads.consumers}:
+            needed = {*rule.heads.producers, *rule.heads.consumers}
+            if layers.keys() >= needed.difference(rule.heads.optional):
                 found[name] = module
     return found
 
@@ -176,8 +182,17 @@ def head_sites(model: nn.Module) -> dict[nn.Module, HeadSite]:
         found = {path: HeadSite(name, count, OUT, parts)
                  for path, parts in rule.heads.producers.items()}
         found |= {path: HeadSite(name, count, IN) for path in rule.heads.consumers}
-        sites |= {module.get_submodule(path): site for path, site in found.items()}
+        layers = dict(module.named_modules())
+        sites |= {layers[path]: site for path, site in found.items() if path in layers}
     return sites
+
+
+def layers_per_head(model: nn.Module) -> dict[nn.Module, tuple[str, int]]:
+    """Layers that run for every head of an attention: its path, and how many it has."""
+    return {
+        module.get_submodule(path): (name, rule_of(module).out_size(module))
+        for name, module in attentions(model).items()
+        for path in rule_of(module).heads.per_head}
 
 
 def own_tensors(model: nn.Module) -> set[int]:

@@ -86,6 +86,10 @@ class Layer:
             counts every level here, and its parameters once.
         calls (int): How often the layer runs on one image.
         reads, writes (int): Elements per channel of its largest input and output.
+        attention (str): Path of an attention for every head of which it is applied;
+            ``positions``, ``reads`` and ``writes`` are of all of them. Defaults
+            to '': it is in none.
+        heads (int): How many heads that has. Defaults to 1.
     """
 
     name: str
@@ -99,6 +103,8 @@ class Layer:
     calls: int = 1
     reads: int = 1
     writes: int = 1
+    attention: str = ''
+    heads: int = 1
 
     @property
     def macs(self) -> int:
@@ -141,8 +147,7 @@ class ModelGraph:
             the number of calls.
         unvisited (tuple[str, ...]): Layers that the traced forward never called.
         fixed_macs (int): MACs of products with parameters that no layer's forward
-            computes (the projections inside ``nn.MultiheadAttention``); no unit
-            shrinks them.
+            computes (a kernel that arithmetic uses); no unit shrinks them.
     """
 
     units: tuple[ChannelUnit, ...]
@@ -166,7 +171,8 @@ class ModelGraph:
         """Share of the dense MACs in layers that some unit can shrink."""
         touched = {m.layer for u in self.units for m in u.members}
         total = sum(layer.macs for layer in self.layers) + self.fixed_macs
-        inside = sum(layer.macs for layer in self.layers if layer.name in touched)
+        inside = sum(layer.macs for layer in self.layers
+                     if layer.name in touched or layer.attention in touched)
         return inside / total if total else 0.0
 
     def without(self, reasons: dict[str, str]) -> ModelGraph:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..arithmetic.slices import take
 from ..errors import CompressionError
+from ..layers.multihead import OpenMultiheadAttention, unpack
 from ..layers.rule import sliced
 from ..policy import IN, OUT
 from .selection import Selection
@@ -37,7 +38,12 @@ class DenseCheckpointSlicer:
         self._kept |= {name: sides for name, sides in kept.items() if '@' in name}
         self._shells = {name: _shell(module) for name, module in every
                         if name in self._kept}
-        self._shapes = {k: v.shape for k, v in model.state_dict().items()}
+        self._opened = [name for name, module in every
+                        if isinstance(module, OpenMultiheadAttention)]
+        dense = dict(model.state_dict())
+        for name in self._opened:
+            unpack(dense, f'{name}.')
+        self._shapes = {k: v.shape for k, v in dense.items()}
         self._slim = {
             f'{name}.{key}': value.shape for name, module in every if name in self._kept
             for key, value in _sliced(module, self._kept[name]).items()
@@ -60,6 +66,8 @@ class DenseCheckpointSlicer:
                     'one that belongs to the policy file.')
 
     def _slice(self, state_dict: dict, prefix: str) -> None:
+        for name in self._opened:
+            unpack(state_dict, f'{prefix}{name}.')
         for layer, sides in self._kept.items():
             if layer not in self._shells:
                 path, axis = layer.rsplit('@', 1)

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..arithmetic.slices import take
 from ..layers.attention import attentions
+from ..layers.multihead import open_attentions
 from ..layers.rule import rule_of, sliced
 from ..policy import OUT, ModelGraph, Policy
 
@@ -24,6 +25,7 @@ class Selection:
 
     def __init__(self, model: nn.Module, graph: ModelGraph) -> None:
         self.graph = graph
+        open_attentions(model)  # another one than the traced one, perhaps
         self._modules = dict(model.named_modules())
         # (layer, side) -> [(unit, positions)].
         self._axes: dict[tuple[str, str], list[tuple[str, np.ndarray]]] = {}

@@ -18,10 +18,10 @@ def weights_digest(model: nn.Module) -> str:
 
 def check_finite(model: nn.Module) -> None:
     """Raise :class:`CompressionError` if a weight or a statistic is no number."""
-    parameters = dict(model.named_parameters())
+    buffers = dict(model.named_buffers(remove_duplicate=False))
     wrong = [name for name, value in model.state_dict().items()
              if value.is_floating_point() and (
-                 value.isnan().any() or (name in parameters and value.isinf().any()))]
+                 value.isnan().any() or (name not in buffers and value.isinf().any()))]
     if wrong:
         raise CompressionError(
             f'{len(wrong)} tensors of {type(model).__name__} hold NaN or infinity, '

@@ -4,11 +4,14 @@ import onnx
 import pytest
 import torch
 from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 
 from mmcompress.data.images import Batch
 from mmcompress.exporter.export import ExportOptions, export_onnx
 from mmcompress.graph import trace, verify
+from mmcompress.layers.multihead import PROJECTIONS
 from mmcompress.mutators import Calibration, ChannelMutator, JointMutator, QuantMutator
+from mmcompress.mutators.rebuild import rebuild
 from mmcompress.openmmlab.backend import FileNetwork
 from mmcompress.openmmlab.models.compressed import Compressed
 from mmcompress.policy import Bits, Policy
@@ -91,5 +94,64 @@ def test_fewer_heads(backbone, qkv, tmp_path):
         assert integers.data_type == onnx.TensorProto.INT8
         assert list(integers.dims) == list(slim.get_submodule(name).weight.T.shape)
     # No points but the model's: they differ by rounding next to a step of a quantiser.
+    error = FileNetwork(file.path, 'onnxruntime')(images) - acting
+    assert error.abs().max() < 0.02 * acting.std()
+
+
+class Tokens(nn.Module):
+    """An encoder layer of torch on 4 x 4 patches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.patches = nn.Conv2d(3, 24, 8, 8)
+        self.encoder = nn.TransformerEncoderLayer(24, 3, 32, batch_first=True)
+        self.head = nn.Linear(24, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of images."""
+        return self.head(self.encoder(self.patches(x).flatten(2).mT).mean(1))
+
+
+def test_fewer_heads_of_torch(tmp_path):
+    model = Tokens().eval()
+    images = Images.calibration[0].inputs
+    mutator = JointMutator(ChannelMutator(divisor=4), QuantMutator(bits=[8]))
+    graph = verify(model, trace(model, SHAPE))
+    mutator.prepare(model, graph, Calibration(Images.calibration))
+    attention = 'encoder.self_attn'
+    layers = [f'{attention}.{name}' for name in (*PROJECTIONS, 'out_proj')]
+    # Of 3 heads of 8 one stays, and of 24 channels 20.
+    policy = Policy({layers[0]: 1, 'patches': 20}, {n: Bits(8, 8) for n in layers})
+    with torch.no_grad():
+        with mutator.acting(Policy(policy.widths)):
+            fine = model(images)
+        with mutator.acting(policy):
+            acting = model(images)
+        slim = mutator.materialise(policy).eval()
+        assert 0 < (acting - fine).abs().max() < 0.1 * fine.std()
+        torch.testing.assert_close(slim(images), acting, rtol=1e-4, atol=1e-5)
+
+    PolicyFile(policy, graph.fingerprint, graph.input_shape,
+               mutator.channels(policy)).save(tmp_path / 'policy.json')
+    again = rebuild(Tokens(), PolicyFile.load(tmp_path / 'policy.json')).eval()
+    again.load_state_dict(slim.state_dict())
+    # q, k and v read the same tensor.
+    assert len({again.get_submodule(n).input_quantizer for n in layers[:3]}) == 1
+    assert again.state_dict()[f'{attention}.in_proj_weight'].shape == (24, 20)
+    with torch.no_grad():
+        torch.testing.assert_close(again(images), acting, rtol=1e-4, atol=1e-5)
+
+    floating = mutator.materialise(Policy(policy.widths)).eval()
+    [file] = export_onnx(floating, tmp_path / 'net.onnx', ExportOptions(SHAPE))
+    torch.testing.assert_close(
+        FileNetwork(file.path, 'onnxruntime')(images), fine, rtol=1e-3, atol=1e-4)
+
+    calibration = [x[None].numpy() for x in images]
+    [file] = export_onnx(
+        slim, tmp_path / 'int8.onnx', ExportOptions(SHAPE, images=calibration))
+    integers = [x for x in onnx.load(file.path).graph.initializer
+                if x.data_type == onnx.TensorProto.INT8 and len(x.dims) == 2]
+    assert sorted(tuple(x.dims) for x in integers) == [(8, 20)] + 3 * [(20, 8)]
     error = FileNetwork(file.path, 'onnxruntime')(images) - acting
     assert error.abs().max() < 0.02 * acting.std()

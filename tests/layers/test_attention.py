@@ -46,9 +46,15 @@ MIXMIM = dict(
 DAVIT = dict(
     type='DaViT', out_indices=(1,), window_size=7,
     arch=dict(embed_dims=12, depths=[1, 1], num_heads=[3, 6]))
+# Pools every head by convs that all its heads share; its second attention reads 8
+# channels and makes 16.
+MVIT = dict(
+    type='MViT', img_size=32, out_scales=-1, arch=dict(
+        embed_dims=8, num_layers=2, num_heads=2, downscale_indices=[1]))
 NETWORKS = dict(
     vit=(VIT, 24, 32), swin=(SWIN, 24, 56), swin_v2=(SWIN_V2, 24, 64),
-    beit=(BEIT, 24, 32), mixmim=(MIXMIM, 64, 64), davit=(DAVIT, 24, 56))
+    beit=(BEIT, 24, 32), mixmim=(MIXMIM, 64, 64), davit=(DAVIT, 24, 56),
+    mvit=(MVIT, 16, 32))
 
 
 def classifier(backbone, channels):
@@ -125,6 +131,24 @@ def test_costs_of_heads():
     # All but the patches (4 * 768 * 24) and the head (240), of which none can go.
     macs = 2 * 5 * (72 * 24 + 24 * 24 + 2 * 32 * 24)
     assert graph.governed == pytest.approx(macs / (macs + 4 * 768 * 24 + 240))
+
+
+def test_layers_that_run_for_every_head():
+    model = build(classifier(MVIT, 16))
+    graph = verify(model, trace(model, (3, 32, 32)))
+    costs = Costs(CostTable.from_graph(graph), SearchSpace.from_graph(graph))
+    attention = 'backbone.blocks.1.attn'
+    layers = {layer.name.removeprefix(f'{attention}.'): layer for layer in graph.layers}
+    # 4 heads of 4 channels. Of 8 x 8 places (stride 4) each pool leaves 4 x 4.
+    assert {(p.attention, p.heads, p.positions) for p in (
+        layers['pool_q'], layers['pool_k'], layers['pool_v'])} == {
+            (attention, 4, 4 * 16)}
+    dense, one = costs.dense(), costs.of(Policy({f'{attention}.qkv': 3}))
+    # A head: 12 rows of 8 weights and a bias, 16 * 4 columns; the pools stay.
+    assert dense['params'] - one['params'] == 12 * 9 + 64
+    macs = 64 * 12 * 8 + 16 * 64 + 3 * 16 * 4 * 9
+    assert dense['macs'] - one['macs'] == macs
+    assert dense['bops'] - one['bops'] == 1024 * macs
 
 
 def test_tables_and_scales_of_a_head():

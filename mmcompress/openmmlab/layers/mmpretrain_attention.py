@@ -1,8 +1,4 @@
-"""Where mmpretrain's attentions keep their heads; imported where it is loaded.
-
-Left out: MViT pools every head by a conv of its own, so that layers cost by the number
-of heads, not of channels.
-"""
+"""Where mmpretrain's attentions keep their heads; imported where it is loaded."""
 
 from __future__ import annotations
 
@@ -12,6 +8,7 @@ from mmpretrain.models.backbones.hivit import Attention as HiViTAttention
 from mmpretrain.models.backbones.levit import Attention as LeViTAttention
 from mmpretrain.models.backbones.levit import AttentionSubsample
 from mmpretrain.models.backbones.mixmim import MixMIMWindowAttention
+from mmpretrain.models.backbones.mvit import MultiScaleAttention
 from mmpretrain.models.backbones.twins import (
     GlobalSubsampledAttention,
     LocallyGroupedSelfAttention,
@@ -43,6 +40,8 @@ register_heads(MultiheadAttention, Heads(QKV, totals=WIDTH))
 register_heads(ChannelAttention, Heads(QKV, totals=WIDTH))
 register_heads(AttentionWithRoPE, Heads(QKV, totals=WIDTH))
 register_heads(SAMAttention, Heads(QKV))
+register_heads(MultiScaleAttention, Heads(
+    QKV, totals=('out_dims',), per_head=('pool_q', 'pool_k', 'pool_v')))
 register_heads(ChannelMultiheadAttention, Heads(
     QKV, tensors={'scale': 0}, totals=WIDTH))
 for le_attention in (AttentionWithBias, LeAttention):

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 from ...errors import CompressionError
 from ...graph import trace, verify
 from ...kinds import kind_of
+from ...layers.multihead import open_attentions
 from ...mutators import importance
 from ...mutators.importance import KINDS
 from ...options import Natural, NotNegative, Positive, checking
@@ -86,6 +87,7 @@ class SupernetTraining:
         **kwargs,
     ) -> None:
         super().__init__(runner, dataloader, **kwargs)
+        open_attentions(runner.model)  # before an optimiser holds their parameters
         self.stages_cfg, self.full, self.tiny, self.random = stages, full, tiny, random
         self.weight, self.temperature = weight, temperature
         self.sort, self.teacher_checkpoint = sort, teacher

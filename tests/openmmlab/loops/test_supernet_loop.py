@@ -11,8 +11,10 @@ import torch
 from mmengine.optim.optimizer import amp_optimizer_wrapper
 from mmengine.runner import Runner, save_checkpoint
 from supernet_training import losses, make_config, trained
+from torch import nn
 
 from mmcompress.errors import CompressionError
+from mmcompress.openmmlab.loops.supernet import SupernetTraining
 from mmcompress.supernet.draws import drawn_policies
 
 
@@ -282,3 +284,22 @@ def train_one_rank(folder: str) -> None:
 
 if __name__ == '__main__':
     train_one_rank(*sys.argv[1:])
+
+
+class Loop:
+    """A loop of mmengine as far as the mix-in needs one before it runs."""
+
+    def __init__(self, runner, dataloader):
+        self.runner = runner
+
+
+class Training(SupernetTraining, Loop):
+    """Of a network with attention."""
+
+
+def test_projections_are_layers_before_there_is_an_optimiser(net):
+    runner = Runner.__new__(Runner)
+    runner.model = net(None, a=nn.MultiheadAttention(4, 2))
+    Training(runner, {})
+    # A runner makes its optimiser when it has made its loop.
+    assert isinstance(runner.model.a.q_proj, nn.Linear)
