@@ -36,9 +36,18 @@ def annotated_samples(model: nn.Module, image: Tensor) -> list:
     size = image.shape[-2:]
     for sample in samples:
         sample.gt_instances = one_object(size, image)
+        if not predicts_masks(model):  # some losses make another use of them
+            del sample.gt_instances.masks
         sample.gt_sem_seg = PixelData(sem_seg=torch.zeros(
             (1, *size), dtype=torch.long, device=image.device))
     return samples
+
+
+def predicts_masks(model: nn.Module) -> bool:
+    """Whether a detector is trained on masks."""
+    inside = class_of('dense_heads.rtmdet_ins_head', 'RTMDetInsHead')
+    return (model.with_mask or hasattr(model, 'panoptic_head')
+            or isinstance(getattr(model, 'bbox_head', None), inside))
 
 
 def labelled(model: nn.Module, count: int) -> list:
