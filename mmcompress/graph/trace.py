@@ -59,14 +59,17 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
         tracer, trace_shape = trace_labels(model, input_shape)
         uses = _count_uses(model, input_shape)
         names = _layer_names(model)
-        visited = {names[module] for module in uses.positions}
-        unvisited = [n for m, n in names.items() if is_layer(m) and n not in visited]
+        unvisited = [n for m, n in names.items()
+                     if is_layer(m) and m not in uses.positions]
+        unseen = [n for n in unvisited
+                  if n not in tracer.functional and (n, OUT) not in tracer.blocks]
         auxiliary = follow_training(
-            model, tracer, [n for n in unvisited if n not in tracer.functional],
-            (trace_shape, tuple(input_shape)), partial(_following, tracer=tracer))
+            model, tracer, unseen, (trace_shape, tuple(input_shape)),
+            partial(_following, tracer=tracer))
         if auxiliary:
             _pin_what_cannot_be_sliced(model, tracer)
-    units, excluded = _units(tracer, visited)
+    units, excluded = _units(
+        tracer, {n for m, n in names.items() if is_layer(m) and n not in auxiliary})
     if not units:
         raise TraceError(
             f'{type(model).__name__} has no prunable unit: every channel is tied to '
@@ -223,8 +226,8 @@ def _units(
 
     Args:
         tracer (LabelTracer): What has been followed.
-        layers (Container[str]): Layers that inference calls: of these, one must make
-            the channels of a unit and one must read them.
+        layers (Container[str]): Of these, one must make the channels of a unit and one
+            must read them.
     """
     component = tracer.components()
     blocks = list(tracer.blocks.values())
