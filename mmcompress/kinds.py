@@ -157,6 +157,26 @@ class ModelKind:
             f'{type(model).__name__} has no loss of its own; choose a metric, prices '
             'and an importance that need none, or register a ModelKind with a loss.')
 
+    def annotated(
+        self, model: nn.Module, shape: tuple[int, ...], count: int = 1
+    ) -> Batch:
+        """Random images with invented annotations, which :meth:`loss` takes.
+
+        They follow from the model alone, so that a network is traced in the same way
+        wherever it is built.
+
+        Args:
+            model (nn.Module): The model; decides precision and device.
+            shape (tuple[int, ...]): ``(C, H, W)`` of the images.
+            count (int): Number of images. Defaults to 1.
+
+        Raises:
+            CompressionError: The kind does not know what its loss takes.
+        """
+        raise CompressionError(
+            f'What the loss of {type(model).__name__} takes is not known, so its '
+            'training cannot be followed; register a ModelKind with annotated().')
+
     def predict(self, model: nn.Module, batch: Batch) -> Any:
         """Predictions for a batch, after post-processing."""
         return self.raw(model, batch)

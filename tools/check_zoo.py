@@ -1,7 +1,8 @@
 """Check configs of the model zoo, one process each: tools/check_zoo.py LIST --out CSV.
 
 LIST is a CSV file with a column ``config`` (and ``family``), or config paths and
-globs inside the package's configs. Run again to continue; rows there are kept.
+globs inside the package's configs. Run again to continue; rows there are kept. Further
+checks (--checks, --all-checks) have columns of their own.
 """
 
 import argparse
@@ -11,22 +12,27 @@ import multiprocessing
 import os
 import random
 import resource
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO
 
 import torch
-from zoo.check import ZooResult, check_config, family_of
+from zoo.check import ZooResult, family_of, results_of
+from zoo.further import FURTHER, RUNNING
 from zoo.table import zoo_table
 
-import mmcompress  # noqa: F401  (must precede mmdet and mmpretrain)
+import mmcompress  # (must precede mmdet and mmpretrain)
 from mmcompress.errors import CompressionError
 from mmcompress.openmmlab.cli import run_tool
 from mmcompress.options import Count, Positive, parsed
+
+GRACE = 60
+"""Seconds that a further check has to end after its limit."""
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,18 +50,34 @@ def parse_args() -> argparse.Namespace:
         help='processes at a time')
     parser.add_argument(
         '--seconds', type=parsed(Count), default=300,
-        help='limit per config')
+        help='limit for the first checks of a config, and for each further one')
     parser.add_argument('--gigabytes', type=parsed(Positive), default=8,
                         help='limit per config')
-    parser.add_argument('--fake-quant', action='append_const', const='fake_quant',
-                        dest='options', help='act as random widths and bits, too')
-    parser.add_argument('--export', action='append_const', const='export',
-                        dest='options', help='compare an ONNX file of each, too')
+    parser.add_argument(
+        '--checks', type=parsed_checks, default=(), dest='further', metavar='NAMES',
+        help=f'further checks, separated by commas: {", ".join(sorted(FURTHER))}')
+    parser.add_argument('--all-checks', action='store_const', const=tuple(FURTHER),
+                        dest='further', help='make all further checks')
+    for name in ('fake_quant', 'export'):
+        parser.add_argument(
+            f'--{name.replace("_", "-")}', action='append_const', const=name,
+            dest='single', help=f'the same as --checks {name}, besides others')
     return parser.parse_args()
+
+
+def parsed_checks(text: str) -> tuple[str, ...]:
+    """Names of further checks."""
+    names = tuple(filter(None, text.split(',')))
+    if unknown := set(names) - FURTHER.keys():
+        raise argparse.ArgumentTypeError(
+            f'no check is called {min(unknown)}, but {", ".join(sorted(FURTHER))} are')
+    return names
 
 
 def main() -> None:
     args = parse_args()
+    args.further = (*args.further, *(args.single or ()))
+    args.revision = revision()
     wanted = list(configs(args))
     if not wanted:
         raise CompressionError('No config to check; name a CSV list, paths or globs.')
@@ -91,9 +113,22 @@ def configs(args: argparse.Namespace) -> Iterator[tuple[str, str]]:
                 yield name, family_of(name.removeprefix(args.prefix))
 
 
-@dataclass(frozen=True)
+def revision() -> str:
+    """The revision of the code that checks, or its version outside a repository."""
+    found = subprocess.run(
+        ['git', 'describe', '--always', '--dirty', '--exclude=*'],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or mmcompress.__version__
+
+
+@dataclass
 class Child:
-    """A process that checks one config, and where its result and messages go."""
+    """A process that checks one config, and where its result and messages go.
+
+    Args:
+        results (list[ZooResult]): What it has sent; the last one says the most.
+        since (float): When it sent that, or began.
+    """
 
     process: multiprocessing.Process
     pipe: Connection
@@ -101,6 +136,18 @@ class Child:
     config: str
     family: str
     start: float
+    since: float
+    results: list[ZooResult] = field(default_factory=list)
+
+    def listen(self) -> bool:
+        """Take what it has sent; whether it has ended."""
+        try:
+            while self.pipe.poll():
+                self.results.append(ZooResult(**self.pipe.recv()))
+                self.since = time.monotonic()
+        except EOFError:
+            return True
+        return False
 
 
 def isolated(
@@ -117,10 +164,12 @@ def isolated(
             running.append(start(args, *waiting.pop()))
         wait([child.pipe for child in running], timeout=0.5)
         for child in list(running):
-            late = time.monotonic() - child.start > args.seconds
-            if child.pipe.poll() or late:
+            ended = child.listen()
+            # A further check stops itself; this is for one that cannot.
+            limit = args.seconds + GRACE * bool(child.results)
+            if ended or time.monotonic() - child.since > limit:
                 running.remove(child)
-                yield finish(args, child)
+                yield finish(args, child, ended)
 
 
 def start(args: argparse.Namespace, config: str, family: str) -> Child:
@@ -128,49 +177,64 @@ def start(args: argparse.Namespace, config: str, family: str) -> Child:
     context = multiprocessing.get_context('fork')
     receive, send = context.Pipe(duplex=False)
     messages = tempfile.TemporaryFile('w+')  # noqa: SIM115  (closed by finish)
-    process = context.Process(target=work, args=(
-        send, messages, args.gigabytes, args.package, config, family,
-        tuple(args.options or ())))
+    process = context.Process(target=work, args=(send, messages, args, config, family))
     process.start()
     send.close()
-    return Child(process, receive, messages, config, family, time.monotonic())
+    now = time.monotonic()
+    return Child(process, receive, messages, config, family, now, now)
 
 
 def work(
-    send: Connection, messages: IO[str], gigabytes: float, package: str, config: str,
-    family: str, options: tuple[str, ...],
+    send: Connection, messages: IO[str], args: argparse.Namespace, config: str,
+    family: str,
 ) -> None:
-    """Check one config; the result goes into the pipe, all else into a file."""
-    limit = int(gigabytes * 2**30)
+    """Check one config; the results go into the pipe, all else into a file."""
+    limit = int(args.gigabytes * 2**30)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     for stream in (1, 2):
         os.dup2(messages.fileno(), stream)
-    send.send(asdict(check_config(package, config, family, options)))
+    for result in results_of(
+            args.package, config, family, args.further, args.seconds):
+        send.send(asdict(result))
 
 
-def finish(args: argparse.Namespace, child: Child) -> ZooResult:
-    """The result of a process that has ended or is stopped now."""
+def finish(args: argparse.Namespace, child: Child, ended: bool) -> ZooResult:
+    """The result of a process that has ended or is stopped now.
+
+    Of one that was stopped or has crashed, what it had sent is kept.
+    """
     seconds = time.monotonic() - child.start
-    here = (args.package, child.config, child.family)
     try:
-        if not child.pipe.poll():
-            return ZooResult(
-                *here, 'time', f'over {args.seconds} s', seconds=seconds)
-        return ZooResult(**child.pipe.recv())
-    except EOFError:
-        child.process.join()
-        child.messages.seek(0)
-        text = child.messages.read().strip()
-        last = (text.splitlines() or ['no message'])[-1]
-        memory = 'MemoryError' in text or "can't allocate memory" in text
-        return ZooResult(
-            *here, 'memory' if memory else 'crash',
-            f'exit code {child.process.exitcode}: {last[:200]}', seconds=seconds)
+        stage, reason = 'time', f'over {args.seconds} s'
+        if ended:
+            child.process.join()
+            stage, reason = last_words(child)
+        if not child.results:
+            return ZooResult(args.package, child.config, child.family, stage, reason,
+                             seconds=seconds, revision=args.revision)
+        found = child.results[-1]
+        broken = [n for n in FURTHER if getattr(found, n) == RUNNING]
+        status = dict.fromkeys(broken, f'{stage}: {reason}')
+        if broken:  # and those that would have come
+            later = list(FURTHER)[list(FURTHER).index(broken[0]) + 1:]
+            status |= {n: f'not reached: {broken[0]} ended the process'
+                       for n in later if n in args.further}
+        return replace(found, revision=args.revision, **status)
     finally:
         child.process.kill()
         child.process.join()
         child.pipe.close()
         child.messages.close()
+
+
+def last_words(child: Child) -> tuple[str, str]:
+    """Why a process ended: a stage of :class:`ZooResult`, and a reason."""
+    child.messages.seek(0)
+    text = child.messages.read().strip()
+    last = (text.splitlines() or ['no message'])[-1]
+    memory = 'MemoryError' in text or "can't allocate memory" in text
+    return ('memory' if memory else 'crash',
+            f'exit code {child.process.exitcode}: {last[:200]}')
 
 
 def read(path: Path) -> list[ZooResult]:

@@ -14,7 +14,8 @@ splits, shuffles, space-to-depth and flattening.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,14 +52,14 @@ class LabelTracer:
     :class:`mmcompress.graph.operators.Following`.
 
     Args:
-        params (dict[int, tuple[str, nn.Parameter]]): Parameters by ``id`` with
-            their names, so that bare ones used in arithmetic can be labelled.
         even (frozenset[str]): Convs whose groups all lose the same channels, by name.
             Of others, groups leave as a whole.
         balanced (frozenset[str]): Convs whose groups stay and lose the same inputs, and
             equally many outputs.
 
     Attributes:
+        params (dict[int, tuple[str, nn.Parameter]]): Parameters by ``id`` with
+            their names, so that bare ones used in arithmetic can be labelled.
         blocks (dict[tuple[str, str], Block]): Atoms by layer and side.
         unknown (Counter[str]): Calls of operators that pinned what they touched.
         functional (set[str]): Owners of matrices that arithmetic uses.
@@ -67,10 +68,10 @@ class LabelTracer:
     """
 
     def __init__(
-        self, params: dict[int, tuple[str, nn.Parameter]],
-        even: frozenset[str] = frozenset(), balanced: frozenset[str] = frozenset(),
+        self, even: frozenset[str] = frozenset(),
+        balanced: frozenset[str] = frozenset(),
     ) -> None:
-        self.params = params
+        self.params: dict[int, tuple[str, nn.Parameter]] = {}
         self.blocks: dict[tuple[str, str], Block] = {}
         self.even, self.balanced = even, balanced
         self.unknown: Counter[str] = Counter()
@@ -168,6 +169,17 @@ class LabelTracer:
         shape = [1] * tensor.dim()
         shape[dim] = len(atoms)
         self.set(tensor, atoms.reshape(shape))
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """A block that ties nothing if it fails."""
+        before, paused = len(self._edges), self.paused
+        try:
+            yield
+        except BaseException:
+            del self._edges[before:]
+            self.paused = paused
+            raise
 
     def components(self) -> np.ndarray:
         """Component of every label, shape ``(number of labels,)``."""

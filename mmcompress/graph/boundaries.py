@@ -159,7 +159,10 @@ def trace_boundaries(
     owner, channel = np.full(size, -1), np.zeros(size, int)
     for number, unit in enumerate(graph.units):
         for member in unit.members:
-            atoms = tracer.blocks[member.layer, member.side].start + member.positions
+            block = tracer.blocks.get((member.layer, member.side))
+            if block is None:  # only training calls it
+                continue
+            atoms = block.start + member.positions
             owner[atoms] = number
             channel[atoms] = np.arange(unit.width)[:, None]
     found = {}

@@ -40,6 +40,7 @@ from ..surgery.modes import evaluating
 from .balance import balance
 from .inputs import run
 from .operators import Following
+from .training import follow_training, reading_params
 
 SMALL = (64, 128)
 """Sides of the image to trace labels on; channels do not depend on it."""
@@ -76,25 +77,36 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
     with inference(model):
         tracer, trace_shape = trace_labels(model, input_shape)
         uses = _count_uses(model, input_shape)
-    units, excluded = _units(model, tracer)
+        names = _layer_names(model)
+        unvisited = [n for m, n in names.items()
+                     if is_layer(m) and m not in uses.positions]
+        unseen = [n for n in unvisited
+                  if n not in tracer.functional and (n, OUT) not in tracer.blocks]
+        auxiliary = follow_training(
+            model, tracer, unseen, (trace_shape, tuple(input_shape)),
+            partial(_following, tracer=tracer))
+        if auxiliary:
+            _pin_what_cannot_be_sliced(model, tracer)
+            balance(model, tracer)
+    units, excluded = _units(
+        tracer, {n for m, n in names.items() if is_layer(m) and n not in auxiliary})
     if not units:
         raise TraceError(
             f'{type(model).__name__} has no prunable unit: every channel is tied to '
             'the outputs or to an operator that mixes channels. Operators that were '
             f'not understood: {dict(tracer.unknown) or "none"}.')
-    names = _layer_names(model)
     return ModelGraph(
         units=units,
         layers=_layers(uses, names, layers_per_head(model)),
         params=sum(p.numel() for p in model.parameters()),
-        norm_params=_params_per_channel(model),
+        norm_params=_params_per_channel(model, auxiliary),
         input_shape=tuple(input_shape),
         fingerprint=fingerprint(model),
         trace_shape=trace_shape,
         excluded=excluded,
         unsupported=dict(uses.other),
-        unvisited=tuple(n for m, n in names.items()
-                        if is_layer(m) and m not in uses.positions),
+        unvisited=tuple(n for n in unvisited if n not in auxiliary),
+        auxiliary=auxiliary,
         fixed_macs=uses.fixed_macs,
     )
 
@@ -152,18 +164,13 @@ def trace_labels(
     Raises:
         TraceError: The model does not run on such an image.
     """
-    sites, by_head = head_sites(model), own_tensors(model)
-    even, balanced = even_convs(model), balanced_convs(model)
-    parts = parts_of_layers(model)
     small = [(input_shape[0], *(min(s, side) for s in input_shape[1:]))
              for side in SMALL]
     for shape in dict.fromkeys([*small, tuple(input_shape)]):
-        tracer = LabelTracer({id(p): (n, p) for n, p in model.named_parameters()
-                              if id(p) not in by_head}, even, balanced)
+        tracer = LabelTracer(even_convs(model), balanced_convs(model))
         try:
-            with any_number_of_heads(model), _watched(
-                    model, partial(_follow, tracer, sites), parts), \
-                    Following(tracer), during(tracer) if during else nullcontext():
+            with _following(model, tracer), \
+                    during(tracer) if during else nullcontext():
                 outputs = run(model, shape)
         except Exception as error:
             if shape == tuple(input_shape):
@@ -181,6 +188,17 @@ def trace_labels(
         balance(model, tracer)
         return tracer, shape
     raise AssertionError('unreachable: the last shape returns or raises')
+
+
+@contextmanager
+def _following(model: nn.Module, tracer: LabelTracer) -> Iterator[None]:
+    """Let the layers and operators of a model hand on labels within the block."""
+    sites, by_head = head_sites(model), own_tensors(model)
+    tracer.params.update({id(p): (n, p) for n, p in model.named_parameters()
+                          if id(p) not in by_head})
+    with any_number_of_heads(model), Following(tracer), _watched(
+            model, partial(_follow, tracer, sites), parts_of_layers(model)):
+        yield
 
 
 def _follow(
@@ -226,9 +244,15 @@ def _pin_what_cannot_be_sliced(model: nn.Module, tracer: LabelTracer) -> None:
 
 
 def _units(
-    model: nn.Module, tracer: LabelTracer
+    tracer: LabelTracer, layers: Container[str]
 ) -> tuple[tuple[ChannelUnit, ...], dict[str, str]]:
-    """Group the components of atoms into units of channels of equal make-up."""
+    """Group the components of atoms into units of channels of equal make-up.
+
+    Args:
+        tracer (LabelTracer): What has been followed.
+        layers (Container[str]): Of these, one must make the channels of a unit and one
+            must read them.
+    """
     component = tracer.components()
     blocks = list(tracer.blocks.values())
     owner = np.zeros(len(component), int)
@@ -241,7 +265,6 @@ def _units(
     families: dict[tuple[int, ...], list[list[int]]] = defaultdict(list)
     for atoms in atoms_of.values():
         families[tuple(owner[atoms].tolist())].append(atoms)
-    layers = {n for m, n in _layer_names(model).items() if is_layer(m)}
     units, excluded, used = [], {}, Counter()
     for key, rows in sorted(families.items()):
         makers = [i for i in key if blocks[i].side == OUT and blocks[i].layer in layers]
@@ -381,10 +404,18 @@ def _layers(
     return tuple(layers)
 
 
-def _params_per_channel(model: nn.Module) -> dict[str, int]:
-    """Parameters per channel of norms, bare vectors and attentions, by name."""
+def _params_per_channel(
+    model: nn.Module, auxiliary: Container[str]
+) -> dict[str, int]:
+    """Parameters per channel of norms, bare vectors and attentions, by name.
+
+    Of auxiliary layers, whose outputs stay, those that go with a channel they read.
+    """
+    names = _layer_names(model)
     counts = {name: rule_of(module).params_per_channel(module)
-              for module, name in _layer_names(model).items() if not is_layer(module)}
+              for module, name in names.items() if not is_layer(module)}
+    counts.update({name: reading_params(module)
+                   for module, name in names.items() if name in auxiliary})
     for name, param in model.named_parameters():
         counts.update({f'{name}@{axis}': 1 for axis in range(param.dim())})
     counts.update({name: rule_of(module).params_per_channel(module)

@@ -20,6 +20,7 @@ from ..data.images import Batch
 from ..data.preprocessing import Normalisation
 from ..errors import ExportError
 from ..kinds import IMAGE, ModelKind, Piece, Suppression
+from .annotations import annotated_samples, labelled
 from .detectors import decoding, facts
 from .detectors.grounded import WORDS, captions, grounded_outputs, is_grounded
 from .detectors.inputs import (
@@ -81,6 +82,13 @@ class EngineModel(ModelKind):
         if not hasattr(loader, 'mean'):
             return images
         return (images - loader.mean.cpu()) / loader.std.cpu()
+
+    def _images(
+        self, model: nn.Module, shape: tuple[int, ...], count: int
+    ) -> Tensor:
+        """Different random images, each as :meth:`ModelKind.example` makes it."""
+        return torch.cat([self.example(model, shape, seed).inputs
+                          for seed in range(count)])
 
     def pieces(
         self, model: nn.Module, images: Tensor, boxes: bool = False
@@ -164,6 +172,12 @@ class Classifier(Headed):
         """See :meth:`Headed.head`."""
         return model.head
 
+    def annotated(
+        self, model: nn.Module, shape: tuple[int, ...], count: int = 1
+    ) -> Batch:
+        """See :meth:`ModelKind.annotated`."""
+        return Batch(self._images(model, shape, count), labelled(model, count))
+
     def outputs(self, model: nn.Module, structure: Any) -> Sequence[dict[str, Any]]:
         """See :meth:`Headed.outputs`; heads whose predictions are mmpretrain's own."""
         from mmpretrain.models.heads import ClsHead, MultiLabelClsHead
@@ -188,6 +202,14 @@ class Detector(EngineModel):
         """See :meth:`ModelKind.batch`."""
         return Batch(images, [sample for image in images.split(1) for sample in
                               detector_samples(model, image, regions)])
+
+    def annotated(
+        self, model: nn.Module, shape: tuple[int, ...], count: int = 1
+    ) -> Batch:
+        """See :meth:`ModelKind.annotated`."""
+        images = self._images(model, shape, count)
+        return Batch(images, [sample for image in images.split(1)
+                              for sample in annotated_samples(model, image)])
 
     def fixed_regions(
         self, model: nn.Module, shape: tuple[int, ...], number: int | None = None

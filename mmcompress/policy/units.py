@@ -136,8 +136,8 @@ class ModelGraph:
         units (tuple[ChannelUnit, ...]): Prunable units in execution order.
         layers (tuple[Layer, ...]): Conv and linear layers in execution order.
         params (int): All parameters of the dense model.
-        norm_params (dict[str, int]): Parameters per channel of every non-layer
-            member (2 for an affine norm), by member name.
+        norm_params (dict[str, int]): Parameters per channel of every member that is
+            not in ``layers`` (2 for an affine norm), by member name.
         input_shape (tuple[int, ...]): ``(C, H, W)`` the costs refer to.
         fingerprint (str): Hash of the parameter names and shapes.
         trace_shape (tuple[int, ...]): ``(C, H, W)`` of the smaller image on which
@@ -145,7 +145,9 @@ class ModelGraph:
         excluded (dict[str, str]): Units left out and why.
         unsupported (dict[str, int]): Operators whose MACs are not counted, with
             the number of calls.
-        unvisited (tuple[str, ...]): Layers that the traced forward never called.
+        unvisited (tuple[str, ...]): Layers that nothing traced ever called.
+        auxiliary (tuple[str, ...]): Layers that only the training loss calls. They lose
+            the inputs that units lose; they cost parameters, and keep their outputs.
         fixed_macs (int): MACs of products with parameters that no layer's forward
             computes (a kernel that arithmetic uses); no unit shrinks them.
     """
@@ -160,6 +162,7 @@ class ModelGraph:
     excluded: dict[str, str] = field(default_factory=dict)
     unsupported: dict[str, int] = field(default_factory=dict)
     unvisited: tuple[str, ...] = ()
+    auxiliary: tuple[str, ...] = ()
     fixed_macs: int = 0
 
     def unit(self, name: str) -> ChannelUnit:
@@ -190,6 +193,8 @@ class ModelGraph:
                  f'{len(self.excluded)} units left out.']
         if self.unsupported:
             lines.append(f'MACs not counted: {self.unsupported}.')
+        if self.auxiliary:
+            lines.append(f'Layers that only training calls: {self.auxiliary}.')
         if self.unvisited:
             lines.append('Layers the forward pass never calls, which may not fit fewer '
                          f'channels: {self.unvisited}.')

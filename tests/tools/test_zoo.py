@@ -1,15 +1,28 @@
 """The zoo checks pass a good config, name the failed stage of others, and resume."""
 
+import csv
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
+import torch
+from torch import nn
 
+from mmcompress.graph import trace, verify
+from mmcompress.kinds import ModelKind, declare_kind
+from mmcompress.mutators import ChannelMutator
+from mmcompress.mutators.reconstruct import ReconstructMutator
+from mmcompress.testing.auxiliary import LearnsZeros, WithAuxiliary
 from tools.zoo import check as zoo
-from tools.zoo import options as zoo_options
+from tools.zoo import further
 from tools.zoo.check import ZooResult, check_config, family_of
+from tools.zoo.further import FURTHER, answers
+from tools.zoo.repair import check_repair
+from tools.zoo.subject import Failed, NotApplicable, Subject
 from tools.zoo.table import counts, zoo_table
+from tools.zoo.training import check_distill, check_training
 
 SMALL = '_base_/models/resnet18_cifar.py'
 GOOD = ZooResult('mmdet', 'fcos/a.py', 'fcos', 'passed', units=4, governed=0.9,
@@ -29,23 +42,93 @@ def test_a_small_classifier_passes():
     assert result.units > 0 and result.left_out == 0 and result.governed > 0.95
 
 
-def test_optional_checks_are_made_when_asked_for(monkeypatch):
-    options = ('fake_quant', 'export')
-    result = check_config('mmpretrain', SMALL, options=options)
-    assert (result.stage, result.export, result.fake_quant) == ('passed',) * 3
-    plain = zoo_table([GOOD]).splitlines()
-    table = zoo_table([result, replace(result, export='ExportError: no')])
-    head, _, row, _ = table.splitlines()
-    assert '| export | fake quant |' in head and 'export' not in plain[0]
-    assert '| 1 of 2 | 2 of 2 |' in row
+@pytest.mark.slow
+def test_further_checks_are_made_when_asked_for():
+    result = check_config('mmpretrain', SMALL, further=tuple(FURTHER))
+    assert {name: getattr(result, name) for name in FURTHER} == dict.fromkeys(
+        FURTHER, 'passed'), result
+    # 62 parameters of ResNet-18 at CIFAR's size: 20 convs, 20 norms of two, the linear.
+    assert 'training: loss ' in result.measured
+    assert '62 gradients, 0 excused' in result.measured
+    assert 'repair: ' in result.measured and 'repair ' in result.further_seconds
 
-    def wrong(mutator):
-        raise RuntimeError('some model')
 
-    monkeypatch.setitem(zoo_options.OPTIONS, 'export', wrong)
-    result = check_config('mmpretrain', SMALL, options=('export',))
-    assert result.stage == 'passed' and result.fake_quant == ''
-    assert result.export == 'RuntimeError: some model'
+@pytest.fixture
+def subject():
+    """A small network with a head that only training calls, as the checks get it."""
+    torch.manual_seed(0)
+    model = WithAuxiliary()
+    declare_kind(model, LearnsZeros())
+    mutator = ChannelMutator(divisor=1)
+    mutator.prepare(model, verify(model, trace(model, (3, 8, 8))))
+    return Subject({}, mutator)
+
+
+def test_a_step_excuses_what_the_dense_network_gives_no_gradient(subject):
+    # Of a, b, two norms, two convs, one with a bias: 2 + 2 + 4 + 3; idle: 2.
+    assert '11 gradients, 2 excused' in check_training(subject)
+
+
+def test_a_network_that_cannot_be_trained_fails(subject, monkeypatch):
+    slim = subject.slim()
+    slim.aux[0] = nn.Conv2d(8, 6, 3, bias=False)  # not cut
+    monkeypatch.setattr(Subject, 'slim', lambda self: slim)
+    with pytest.raises(RuntimeError, match='channels'):
+        check_training(subject)
+    slim.aux = nn.Identity()
+    slim.b.weight.requires_grad_(False)
+    slim.norm.forward = lambda x: x
+    with pytest.raises(Failed, match='2 parameters get no gradient, first norm'):
+        check_training(subject)
+    monkeypatch.setattr(LearnsZeros, 'loss', lambda *_: torch.tensor(float('inf')))
+    with pytest.raises(Failed, match='the loss is inf'):
+        check_training(subject)
+
+
+def test_the_repair_must_bring_the_outputs_nearer(subject, monkeypatch):
+    assert 'sliced' in check_repair(subject)
+    monkeypatch.setattr(ReconstructMutator, 'write', lambda *_: None)
+    with pytest.raises(Failed, match='not nearer'):
+        check_repair(subject)
+
+
+def test_checks_that_ask_for_what_is_not_there_do_not_apply(subject):
+    with pytest.raises(NotApplicable, match='heads'):
+        check_distill(subject)
+    declare_kind(subject.model, ModelKind())
+    with pytest.raises(NotApplicable, match='not known'):
+        check_training(subject)
+
+
+def test_no_further_check_hides_another(monkeypatch):
+    def wrong(subject):
+        raise RuntimeError('some\nmodel')
+
+    def absent(subject):
+        raise NotApplicable('no head')
+
+    def slow(subject):
+        while True:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(further, 'FURTHER', dict(
+        training=wrong, repair=slow, export=absent, distill=lambda _: 'well'))
+    found = list(answers(None, ('distill', 'training', 'export', 'repair'), 0.1))
+    assert [(a.name, a.status) for a in found] == [
+        ('training', 'running'), ('training', 'RuntimeError: some model'),
+        ('repair', 'running'), ('repair', 'time: over 0.1 s'),
+        ('export', 'running'), ('export', 'n/a: no head'),
+        ('distill', 'running'), ('distill', 'passed')]
+    assert found[-1].measured == 'well'
+
+
+def test_columns_of_further_checks_say_what_they_apply_to():
+    rows = [replace(GOOD, export='passed', distill='passed'),
+            replace(GOOD, export='n/a: no file'), replace(GOOD, export='Error: x')]
+    head, _, row, _ = zoo_table(rows).splitlines()
+    assert '| export | distill |' in head and 'repair' not in head
+    assert '| 1 of 2, 1 n/a | 1 of 1 |' in row
+    assert 'export' not in zoo_table([GOOD])
 
 
 def test_the_failed_stage_is_named(monkeypatch):
@@ -98,6 +181,37 @@ def test_table_counts_only_what_passed_with_enough_macs():
     assert rows[0] == '| mmdet | fcos | 2 | 1 | 2 | 65% | 2.0 |  |'
     assert rows[1] == '| mmdet | ssd | 1 | 0 | 0 |  |  | costs: macs / off |'
     assert rows[2].startswith('| mmdet | **all** | 3 | 1 | 2 |')
+
+
+CRASHING = """
+import os, sys
+sys.path.insert(0, 'tools')
+import check_zoo
+check_zoo.FURTHER.update(
+    training=lambda subject: 'fine', repair=lambda subject: os._exit(7))
+check_zoo.main()
+"""
+
+
+@pytest.mark.slow
+def test_a_check_that_ends_the_process_loses_no_earlier_answer(repo, tmp_path):
+    out = tmp_path / 'zoo.csv'
+
+    def run(*extra):
+        return subprocess.run(
+            [sys.executable, '-c', CRASHING, '--package', 'mmpretrain', '--out',
+             str(out), SMALL, *extra], cwd=repo, capture_output=True, text=True)
+
+    assert run('--checks', 'training,repair,export').returncode == 0
+    row, = csv.DictReader(out.open(newline=''))
+    assert row['stage'] == row['training'] == 'passed' and row['units'] != '0'
+    assert row['repair'].startswith('crash: exit code 7')
+    assert row['export'] == 'not reached: repair ended the process'
+    assert row['distill'] == row['fake_quant'] == '' and row['revision']
+    assert 'no check is called nothing' in run('--checks', 'nothing').stderr
+    lines = out.read_text().replace(',revision', '').splitlines()
+    out.write_text('\n'.join(lines))
+    assert 'has other columns than this version writes' in run().stderr
 
 
 @pytest.mark.slow

@@ -2,7 +2,8 @@
 
 A config counts only if its network is built, has units, slices to the same outputs
 as zeroing, costs what the slim network costs, and rebuilds from its policy file.
-Neither weights nor data are needed.
+Further checks (:mod:`.further`) have answers of their own. Neither weights nor data are
+needed.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import copy
 import importlib.util
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -39,8 +40,9 @@ from mmcompress.testing.networks import (
     random_policy,
 )
 
+from .further import answers
 from .offline import without_hub
-from .options import check_options
+from .subject import Subject
 
 EXACT = 1e-5
 """Error allowed after sorting all channels, in float64."""
@@ -86,8 +88,12 @@ class ZooResult:
         macs, params (int): Of the slim network.
         trace_seconds, verify_seconds, seconds (float): Time of tracing, of verifying
             and of everything.
-        export, fake_quant (str): ``'passed'``, or why not; empty if not checked. See
-            :mod:`.options`.
+        repair, training, fake_quant, export, distill (str): ``'passed'``, ``'n/a: '``
+            and why, or why it failed; empty if not asked for or if a first check
+            failed. See :mod:`.further`.
+        further_seconds, measured (str): Of each of these, its time and what was
+            measured, in words.
+        revision (str): Of the code.
     """
 
     package: str
@@ -103,36 +109,65 @@ class ZooResult:
     trace_seconds: float = 0.0
     verify_seconds: float = 0.0
     seconds: float = 0.0
-    export: str = ''
+    repair: str = ''
+    training: str = ''
     fake_quant: str = ''
+    export: str = ''
+    distill: str = ''
+    further_seconds: str = ''
+    measured: str = ''
+    revision: str = ''
 
 
 def check_config(
-    package: str, config: str, family: str = '', options: tuple[str, ...] = ()
+    package: str, config: str, family: str = '', further: Sequence[str] = ()
 ) -> ZooResult:
+    """The last result of :func:`results_of`: that of all checks."""
+    *_, last = results_of(package, config, family, further)
+    return last
+
+
+def results_of(
+    package: str, config: str, family: str = '', further: Sequence[str] = (),
+    limit: float | None = None,
+) -> Iterator[ZooResult]:
     """Run every check on one config of an installed package.
 
     Args:
         package (str): ``'mmdet'`` or ``'mmpretrain'``.
         config (str): Path inside ``<package>/.mim/configs``.
         family (str): Noted in the result.
-        options (tuple[str, ...]): Further checks, made if these pass: ``'export'``,
-            ``'fake_quant'``.
+        further (Sequence[str]): Names in :data:`.further.FURTHER`: checks that are made
+            if the first ones pass.
+        limit (float | None): Seconds for each of these. Defaults to no limit.
+
+    Yields:
+        ZooResult: That of the first checks; then, before and after each further one,
+        the same with what is known by then.
     """
-    start, report, optional = time.perf_counter(), None, {}
+    start, report, subject = time.perf_counter(), None, None
     stage, reason = 'passed', ''
     try:
-        report, mutator = _check(package, config)
-        optional = check_options(mutator, options)
+        report, subject = _check(package, config)
     except StageError as failure:
         stage, reason, report = failure.stage, failure.reason, failure.report
-    measured = {} if report is None else dict(
+    known = {} if report is None else dict(
         units=report.units, left_out=report.left_out, governed=report.governed,
         macs=report.macs, params=report.params, trace_seconds=report.trace_seconds,
         verify_seconds=report.verify_seconds)
-    return ZooResult(
+    result = ZooResult(
         package, config, family or family_of(config), stage, reason,
-        seconds=time.perf_counter() - start, **measured, **optional)
+        seconds=time.perf_counter() - start, **known)
+    yield result
+    for answer in answers(subject, further, limit) if subject else ():
+        times, measured = result.further_seconds, result.measured
+        if answer.seconds:
+            times += f'{answer.name} {answer.seconds:.0f}; '
+        if answer.measured:
+            measured += f'{answer.name}: {answer.measured}; '
+        result = replace(result, further_seconds=times, measured=measured,
+                         **{answer.name: answer.status})
+        yield result
 
 
 def family_of(config: str) -> str:
@@ -142,7 +177,7 @@ def family_of(config: str) -> str:
     return name if len(path.parts) > 1 else name.split('_')[0].split('-')[0]
 
 
-def _check(package: str, config: str) -> tuple[NetworkReport, ChannelMutator]:
+def _check(package: str, config: str) -> tuple[NetworkReport, Subject]:
     with _stage('build'):
         cfg = load(package, config)
         model = build(cfg.model)
@@ -168,7 +203,7 @@ def _check(package: str, config: str) -> tuple[NetworkReport, ChannelMutator]:
         difference = rebuild_error(cfg.model, mutator)
     if not difference <= CLOSE:
         raise StageError('rebuild', f'outputs differ by {difference:.1e}', report)
-    return report, mutator
+    return report, Subject(cfg.model, mutator)
 
 
 @contextmanager

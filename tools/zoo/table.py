@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from .check import ZooResult
-from .options import OPTIONS, PASSED
+from .further import FURTHER, PASSED, SKIPPED
 
 ENOUGH = 0.5
 """Share of the MACs that units must govern for a config to count."""
@@ -21,12 +21,13 @@ def counts(result: ZooResult) -> bool:
 def zoo_table(results: Sequence[ZooResult]) -> str:
     """Markdown table by package and family, with a line of totals for each package.
 
-    A column of an optional check says how many passed it of those it was made on.
+    A column of a further check says how many passed it of those it was made on, and
+    to how many of these it does not apply.
     """
     families: dict[tuple[str, str], list[ZooResult]] = defaultdict(list)
     for result in results:
         families[result.package, result.family].append(result)
-    options = [o for o in OPTIONS if any(getattr(r, o) for r in results)]
+    options = [o for o in FURTHER if any(getattr(r, o) for r in results)]
     heads = ['package', 'family', 'configs', 'count', 'passed', 'MACs governed, median',
              'tracing, median s', *(o.replace('_', ' ') for o in options),
              'first failure']
@@ -52,7 +53,9 @@ def _line(
     further = ''
     for option in options:
         found = [value for r in members if (value := getattr(r, option))]
-        further += f'{found.count(PASSED)} of {len(found)} | '
+        skipped = sum(value.startswith(SKIPPED) for value in found)
+        further += f'{found.count(PASSED)} of {len(found) - skipped}'
+        further += f', {skipped} n/a | ' if skipped else ' | '
     return (f'| {package} | {family} | {len(members)} | '
             f'{sum(map(counts, members))} | {passed} | {governed} | {seconds} | '
             f'{further}{reason} |')
