@@ -6,15 +6,13 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.logging import print_log
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import nn
 
 from ..arithmetic.labels import LabelTracer, tensors_in
 from ..errors import TraceError
@@ -34,13 +32,15 @@ from ..layers.rule import (
     parts_of_layers,
     rule_of,
 )
-from ..policy import IN, OUT, ChannelUnit, Layer, Member, ModelGraph
+from ..policy import IN, OUT, ChannelUnit, Member, ModelGraph
 from ..surgery.heads import any_number_of_heads
 from ..surgery.modes import evaluating
 from .balance import balance
 from .inputs import run
 from .operators import Following
 from .training import follow_training, reading_params
+from .uses import count_uses, layers_of
+from .watching import layer_names, watched
 
 SMALL = (64, 128)
 """Sides of the image to trace labels on; channels do not depend on it."""
@@ -76,8 +76,8 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
     open_attentions(model)
     with inference(model):
         tracer, trace_shape = trace_labels(model, input_shape)
-        uses = _count_uses(model, input_shape)
-        names = _layer_names(model)
+        uses = count_uses(model, input_shape)
+        names = layer_names(model)
         unvisited = [n for m, n in names.items()
                      if is_layer(m) and m not in uses.positions]
         unseen = [n for n in unvisited
@@ -97,7 +97,7 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> ModelGraph:
             f'not understood: {dict(tracer.unknown) or "none"}.')
     return ModelGraph(
         units=units,
-        layers=_layers(uses, names, layers_per_head(model)),
+        layers=layers_of(uses, names, layers_per_head(model)),
         params=sum(p.numel() for p in model.parameters()),
         norm_params=_params_per_channel(model, auxiliary),
         input_shape=tuple(input_shape),
@@ -116,33 +116,6 @@ def inference(model: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients; every module's own mode comes back."""
     with evaluating(model), torch.no_grad():
         yield
-
-
-def _layer_names(model: nn.Module) -> dict[nn.Module, str]:
-    return {m: n for n, m in model.named_modules() if is_followed(m)}
-
-
-@contextmanager
-def _watched(
-    model: nn.Module, call: Callable, without: Container[str] = ()
-) -> Iterator[None]:
-    """Route every layer with a rule through ``call(module, name, forward, args)``.
-
-    Args:
-        model (nn.Module): The model.
-        call (Callable): What runs the layers.
-        without (Container[str]): Names of layers that run on their own.
-    """
-    watched = {m: n for m, n in _layer_names(model).items() if n not in without}
-    for module, name in watched.items():
-        def forward(*args, _m=module, _n=name, _f=module.forward, **kwargs):
-            return call(_m, _n, _f, args, kwargs)
-        module.forward = forward
-    try:
-        yield
-    finally:
-        for module in watched:
-            del module.forward
 
 
 def trace_labels(
@@ -196,7 +169,7 @@ def _following(model: nn.Module, tracer: LabelTracer) -> Iterator[None]:
     sites, by_head = head_sites(model), own_tensors(model)
     tracer.params.update({id(p): (n, p) for n, p in model.named_parameters()
                           if id(p) not in by_head})
-    with any_number_of_heads(model), Following(tracer), _watched(
+    with any_number_of_heads(model), Following(tracer), watched(
             model, partial(_follow, tracer, sites), parts_of_layers(model)):
         yield
 
@@ -293,117 +266,6 @@ def _unit(name: str, key: tuple[int, ...], rows: np.ndarray, blocks: list, maker
     return ChannelUnit(name, members, granularity=int((order == maker).sum()))
 
 
-@dataclass
-class _Uses:
-    positions: Counter = field(default_factory=Counter)
-    calls: Counter = field(default_factory=Counter)
-    reads: Counter = field(default_factory=Counter)
-    writes: Counter = field(default_factory=Counter)
-    other: Counter = field(default_factory=Counter)
-    fixed_macs: int = 0
-
-
-class _ProductWatch(TorchDispatchMode):
-    """Counts products that no layer accounts for.
-
-    Args:
-        params (set[int]): ``id`` of every parameter. Products with one of them are
-            counted in MACs, others (of two activations) by their calls.
-    """
-
-    def __init__(self, params: set[int]) -> None:
-        super().__init__()
-        self.params = params
-        self.macs = 0
-        self.other: Counter = Counter()
-        self.paused = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        name = func._schema.name.removeprefix('aten::')
-        product = 'attention' in name or name in (
-            'mm', 'bmm', 'addmm', 'baddbmm', 'convolution', 'addbmm')
-        if not product or self.paused:
-            return out
-        if name == 'convolution' and self._is_param(args[1]):
-            outer = args[0] if args[6] else out  # transposed
-            self.macs += outer.numel() * args[1][0].numel()
-        elif name in ('mm', 'addmm') and self._is_param(args[-1]):
-            self.macs += out.numel() * args[-2].shape[-1]
-        else:
-            self.other[name] += 1
-        return out
-
-    def _is_param(self, tensor: Tensor) -> bool:
-        base = tensor if tensor._base is None else tensor._base
-        return id(base) in self.params
-
-
-def _count_uses(model: nn.Module, input_shape: tuple[int, ...]) -> _Uses:
-    """Positions at which every layer is applied at the full input size."""
-    uses = _Uses()
-    watch = _ProductWatch({id(p) for p in model.parameters()})
-
-    def call(module, name, forward, args, kwargs):
-        x = args[0] if args else next(iter(kwargs.values()))
-        rule = rule_of(module)
-        out = rule.output(module, x)
-        if out is None:
-            watch.paused += bool(rule.kind)
-            out = forward(*args, **kwargs)
-            watch.paused -= bool(rule.kind)
-        if rule.kind:
-            read = x.numel() // rule.in_size(module)
-            written = out.numel() // rule.out_size(module)
-            uses.positions[module] += rule.positions(read, written)
-            uses.calls[module] += 1
-            uses.reads[module] = max(uses.reads[module], read)
-            uses.writes[module] = max(uses.writes[module], written)
-        return out
-
-    with any_number_of_heads(model), _watched(model, call), slow_attention(), watch:
-        run(model, input_shape, boxes=None)
-    uses.other, uses.fixed_macs = watch.other, watch.macs
-    return uses
-
-
-@contextmanager
-def slow_attention() -> Iterator[None]:
-    """Keep attentions of torch from fused operators, which hide products."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
-
-
-def _layers(
-    uses: _Uses, names: dict[nn.Module, str],
-    per_head: Mapping[nn.Module, tuple[str, int]],
-) -> tuple[Layer, ...]:
-    layers = []
-    for module, positions in uses.positions.items():
-        rule = rule_of(module)
-        attention, heads = per_head.get(module, ('', 1))
-        layers.append(Layer(
-            name=names[module],
-            kind=rule.kind,
-            out_channels=rule.out_size(module),
-            in_channels=rule.in_size(module),
-            groups=rule.groups(module),
-            kernel=rule.window_size(module),
-            has_bias=rule.has_bias(module),
-            positions=positions,
-            calls=uses.calls[module],
-            reads=uses.reads[module],
-            writes=uses.writes[module],
-            attention=attention,
-            heads=heads,
-        ))
-    return tuple(layers)
-
-
 def _params_per_channel(
     model: nn.Module, auxiliary: Container[str]
 ) -> dict[str, int]:
@@ -411,7 +273,7 @@ def _params_per_channel(
 
     Of auxiliary layers, whose outputs stay, those that go with a channel they read.
     """
-    names = _layer_names(model)
+    names = layer_names(model)
     counts = {name: rule_of(module).params_per_channel(module)
               for module, name in names.items() if not is_layer(module)}
     counts.update({name: reading_params(module)

@@ -15,7 +15,7 @@ from ..arithmetic.labels import tensors_in
 from ..costs import Costs, CostTable
 from ..graph import trace, verify
 from ..graph.inputs import run
-from ..graph.trace import slow_attention
+from ..graph.uses import slow_attention
 from ..graph.verify import TOLERANCE, audible, lively, peak_error
 from ..layers.rule import is_layer, rule_of
 from ..mutators import ChannelMutator
