@@ -7,6 +7,7 @@ from torch import nn
 from mmcompress.arithmetic.labels import LabelTracer
 from mmcompress.costs import Costs, CostTable
 from mmcompress.graph import trace, verify
+from mmcompress.graph.boundaries import trace_boundaries
 from mmcompress.kinds import declare_kind
 from mmcompress.policy import Policy, SearchSpace
 from mmcompress.surgery.materialise import materialise
@@ -50,6 +51,12 @@ def test_the_slim_network_can_be_trained(model):
     kind.loss(slim, kind.annotated(slim, (3, 8, 8), 2)).backward()
     assert {n for n, p in slim.named_parameters() if p.grad is None} == {
         'idle.weight', 'idle.bias'}
+
+
+def test_boundaries_are_those_of_inference(model):
+    graph = trace(model, (3, 8, 8))
+    occupancy, = trace_boundaries(model, graph, ('b',)).values()
+    assert set(occupancy.units) == {'a'}
 
 
 def test_nothing_of_the_model_or_the_random_numbers_changes(model):
