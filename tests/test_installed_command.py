@@ -77,7 +77,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     venv = folder / 'venv'
     subprocess.run([sys.executable, '-m', 'venv', '--without-pip', venv], check=True)
     packages = next((venv / 'lib').glob('python*')) / 'site-packages'
-    (packages / 'tests.pth').write_text(sysconfig.get_path('purelib'))
+    # Their own .pth files count, too: from 3.12 on, distutils is one of setuptools.
+    (packages / 'tests.pth').write_text(
+        f'import site; site.addsitedir({sysconfig.get_path("purelib")!r})')
     wheel = next(folder.glob('*.whl'))
     subprocess.run(
         [*pip, '--python', str(venv / 'bin/python'), 'install', '--quiet', '--no-deps',

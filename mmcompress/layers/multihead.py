@@ -169,6 +169,12 @@ def open_attentions(model: nn.Module) -> None:
             module.use_nested_tensor = False  # only fused operators read those
 
 
+def opened_attentions(model: nn.Module) -> list[str]:
+    """Paths of the attentions of a model whose projections are layers."""
+    return [name for name, module in model.named_modules()
+            if isinstance(module, OpenMultiheadAttention)]
+
+
 def open_up(attention: nn.MultiheadAttention) -> None:
     """Make layers of the projections of one attention; see :func:`open_attentions`."""
     own = attention._parameters

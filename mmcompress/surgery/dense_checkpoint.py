@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..arithmetic.slices import take
 from ..errors import CompressionError
-from ..layers.multihead import OpenMultiheadAttention, unpack
+from ..layers.multihead import opened_attentions, unpack
 from ..layers.rule import sliced
 from ..policy import IN, OUT
 from .selection import Selection
@@ -38,8 +38,7 @@ class DenseCheckpointSlicer:
         self._kept |= {name: sides for name, sides in kept.items() if '@' in name}
         self._shells = {name: _shell(module) for name, module in every
                         if name in self._kept}
-        self._opened = [name for name, module in every
-                        if isinstance(module, OpenMultiheadAttention)]
+        self._opened = opened_attentions(model)
         dense = dict(model.state_dict())
         for name in self._opened:
             unpack(dense, f'{name}.')
