@@ -12,9 +12,10 @@ model = dict(
         in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4])),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=64),
-        bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=3)))
+        bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=3)),
+    train_cfg=dict(rcnn=dict(sampler=dict(num=128))))
 
-max_epochs = 16
+max_epochs = 12
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')

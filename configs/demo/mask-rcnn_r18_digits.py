@@ -14,7 +14,10 @@ model = dict(
         bbox_roi_extractor=dict(out_channels=64),
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=10),
         mask_roi_extractor=dict(out_channels=64),
-        mask_head=dict(in_channels=64, conv_out_channels=64, num_classes=10)))
+        mask_head=dict(
+            num_convs=2, in_channels=64, conv_out_channels=64, num_classes=10)),
+    # A scene has six digits at most.
+    train_cfg=dict(rcnn=dict(sampler=dict(num=64))))
 
 train_dataloader = dict(dataset=dict(pipeline=[
     dict(type='LoadImageFromFile'),
@@ -24,8 +27,8 @@ train_dataloader = dict(dataset=dict(pipeline=[
 val_evaluator = dict(metric=['bbox', 'segm'])
 test_evaluator = val_evaluator
 
-max_epochs = 12
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=6)
+max_epochs = 8
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
