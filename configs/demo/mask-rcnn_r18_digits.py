@@ -2,6 +2,7 @@
 _base_ = [
     'mmdet::_base_/models/mask-rcnn_r50_fpn.py',
     'mmdet::_base_/default_runtime.py',
+    'mmdet::_base_/schedules/schedule_1x.py',
     '../_base_/datasets/digits_detection.py',
 ]
 
@@ -26,19 +27,12 @@ train_dataloader = dict(dataset=dict(pipeline=[
 ]))
 val_evaluator = dict(metric=['bbox', 'segm'])
 test_evaluator = val_evaluator
-
-max_epochs = 8
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=4)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
+train_cfg = dict(max_epochs=8, val_interval=4)
 optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    optimizer=dict(_delete_=True, type='AdamW', lr=1e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=10))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(
-        type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True,
-        T_max=max_epochs),
+    dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True, T_max=8),
 ]
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=2))
 randomness = dict(seed=0)
