@@ -44,6 +44,12 @@ SPATIAL = frozenset('''
     replication_pad2d cumsum norm linalg_vector_norm'''.split())
 """Mixes along some axes; sound where the labels do not vary along those."""
 
+POINTWISE = frozenset('''
+    celu elu gelu hardsigmoid hardswish hardtanh leaky_relu mish relu6 selu silu
+    threshold'''.split())
+"""Activation functions; torch tags some of them, or of their forms in place, not as
+pointwise, and which ones depends on the release."""
+
 ORDERED = frozenset({'norm', 'linalg_vector_norm'})
 """Names the order of the norm before the axes."""
 
@@ -106,7 +112,7 @@ def propagate(tracer: LabelTracer, func: Any, args: tuple, kwargs: dict, out: An
         if name in ORDERED:
             args = (args[0], *args[2:])
         _spatial(tracer, inputs[0], labels[0], args, out)
-    elif torch.Tag.pointwise in func.tags and name != 'copy':
+    elif name in POINTWISE or torch.Tag.pointwise in func.tags and name != 'copy':
         _pointwise(tracer, inputs, labels, out)
     else:
         tracer.unknown[name] += 1

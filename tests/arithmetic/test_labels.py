@@ -305,6 +305,16 @@ def test_what_leaves_channels_alone(net, operator):
     assert units_of(model) == {'a': {'a.out': span(0, 4), 'b.in': span(0, 4)}}
 
 
+@pytest.mark.parametrize('function', [
+    F.celu, F.elu, F.hardsigmoid, F.hardswish, F.hardtanh, F.leaky_relu, F.mish, F.relu,
+    F.relu6, F.selu, F.silu, lambda x, inplace: F.threshold(x, 0.1, 0, inplace)])
+@pytest.mark.parametrize('inplace', [False, True])
+def test_activations_leave_channels_alone(net, function, inplace):
+    model = net(lambda m, x: m.b(function(m.a(x), inplace=inplace)),
+                a=conv(3, 4), b=conv(4, 2))
+    assert units_of(model) == {'a': {'a.out': span(0, 4), 'b.in': span(0, 4)}}
+
+
 # -- what pins -------------------------------------------------------------------
 @pytest.mark.parametrize('operator', [
     lambda m, x: x.sort(1)[0],
