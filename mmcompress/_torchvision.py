@@ -50,13 +50,14 @@ def _operators_load(folder: str) -> bool:
         Whether they are there now.
     """
     finder = FileFinder(folder, (ExtensionFileLoader, EXTENSION_SUFFIXES))
-    for library in filter(None, map(finder.find_spec, LIBRARIES)):
-        try:
-            torch.ops.load_library(library.origin)
-        except (ImportError, OSError):
-            return False
-        return hasattr(torch.ops.torchvision, 'nms')
-    return False
+    library = next(filter(None, map(finder.find_spec, LIBRARIES)), None)
+    if library is None:
+        return False
+    try:
+        torch.ops.load_library(library.origin)
+    except (ImportError, OSError):
+        return False
+    return hasattr(torch.ops.torchvision, 'nms')
 
 
 def declare_missing_operators() -> bool:

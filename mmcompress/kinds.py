@@ -114,6 +114,13 @@ class ModelKind:
         first = next(model.parameters(), None)
         return self.batch(model, image if first is None else image.to(first), regions)
 
+    def examples(
+        self, model: nn.Module, shape: tuple[int, ...], count: int
+    ) -> Tensor:
+        """Different random images, ``(count, C, H, W)``, each as :meth:`example`'s."""
+        return torch.cat([self.example(model, shape, seed).inputs
+                          for seed in range(count)])
+
     def batch(
         self, model: nn.Module, images: Tensor, regions: int | None = None
     ) -> Batch:

@@ -173,12 +173,12 @@ class LabelTracer:
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """A block that ties nothing if it fails."""
-        before, paused = len(self._edges), self.paused
+        before, state = len(self._edges), (self.paused, self.arranges)
         try:
             yield
         except BaseException:
             del self._edges[before:]
-            self.paused = paused
+            self.paused, self.arranges = state
             raise
 
     def components(self) -> np.ndarray:

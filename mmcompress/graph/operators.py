@@ -112,7 +112,8 @@ def propagate(tracer: LabelTracer, func: Any, args: tuple, kwargs: dict, out: An
         if name in ORDERED:
             args = (args[0], *args[2:])
         _spatial(tracer, inputs[0], labels[0], args, out)
-    elif name in POINTWISE or torch.Tag.pointwise in func.tags and name != 'copy':
+    elif name in POINTWISE or (
+            torch.Tag.pointwise in func.tags and name != 'copy'):
         _pointwise(tracer, inputs, labels, out)
     else:
         tracer.unknown[name] += 1

@@ -83,13 +83,6 @@ class EngineModel(ModelKind):
             return images
         return (images - loader.mean.cpu()) / loader.std.cpu()
 
-    def _images(
-        self, model: nn.Module, shape: tuple[int, ...], count: int
-    ) -> Tensor:
-        """Different random images, each as :meth:`ModelKind.example` makes it."""
-        return torch.cat([self.example(model, shape, seed).inputs
-                          for seed in range(count)])
-
     def pieces(
         self, model: nn.Module, images: Tensor, boxes: bool = False
     ) -> list[Piece]:
@@ -176,7 +169,7 @@ class Classifier(Headed):
         self, model: nn.Module, shape: tuple[int, ...], count: int = 1
     ) -> Batch:
         """See :meth:`ModelKind.annotated`."""
-        return Batch(self._images(model, shape, count), labelled(model, count))
+        return Batch(self.examples(model, shape, count), labelled(model, count))
 
     def outputs(self, model: nn.Module, structure: Any) -> Sequence[dict[str, Any]]:
         """See :meth:`Headed.outputs`; heads whose predictions are mmpretrain's own."""
@@ -207,7 +200,7 @@ class Detector(EngineModel):
         self, model: nn.Module, shape: tuple[int, ...], count: int = 1
     ) -> Batch:
         """See :meth:`ModelKind.annotated`."""
-        images = self._images(model, shape, count)
+        images = self.examples(model, shape, count)
         return Batch(images, [sample for image in images.split(1)
                               for sample in annotated_samples(model, image)])
 

@@ -39,8 +39,7 @@ class LearnsZeros(ModelKind):
         self, model: nn.Module, shape: tuple[int, ...], count: int = 1
     ) -> Batch:
         """See :meth:`ModelKind.annotated`."""
-        return Batch(torch.cat([self.example(model, shape, seed).inputs
-                                for seed in range(count)]), [])
+        return Batch(self.examples(model, shape, count), [])
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """See :meth:`ModelKind.loss`."""

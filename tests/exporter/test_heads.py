@@ -35,6 +35,13 @@ class Images:
         8, *SHAPE, generator=torch.Generator().manual_seed(3)), [])]
 
 
+def assert_file_says(network, path, images, wanted):
+    """The file of a network in float gives the wanted outputs."""
+    [file] = export_onnx(network, path, ExportOptions(SHAPE))
+    torch.testing.assert_close(
+        FileNetwork(file.path, 'onnxruntime')(images), wanted, rtol=1e-3, atol=1e-4)
+
+
 def config(backbone):
     pytest.importorskip('mmpretrain.models')
     return dict(
@@ -81,9 +88,7 @@ def test_fewer_heads(backbone, qkv, tmp_path):
 
     floating = mutator.materialise(Policy({qkv: 1}))
     floating.eval()
-    [file] = export_onnx(floating, tmp_path / 'net.onnx', ExportOptions(SHAPE))
-    torch.testing.assert_close(
-        FileNetwork(file.path, 'onnxruntime')(images), fine, rtol=1e-3, atol=1e-4)
+    assert_file_says(floating, tmp_path / 'net.onnx', images, fine)
 
     calibration = [x[None].numpy() for x in images]
     [file] = export_onnx(
@@ -143,9 +148,7 @@ def test_fewer_heads_of_torch(tmp_path):
         torch.testing.assert_close(again(images), acting, rtol=1e-4, atol=1e-5)
 
     floating = mutator.materialise(Policy(policy.widths)).eval()
-    [file] = export_onnx(floating, tmp_path / 'net.onnx', ExportOptions(SHAPE))
-    torch.testing.assert_close(
-        FileNetwork(file.path, 'onnxruntime')(images), fine, rtol=1e-3, atol=1e-4)
+    assert_file_says(floating, tmp_path / 'net.onnx', images, fine)
 
     calibration = [x[None].numpy() for x in images]
     [file] = export_onnx(

@@ -88,7 +88,8 @@ def text(found: Sequence[Reach], link: str = '') -> str:
         were = f'[were]({link})' if link else 'were'
         return (f'**Reach**: none of the {networks} networks of the model zoo is '
                 f'checked by `make zoo` yet; samples {were}.\n')
-    parts = ', '.join(f'{r.package} {r.counting} of {r.checked}' for r in found)
+    parts = ', '.join(f'{r.package} {r.counting} of {r.checked}' for r in found
+                      if r.checked)
     count = f'[count]({link})' if link else 'count'
     return (f'**Reach**: {checked} of the {networks} networks of the model zoo are '
             f'checked; {counting} of these {count} ({counting / checked:.1%}): '

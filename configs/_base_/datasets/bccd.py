@@ -59,7 +59,7 @@ bccd_test_evaluator = dict(
 
 
 def _halved(loader):
-    """A dataloader whose images have half the height and width, for training on CPUs."""
+    """A dataloader of images of half the height and width, to train on a CPU."""
     steps = [dict(step, scale=(320, 240)) if step['type'] == 'Resize' else step
              for step in loader['dataset']['pipeline']]
     return dict(loader, dataset=dict(loader['dataset'], pipeline=steps))
